@@ -1,0 +1,1 @@
+//! Cell, record, proof, ceiling, summary: the schema, as plain data.

@@ -1,0 +1,1 @@
+//! Contrasts, intervals, equivalence, Stein, Holm: pure numbers.

@@ -1,0 +1,1 @@
+//! Quantities and identities as types, parsed and printed one way everywhere.

@@ -1,0 +1,1 @@
+//! Node-bound, locked, huge regions of memory for I/O.

@@ -1,0 +1,1 @@
+//! Markdown, HTML and plots, rendered from analysis and from nothing else.

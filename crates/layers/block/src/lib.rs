@@ -1,0 +1,1 @@
+//! The kernel's storage path on a file.

@@ -1,0 +1,1 @@
+//! Sockets: request and reply, and streams, between two processes.

@@ -1,0 +1,1 @@
+//! Clock, histogram, load shape, the Engine trait, the one loop, the gate.

@@ -1,0 +1,1 @@
+//! The other side: the control channel to a second process.

@@ -1,0 +1,1 @@
+//! Plans, order, trials, resume.
