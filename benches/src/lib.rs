@@ -1,1 +1,25 @@
-//! What the harness itself costs.
+//! What the harness itself costs: the one loop against the engine that does nothing.
+//!
+//! `cargo bench` gives nanoseconds an operation; `scripts/instructions` runs the `instructions` binary under callgrind and
+//! gives instructions an operation, which do not depend on how busy the machine is.
+
+#![forbid(unsafe_code)]
+
+use strata_measure::{Clock, Load, NullEngine, Step, Stream, Tally, Window, drive};
+use strata_record::{Op, TimedBy};
+use strata_units::{Bytes, Nanos, QueueDepth};
+
+/// Exactly `ops` random 4 KiB reads of a 1 GiB target that does nothing, at depth 32, each timed.
+pub fn harness(timed_by: TimedBy, ops: u64) -> Tally {
+    let depth = QueueDepth::new(32).unwrap_or(QueueDepth::ONE);
+    let load = Load {
+        depth,
+        ramp: Nanos(0),
+        window: Window::Ops(ops),
+        timed_by,
+        patience: Load::PATIENCE,
+    };
+    let mut stream = Stream::new(Op::RandRead, Bytes(4096), 1 << 18, 1);
+    let clock = Clock::get();
+    drive(&mut NullEngine::new(depth), &mut stream, &load, clock, clock.now(), &mut |_| Step::Go)
+}

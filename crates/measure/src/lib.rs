@@ -1,1 +1,46 @@
-//! Clock, histogram, load shape, the Engine trait, the one loop, the gate.
+//! The one loop that measures every layer, and what it needs: clock, histogram, load, gate, the `Engine` trait.
+//!
+//! The loop owns the clock, the depth, the ramp, the window, the histogram and the stop; an [`Engine`] only takes
+//! operations and hands back completions. It is generic over the engine, so that a system call and a doorbell write are
+//! timed by the same instructions: that is what makes a ratio between layers fair. A [`Crew`] runs one loop a thread, each
+//! pinned to its CPU, between a common start and stop, and brings the proof of where they were. A layer wraps its crews
+//! in a [`Job`], one dynamic call a trial.
+
+#![deny(unsafe_code)]
+
+#[allow(
+    unsafe_code,
+    reason = "raw volatile access to memory that a device or the kernel writes"
+)]
+mod buffers;
+#[allow(
+    unsafe_code,
+    reason = "reads the time-stamp counter and the kernel's clock"
+)]
+mod clock;
+mod crew;
+mod drive;
+mod engine;
+mod gate;
+mod job;
+mod load;
+mod null;
+pub mod payload;
+mod proof;
+mod stream;
+mod tally;
+
+pub use buffers::{Buffer, Buffers};
+pub use clock::{Clock, Tick};
+pub use crew::{Crew, CrewError, CrewRun, Member, doubts};
+pub use drive::{Edge, Step, drive};
+pub use engine::{
+    Engine, FailCode, Fatal, Limits, Op, OpKind, Outcome, Refusal, Refused, Slot, Stuck, Wait,
+};
+pub use gate::{Aborted, Gate};
+pub use job::{Job, JobError, Trial, TrialResult};
+pub use load::{Load, LoadError, Window};
+pub use null::NullEngine;
+pub use proof::contradictions;
+pub use stream::{Pattern, Stream};
+pub use tally::Tally;

@@ -1,1 +1,51 @@
-//! Cell, record, proof, ceiling, summary: the schema, as plain data.
+//! The schema: cell, record, proof, ceiling, summary and run, as plain data.
+//!
+//! A *record* is one line of `trials.jsonl`: one trial of one cell, with everything that stands beside its figure. It is
+//! the only thing that analysis and reports read, so a result of another machine or year is as good as one just made.
+//! Keys carry their unit and numbers are in base units. The JSON Schemas under `results/schema/` are made from these
+//! types, and a test holds the two together.
+
+#![forbid(unsafe_code)]
+
+mod cell;
+mod environment;
+mod op;
+mod run;
+mod summary;
+mod trial;
+
+pub use cell::{Cell, Layer, Placement, Reality, Target, TargetKind, TimedBy, Workload};
+pub use op::{Op, OpParseError};
+pub use run::{Built, Plan, Run, StoreError, read_run, read_trials};
+pub use summary::{Contrast, Document, Estimate, Summary, SummaryLine, Verdict};
+pub use trial::{
+    Ceiling, CeilingKind, ClockProof, ClockSource, Completes, Cost, Harness, Latency, Measured,
+    PagesProof, Percentiles, Proof, Record, Role, Series, Stationarity, Status, ThreadProof,
+    Warning, WarningCode,
+};
+
+/// The version of the schema that these types write; a reader refuses a newer one.
+pub const SCHEMA: u32 = 1;
+
+/// The JSON Schemas that are committed, as file name and text: `record` (a line of `trials.jsonl`), `run` (`run.json`)
+/// and `document` (what `--json` prints).
+pub fn schemas() -> Vec<(&'static str, String)> {
+    fn text<T: schemars::JsonSchema>(title: &str) -> String {
+        let mut schema = schemars::schema_for!(T);
+        schema.insert("title".into(), title.into());
+        let mut text = serde_json::to_string_pretty(&schema).unwrap_or_default();
+        text.push('\n');
+        text
+    }
+    vec![
+        (
+            "record.schema.json",
+            text::<Record>("Strata record, version 1"),
+        ),
+        ("run.schema.json", text::<Run>("Strata run, version 1")),
+        (
+            "document.schema.json",
+            text::<Document>("Strata command output, version 1"),
+        ),
+    ]
+}

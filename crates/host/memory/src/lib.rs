@@ -1,1 +1,19 @@
 //! Node-bound, locked, huge regions of memory for I/O.
+//!
+//! A [`Region`] is what a layer's buffers are cut from: zeroed pages that are there before the clock starts (no fault
+//! falls into a measured window), on the node that the placement names (`mbind(2)`, strict, before the first touch), of
+//! 2 MiB where asked and free, and locked so that none is swapped or given back. Where the pages really lie is asked of
+//! the kernel afterwards ([`Region::pages_by_node`]), never believed. What was only preferred and could not be had
+//! stands in [`Region::notes`]; what was required and could not be had is an error with its next step.
+
+#![deny(unsafe_code)]
+
+mod error;
+mod host;
+#[allow(unsafe_code)]
+mod mapping;
+mod region;
+
+pub use error::MemoryError;
+pub use host::memlock_limit;
+pub use region::{Huge, Lock, Region, Want};

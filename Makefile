@@ -1,0 +1,25 @@
+# `make help` lists what there is.
+ARGS ?=
+PKG ?=
+
+.PHONY: help run test soak bench setup
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+
+run: setup ## measure this machine (quick) and leave a report; options by ARGS='--quiet …'
+	cargo build --release --locked --package strata
+	@$${CARGO_TARGET_DIR:-target}/release/strata run quick $(ARGS)
+
+test: setup ## run every test, and say what this machine could not run; one crate by PKG=strata-units
+	@scripts/test $(if $(PKG),--package $(PKG),--workspace)
+
+soak: setup ## the long tests too: simulations of coverage, minutes each
+	@STRATA_SOAK=1 scripts/test --release $(if $(PKG),--package $(PKG),--workspace)
+
+bench: setup ## what the harness itself costs
+	cargo bench --locked --package strata-benches
+
+setup: ## install what the build lacks; STRATA_NO_INSTALL=1 only tells
+	@scripts/setup

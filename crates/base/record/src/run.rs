@@ -1,0 +1,164 @@
+//! A run's folder: `run.json` before the first trial, a line of `trials.jsonl` after each.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Cell, Record, SCHEMA};
+
+/// What is to be measured, frozen before the first trial.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Plan {
+    /// Its name: `quick`, or the layer that is measured alone.
+    pub name: String,
+    /// Every cell.
+    pub cells: Vec<Cell>,
+    /// Rounds, each with every cell once.
+    pub rounds: u32,
+    /// Seed of the order of trials and of the operation streams.
+    pub seed: u64,
+}
+
+/// The program that measured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Built {
+    /// Version of the package.
+    pub version: String,
+    /// Commit that it was built from, with `-dirty` when it was changed; null when not built from a checkout.
+    pub commit: Option<String>,
+    /// `release` or `debug`: figures of the latter are worth nothing.
+    pub profile: String,
+}
+
+/// `run.json`: what a run is to do, and the machine that it is done on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Run {
+    /// Version of this schema.
+    #[schemars(range(min = 1, max = 1))]
+    pub schema: u32,
+    /// Identity of the run.
+    pub id: String,
+    /// When it was begun, RFC 3339 in UTC.
+    pub created_at: String,
+    /// The command line that began it.
+    pub command: Vec<String>,
+    /// The program.
+    pub built: Built,
+    /// The plan.
+    pub plan: Plan,
+    /// The machine.
+    pub environment: serde_json::Value,
+}
+
+/// Why a run's folder cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A file cannot be read.
+    #[error("cannot read {path}: {source}; give the folder of a run, which holds run.json and trials.jsonl", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file holds something else.
+    #[error("{path} is no file of a run (line {line}: {why}); give the folder that `--output` named, unchanged", path = path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// It was written by a newer version.
+    #[error("{path} has schema {found}, this version reads {SCHEMA}; use a newer strata", path = path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// The schema found.
+        found: u64,
+    },
+}
+
+/// The schema number of a JSON value, checked.
+fn check_schema(value: &serde_json::Value, path: &Path, line: usize) -> Result<(), StoreError> {
+    match value.get("schema").and_then(serde_json::Value::as_u64) {
+        Some(n) if n == u64::from(SCHEMA) => Ok(()),
+        Some(found) if found > u64::from(SCHEMA) => Err(StoreError::Newer {
+            path: path.to_owned(),
+            found,
+        }),
+        _ => Err(StoreError::Foreign {
+            path: path.to_owned(),
+            line,
+            why: "no schema number".to_owned(),
+        }),
+    }
+}
+
+fn parse<T: serde::de::DeserializeOwned>(
+    text: &str,
+    path: &Path,
+    line: usize,
+) -> Result<T, StoreError> {
+    let foreign = |e: serde_json::Error| StoreError::Foreign {
+        path: path.to_owned(),
+        line,
+        why: e.to_string(),
+    };
+    let value: serde_json::Value = serde_json::from_str(text).map_err(foreign)?;
+    check_schema(&value, path, line)?;
+    serde_json::from_value(value).map_err(foreign)
+}
+
+/// Reads `run.json` of a folder.
+pub fn read_run(folder: &Path) -> Result<Run, StoreError> {
+    let path = folder.join("run.json");
+    let text = fs::read_to_string(&path).map_err(|source| StoreError::Read {
+        path: path.clone(),
+        source,
+    })?;
+    parse(&text, &path, 1)
+}
+
+/// Reads `trials.jsonl` of a folder: its records, and how many bytes of whole lines they take.
+///
+/// A last line without its newline is what a kill in mid-write leaves; it was never promised, and is left out. A missing
+/// file is a run without trials. Any other line that is no record of the run `id` is an error.
+pub fn read_trials(folder: &Path, id: &str) -> Result<(Vec<Record>, u64), StoreError> {
+    let path = folder.join("trials.jsonl");
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), 0)),
+        Err(source) => return Err(StoreError::Read { path, source }),
+    };
+    let whole = bytes
+        .iter()
+        .rposition(|b| *b == b'\n')
+        .map_or(0, |at| at + 1);
+    let mut records = Vec::new();
+    for (n, line) in bytes[..whole].split(|b| *b == b'\n').enumerate() {
+        if line.is_empty() {
+            continue;
+        }
+        let foreign = |why: String| StoreError::Foreign {
+            path: path.clone(),
+            line: n + 1,
+            why,
+        };
+        let text = std::str::from_utf8(line).map_err(|e| foreign(e.to_string()))?;
+        let record: Record = parse(text, &path, n + 1)?;
+        if record.run != id {
+            return Err(foreign(format!(
+                "it belongs to run {}, this is run {id}",
+                record.run
+            )));
+        }
+        records.push(record);
+    }
+    Ok((records, whole as u64))
+}

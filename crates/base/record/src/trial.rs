@@ -1,0 +1,386 @@
+//! One trial and what stands beside its figure.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use strata_units::{Bytes, CpuList, Nanos, NodeId};
+
+use crate::{Cell, SCHEMA};
+
+/// How a trial ended.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// It measured.
+    Ok,
+    /// The machine cannot run this cell; the reason says why.
+    Skipped,
+    /// It ought to have run and did not, or ended with errors; the reason says why.
+    Failed,
+}
+
+/// One trial of one cell: a line of `trials.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Record {
+    /// Version of this schema.
+    #[schemars(range(min = 1, max = 1))]
+    pub schema: u32,
+    /// The run that it belongs to.
+    pub run: String,
+    /// Number of the trial in the run, from 0, in the order in which they were made.
+    pub trial: u32,
+    /// The round, from 0.
+    pub round: u32,
+    /// How often this round had been voided before.
+    pub attempt: u32,
+    /// When it began, RFC 3339 in UTC.
+    pub started_at: String,
+    /// When it began, in seconds since the run began.
+    pub started_s: f64,
+    /// Seed of the trial's operation stream.
+    pub seed: u64,
+    /// Identity of the cell across runs.
+    pub cell: String,
+    /// What was measured.
+    #[serde(flatten)]
+    pub what: Cell,
+    /// How it ended.
+    pub status: Status,
+    /// Why it was skipped or failed; null when it did neither.
+    pub reason: Option<String>,
+    /// The figure; null when there is none.
+    pub result: Option<Measured>,
+    /// What the figure cost; null when there is none.
+    pub cost: Option<Cost>,
+    /// What was found afterwards about where everything was; null when nothing ran.
+    pub proof: Option<Proof>,
+    /// The bound beside the figure; null when nothing ran.
+    pub ceiling: Option<Ceiling>,
+    /// What measuring itself costs, on the same core in the same trial; null when nothing ran.
+    pub harness: Option<Harness>,
+    /// What to doubt.
+    pub warnings: Vec<Warning>,
+}
+
+impl Record {
+    /// A record of `what` without a figure, for the caller to fill; status `failed` until it is.
+    pub fn new(run: &str, what: Cell) -> Self {
+        Self {
+            schema: SCHEMA,
+            run: run.to_owned(),
+            trial: 0,
+            round: 0,
+            attempt: 0,
+            started_at: String::new(),
+            started_s: 0.0,
+            seed: 0,
+            cell: what.key(),
+            what,
+            status: Status::Failed,
+            reason: None,
+            result: None,
+            cost: None,
+            proof: None,
+            ceiling: None,
+            harness: None,
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Why this trial may stand in no contrast, by rules that never look at its figure: none when it may.
+    pub fn excluded(&self) -> Option<String> {
+        if self.status != Status::Ok {
+            return Some(
+                self.reason
+                    .clone()
+                    .unwrap_or_else(|| "did not end well".to_owned()),
+            );
+        }
+        if let Some(found) = self.proof.as_ref().and_then(|p| p.contradictions.first()) {
+            return Some(format!("the proof contradicts the placement: {found}"));
+        }
+        self.warnings
+            .iter()
+            .find(|w| w.code.excludes())
+            .map(|w| w.text.clone())
+    }
+}
+
+/// When an operation counts as complete; printed beside every latency.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Completes {
+    /// The device, or the kernel for it, says that it is done.
+    Device,
+    /// The local side has accepted it; nothing is known of the other.
+    AcceptedLocally,
+    /// The other side has acknowledged it.
+    RemoteAcked,
+    /// The answer has come back.
+    RoundTrip,
+    /// Half of the time until the answer came back.
+    HalfRoundTrip,
+    /// The bytes have arrived in the receiver's memory.
+    Received,
+}
+
+/// The figure of a trial.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Measured {
+    /// Operations that completed in the window.
+    pub ops: u64,
+    /// The window's length in seconds.
+    pub window_s: f64,
+    /// `ops / window_s`.
+    pub ops_per_s: f64,
+    /// Bytes moved a second; null where none were.
+    pub bytes_per_s: Option<f64>,
+    /// Operations that ended in an error, in the window or not.
+    pub errors: u64,
+    /// Operations or bytes sent that never arrived.
+    pub lost: u64,
+    /// When an operation counts as complete.
+    pub completes: Completes,
+    /// Times of the window's operations; null where they have none.
+    pub latency_ns: Option<Latency>,
+    /// Operations over the window.
+    pub series: Series,
+    /// Whether the series kept its level.
+    pub stationarity: Option<Stationarity>,
+    /// Mean number of operations in flight over the window, by Little's law; null without latencies.
+    pub mean_depth: Option<f64>,
+}
+
+/// Times of operations in nanoseconds. A percentile q stands here only when count × (1 − q) ≥ 10.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Latency {
+    /// Least.
+    pub min: f64,
+    /// Mean.
+    pub mean: f64,
+    /// The percentiles.
+    #[serde(flatten)]
+    pub percentiles: Percentiles,
+    /// Greatest.
+    pub max: f64,
+    /// How many operations were timed.
+    pub count: u64,
+    /// What the clock may have added to each at most: the largest time that one reaped batch took; null when each
+    /// operation was timed by itself.
+    pub batch_error_ns: Option<f64>,
+    /// The whole distribution: HdrHistogram V2-deflate, base64, values in nanoseconds, three significant digits.
+    pub histogram: String,
+}
+
+/// Percentiles in nanoseconds; null where the count is too small to tell.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Percentiles {
+    /// Half lie below.
+    pub p50: Option<f64>,
+    /// 90 % lie below.
+    pub p90: Option<f64>,
+    /// 99 % lie below.
+    pub p99: Option<f64>,
+    /// 99.9 % lie below.
+    pub p999: Option<f64>,
+    /// 99.99 % lie below.
+    pub p9999: Option<f64>,
+}
+
+/// Operations over the window, in equal intervals.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Series {
+    /// Length of an interval in seconds.
+    pub interval_s: f64,
+    /// Operations in each; a last shorter interval is left out.
+    pub ops: Vec<u64>,
+}
+
+/// Whether the figure kept its level within the window.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Stationarity {
+    /// Relative change of the level over the whole window, by Theil and Sen's line.
+    pub slope: f64,
+    /// Largest relative distance of a sub-window's mean from the whole mean.
+    pub excursion: f64,
+    /// Whether both lie within what noise explains.
+    pub stationary: bool,
+}
+
+/// What an operation cost the CPUs.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Cost {
+    /// CPU time of the measuring threads an operation of the window.
+    pub cpu_ns_per_op: f64,
+    /// The part of it spent in the kernel, from 0 to 1; null when no time was accounted.
+    pub system_share: Option<f64>,
+    /// CPU time of the other side's threads an operation; null when there is none.
+    pub peer_cpu_ns_per_op: Option<f64>,
+    /// Instructions an operation; null where the machine has no counter.
+    pub instructions_per_op: Option<f64>,
+}
+
+/// Which side a thread belongs to.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// It measures.
+    Measure,
+    /// It is the other side.
+    Peer,
+}
+
+/// What was found about one thread.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ThreadProof {
+    /// Its side.
+    pub role: Role,
+    /// The CPUs that it was to run on.
+    pub asked: CpuList,
+    /// Its affinity, read back after the trial.
+    pub mask: CpuList,
+    /// The CPUs on which it was seen during the trial.
+    pub seen: CpuList,
+    /// How often it was looked at.
+    pub samples: u64,
+    /// How often the kernel moved it; null when the kernel does not say.
+    pub migrations: Option<u64>,
+    /// Context switches that it asked for, by waiting.
+    pub voluntary_switches: u64,
+    /// Context switches forced on it.
+    pub involuntary_switches: u64,
+    /// Its CPU time outside the kernel.
+    pub user_ns: Nanos,
+    /// Its CPU time in the kernel.
+    pub system_ns: Nanos,
+}
+
+/// Where pages of the buffers were found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PagesProof {
+    /// The node; null for pages that are not in memory.
+    pub node: Option<NodeId>,
+    /// How many pages.
+    pub pages: u64,
+    /// Their size.
+    pub page_bytes: Bytes,
+}
+
+/// What tells the time.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum ClockSource {
+    /// The time-stamp counter, calibrated against CLOCK_MONOTONIC_RAW.
+    Tsc,
+    /// clock_gettime(CLOCK_MONOTONIC_RAW).
+    MonotonicRaw,
+}
+
+/// How well time was told.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ClockProof {
+    /// What tells it.
+    pub source: ClockSource,
+    /// Ticks a second.
+    pub hertz: f64,
+    /// Largest error of a span by calibration, in parts per million.
+    pub error_ppm: f64,
+    /// What one reading costs.
+    pub read_ns: f64,
+}
+
+/// What was found after a trial about where threads and pages really were.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Proof {
+    /// A line a thread.
+    pub threads: Vec<ThreadProof>,
+    /// Where the buffers' pages were.
+    pub pages: Vec<PagesProof>,
+    /// How time was told.
+    pub clock: ClockProof,
+    /// What contradicts the placement asked for; a trial with any is left out of every contrast.
+    pub contradictions: Vec<String>,
+    /// What could not be proved here, and why.
+    pub missing: Vec<String>,
+}
+
+/// Where a bound comes from.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum CeilingKind {
+    /// Physics of a link or port.
+    Nominal,
+    /// Another measurement's best.
+    Measured,
+}
+
+/// The bound of a figure.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Ceiling {
+    /// Operations a second at most.
+    pub ops_per_s: Option<f64>,
+    /// Bytes a second at most.
+    pub bytes_per_s: Option<f64>,
+    /// The bound's name.
+    pub bound_by: String,
+    /// Where it comes from.
+    pub kind: CeilingKind,
+    /// The figure's part of it, from 0 to 1.
+    pub share: Option<f64>,
+}
+
+/// What measuring itself costs.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Harness {
+    /// Clock, operation stream, histogram and loop, an operation, against an engine that does nothing.
+    pub ns_per_op: f64,
+    /// Operations that this was taken over.
+    pub ops: u64,
+}
+
+/// What kind of doubt.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum WarningCode {
+    /// A read met blocks that were never written.
+    Unwritten,
+    /// The figure moved within the window.
+    NotStationary,
+    /// Two threads shared a CPU.
+    SharedCpu,
+    /// Too few operations for a figure.
+    FewOperations,
+    /// Memory could not be locked, bound or made huge as asked.
+    Memory,
+    /// The file system buffers what was to go direct.
+    Buffered,
+    /// Other work took CPU time from a measuring thread.
+    Disturbed,
+}
+
+impl WarningCode {
+    /// Whether a figure with it stands in no contrast.
+    pub fn excludes(self) -> bool {
+        matches!(self, WarningCode::Unwritten)
+    }
+}
+
+/// A doubt about a figure, in words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Warning {
+    /// What kind.
+    pub code: WarningCode,
+    /// What was found, and what to do.
+    pub text: String,
+}

@@ -1,0 +1,157 @@
+//! PCI functions: identity, node, driver, link, and the bridge above.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use strata_units::{NodeId, PciAddress};
+
+use crate::root::Reader;
+
+const FOLDER: &str = "sys/bus/pci/devices";
+
+/// Bits a second.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(transparent)]
+pub struct BitRate(pub u64);
+
+impl BitRate {
+    /// From Gb/s as a decimal text (`2.5`).
+    pub(crate) fn from_gigabits(text: &str) -> Option<BitRate> {
+        let gigabits: f64 = text.parse().ok()?;
+        // Above this a text is no link's rate.
+        (gigabits > 0.0 && gigabits < 1e6).then(|| BitRate((gigabits * 1e9).round() as u64))
+    }
+}
+
+/// A PCI Express link: signalling rate of a lane and number of lanes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PcieLink {
+    /// Raw bits a second of one lane, before encoding (16 GT/s is 16 000 000 000).
+    #[serde(rename = "lane_bits_per_s")]
+    pub lane: BitRate,
+    /// Lanes.
+    pub width: u8,
+}
+
+impl fmt::Display for PcieLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} GT/s x{}", self.lane.0 as f64 / 1e9, self.width)
+    }
+}
+
+/// A PCI function (`Documentation/ABI/testing/sysfs-bus-pci` of the kernel).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PciFunction {
+    /// Its address.
+    pub address: PciAddress,
+    /// The function above it in the tree: root port or switch port; `None` on a root bus.
+    pub parent: Option<PciAddress>,
+    /// Vendor number.
+    pub vendor: Option<u16>,
+    /// Device number.
+    pub device: Option<u16>,
+    /// Subsystem's vendor number.
+    pub subsystem_vendor: Option<u16>,
+    /// Class code: base class, subclass, programming interface (0x010802 is NVMe).
+    pub class: Option<u32>,
+    /// Its node; `None` when firmware tells none (`numa_node` −1).
+    pub node: Option<NodeId>,
+    /// The driver bound to it.
+    pub driver: Option<String>,
+    /// Its IOMMU group.
+    pub iommu_group: Option<u32>,
+    /// The physical function that it is a virtual function of.
+    pub physical_function: Option<PciAddress>,
+    /// The link as trained now.
+    pub link: Option<PcieLink>,
+    /// The best link that the function can train.
+    pub link_best: Option<PcieLink>,
+}
+
+impl PciFunction {
+    /// Whether it is an NVMe controller by its class (PCI Code and ID Assignment 1.11 §1.2: 01h, 08h, 02h or 03h).
+    pub fn is_nvme(&self) -> bool {
+        matches!(self.class, Some(0x01_0802 | 0x01_0803))
+    }
+}
+
+/// The address of the innermost PCI function on a device's path; short forms are no names of folders.
+pub(crate) fn function_of(path: &str) -> Option<PciAddress> {
+    functions_on(path).next_back()
+}
+
+fn functions_on(path: &str) -> impl DoubleEndedIterator<Item = PciAddress> {
+    path.split('/')
+        .filter(|part| part.matches(':').count() == 2)
+        .filter_map(|part| part.parse().ok())
+}
+
+pub(crate) fn read(reader: &Reader) -> Vec<PciFunction> {
+    let mut functions: Vec<PciFunction> = reader
+        .names(FOLDER)
+        .iter()
+        .filter_map(|name| {
+            let Ok(address) = name.parse::<PciAddress>() else {
+                reader.note(&format!("{FOLDER}/{name}"), "no PCI address");
+                return None;
+            };
+            let folder = format!("{FOLDER}/{name}");
+            let id = |file: &str| {
+                hex(reader, &format!("{folder}/{file}")).and_then(|n| u16::try_from(n).ok())
+            };
+            Some(PciFunction {
+                address,
+                parent: reader
+                    .real(&folder)
+                    .and_then(|path| functions_on(&path).rev().nth(1)),
+                vendor: id("vendor"),
+                device: id("device"),
+                subsystem_vendor: id("subsystem_vendor"),
+                class: hex(reader, &format!("{folder}/class")),
+                node: node(reader, &format!("{folder}/numa_node")),
+                driver: reader.link(&format!("{folder}/driver")),
+                iommu_group: reader
+                    .link(&format!("{folder}/iommu_group"))
+                    .and_then(|group| group.parse().ok()),
+                physical_function: reader
+                    .link(&format!("{folder}/physfn"))
+                    .and_then(|function| function.parse().ok()),
+                link: link(reader, &folder, "current"),
+                link_best: link(reader, &folder, "max"),
+            })
+        })
+        .collect();
+    functions.sort_unstable_by_key(|function| function.address);
+    functions
+}
+
+fn hex(reader: &Reader, path: &str) -> Option<u32> {
+    let text = reader.word(path)?;
+    let number = u32::from_str_radix(text.strip_prefix("0x").unwrap_or(&text), 16).ok();
+    if number.is_none() {
+        reader.note(
+            path,
+            format!("found {text:?}, expected a hexadecimal number"),
+        );
+    }
+    number
+}
+
+/// A `numa_node` file: −1 is "firmware tells none".
+pub(crate) fn node(reader: &Reader, path: &str) -> Option<NodeId> {
+    let number: i64 = reader.value(path, "a node number or -1")?;
+    u32::try_from(number).ok().map(NodeId)
+}
+
+/// `16.0 GT/s PCIe` (older kernels `8 GT/s`) and `4`; `Unknown` and 0 or 255 lanes where there is no link.
+fn link(reader: &Reader, folder: &str, which: &str) -> Option<PcieLink> {
+    let speed = reader.word(&format!("{folder}/{which}_link_speed"))?;
+    let lane = BitRate::from_gigabits(speed.split_whitespace().next()?)?;
+    let width: u8 = reader.value(&format!("{folder}/{which}_link_width"), "a number of lanes")?;
+    (1..=32)
+        .contains(&width)
+        .then_some(PcieLink { lane, width })
+}

@@ -1,0 +1,289 @@
+//! How real a device is: detected, never declared.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use strata_units::PciAddress;
+
+use crate::block::Disk;
+use crate::file;
+use crate::net::Interface;
+use crate::rdma::RdmaDevice;
+use crate::root::numbered;
+use crate::topology::Topology;
+
+/// How real what is measured is.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Reality {
+    /// A device of the machine itself.
+    Hardware,
+    /// A real device or virtual function handed to a guest.
+    Passthrough,
+    /// A hypervisor's device.
+    Virtual,
+    /// Our own emulated controller; told by the layer that drives it, for a tree cannot.
+    Emulated,
+    /// Software only: loopback, veth, Soft-RoCE, a loop device whose file is out of sight.
+    Software,
+    /// Memory that answers as storage: tmpfs, brd, zram.
+    Memory,
+}
+
+/// A reality and how it was told.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Judgement {
+    /// The reality; `None` when it cannot be known.
+    pub reality: Option<Reality>,
+    /// What told it, or why nothing does.
+    pub reality_why: String,
+}
+
+impl Judgement {
+    pub(crate) fn is(reality: Reality, why: impl Into<String>) -> Judgement {
+        Judgement {
+            reality: Some(reality),
+            reality_why: why.into(),
+        }
+    }
+
+    pub(crate) fn unknown(why: impl Into<String>) -> Judgement {
+        Judgement {
+            reality: None,
+            reality_why: why.into(),
+        }
+    }
+}
+
+/// How deep devices may be stacked before a tree is held to be circular.
+pub(crate) const DEEPEST: u32 = 8;
+
+/// PCI vendors whose functions only hypervisors make (the PCI ID repository's names).
+const HYPERVISORS: [(u16, &str); 9] = [
+    (0x1af4, "Red Hat (virtio)"),
+    (0x1b36, "Red Hat (QEMU)"),
+    (0x15ad, "VMware"),
+    (0x1414, "Microsoft"),
+    (0x1ae0, "Google"),
+    (0x1d0f, "Amazon"),
+    (0x80ee, "VirtualBox"),
+    (0x1ab8, "Parallels"),
+    (0x5853, "Xen"),
+];
+
+/// Beginnings of the vendor or model of drives that only hypervisors make.
+const HYPERVISOR_DRIVES: [&str; 14] = [
+    "QEMU",
+    "VBOX",
+    "ORCL-VBOX",
+    "VMware",
+    "Virtual Disk",
+    "Virtual disk",
+    "Msft",
+    "MSFT NVMe",
+    "Microsoft NVMe",
+    "Amazon Elastic Block Store",
+    "Amazon EC2",
+    "Google",
+    "nvme_card",
+    "Parallels",
+];
+
+/// A hypervisor's bus on a device's path.
+fn hypervisor_bus(path: &str) -> Option<&'static str> {
+    path.split('/').find_map(|part| match part {
+        _ if numbered(part, "virtio").is_some() => Some("a virtio device"),
+        _ if part.starts_with("vbd-") || part.starts_with("vif-") => Some("a Xen device"),
+        _ if part.starts_with("VMBUS") || part.starts_with("vmbus") => Some("a Hyper-V device"),
+        _ => None,
+    })
+}
+
+/// A function made by a hypervisor is virtual, any other one as real as the machine allows.
+fn function(topology: &Topology, address: PciAddress) -> Judgement {
+    let vendors = topology
+        .function(address)
+        .map_or([None, None], |f| [f.vendor, f.subsystem_vendor]);
+    let made = HYPERVISORS
+        .iter()
+        .find(|(vendor, _)| vendors.contains(&Some(*vendor)));
+    if let Some((vendor, name)) = made {
+        let why = format!("PCI vendor {vendor:04x} of {address} is {name}");
+        return Judgement::is(Reality::Virtual, why);
+    }
+    let guest = &topology.guest;
+    match guest.is_guest {
+        Some(true) => Judgement::is(
+            Reality::Passthrough,
+            format!("PCI function {address} in a guest ({})", guest.told_by),
+        ),
+        Some(false) => Judgement::is(
+            Reality::Hardware,
+            format!("PCI function {address} ({})", guest.told_by),
+        ),
+        None => Judgement::unknown(format!(
+            "PCI function {address}, but whether the machine is a guest is unknown: {}",
+            guest.told_by
+        )),
+    }
+}
+
+/// The one reality that all parts have.
+fn all(parts: &[(String, Judgement)]) -> Judgement {
+    let names: Vec<&str> = parts.iter().map(|(name, _)| name.as_str()).collect();
+    let names = names.join(", ");
+    match parts {
+        [(_, first), rest @ ..] if rest.iter().all(|(_, j)| j.reality == first.reality) => {
+            Judgement {
+                reality: first.reality,
+                reality_why: format!("made of {names}: {}", first.reality_why),
+            }
+        }
+        _ => Judgement::unknown(format!("made of {names}, which are not of one reality")),
+    }
+}
+
+pub(crate) fn of_disk(topology: &Topology, disk: &Disk, depth: u32) -> Judgement {
+    let name = disk.name.as_str();
+    if depth > DEEPEST {
+        return Judgement::unknown(format!("{name} is stacked more than {DEEPEST} deep"));
+    }
+    if numbered(name, "ram").is_some() || numbered(name, "zram").is_some() {
+        return Judgement::is(Reality::Memory, format!("{name} is a RAM disk"));
+    }
+    if numbered(name, "loop").is_some() {
+        return of_loop(topology, disk, depth);
+    }
+    if numbered(name, "nullb").is_some() || disk.model.as_deref() == Some("scsi_debug") {
+        return Judgement::is(Reality::Software, format!("{name} is a test device"));
+    }
+    if !disk.made_of.is_empty() {
+        let parts: Vec<(String, Judgement)> = disk
+            .made_of
+            .iter()
+            .map(|part| {
+                let below = topology.disk_holding(part);
+                let judged = below.map_or_else(
+                    || Judgement::unknown(format!("{part} is not in the tree")),
+                    |below| of_disk(topology, below, depth + 1),
+                );
+                (part.clone(), judged)
+            })
+            .collect();
+        return all(&parts);
+    }
+    if let Some(bus) = hypervisor_bus(&disk.path) {
+        return Judgement::is(Reality::Virtual, format!("{name} is {bus}"));
+    }
+    let names = [&disk.vendor, &disk.model];
+    let told = names.into_iter().flatten().find(|text| {
+        HYPERVISOR_DRIVES
+            .iter()
+            .any(|start| text.starts_with(start))
+    });
+    if let Some(text) = told {
+        return Judgement::is(Reality::Virtual, format!("{name} calls itself {text:?}"));
+    }
+    let controller = topology
+        .nvme
+        .iter()
+        .find(|controller| controller.namespaces.iter().any(|space| space == name));
+    match controller.and_then(|c| c.transport.as_deref()) {
+        None | Some("pcie") => {}
+        Some("loop") => return Judgement::is(Reality::Software, "NVMe over the loop transport"),
+        Some(fabric) => {
+            return Judgement::unknown(format!(
+                "NVMe over {fabric}: the drive is on another machine"
+            ));
+        }
+    }
+    match disk.pci {
+        Some(address) => function(topology, address),
+        None => Judgement::unknown(format!("{name} hangs from no PCI function")),
+    }
+}
+
+/// As real as the disk that its file lies on. A recorded tree does not have the file.
+fn of_loop(topology: &Topology, disk: &Disk, depth: u32) -> Judgement {
+    let name = &disk.name;
+    let Some(backing) = disk.backing_file.as_deref() else {
+        return Judgement::is(Reality::Software, format!("{name} is a loop device"));
+    };
+    let below = topology
+        .is_live()
+        .then(|| file::look(topology, backing.as_ref(), depth + 1).ok())
+        .flatten()
+        .map(|below| below.judgement)
+        .filter(|judged| judged.reality.is_some());
+    match below {
+        Some(judged) => Judgement {
+            reality: judged.reality,
+            reality_why: format!("{name} lies on {backing}: {}", judged.reality_why),
+        },
+        None => Judgement::is(
+            Reality::Software,
+            format!("{name} is a loop device; the device below {backing} is unknown"),
+        ),
+    }
+}
+
+pub(crate) fn of_interface(topology: &Topology, interface: &Interface, depth: u32) -> Judgement {
+    let name = interface.name.as_str();
+    if depth > DEEPEST {
+        return Judgement::unknown(format!("{name} is stacked more than {DEEPEST} deep"));
+    }
+    if !interface.lower.is_empty() {
+        let parts: Vec<(String, Judgement)> = interface
+            .lower
+            .iter()
+            .map(|lower| {
+                let below = topology.interfaces.iter().find(|i| i.name == *lower);
+                let judged = below.map_or_else(
+                    || Judgement::unknown(format!("{lower} is not in the tree")),
+                    |below| of_interface(topology, below, depth + 1),
+                );
+                (lower.clone(), judged)
+            })
+            .collect();
+        return all(&parts);
+    }
+    // A VLAN or bond of a kernel before 3.16 has no links to what is below it.
+    let stacked = matches!(interface.kind.as_deref(), Some("vlan" | "bond" | "macvlan"));
+    if stacked {
+        return Judgement::unknown(format!("{name} lies over an interface that is not told"));
+    }
+    if interface.path.starts_with("sys/devices/virtual/") {
+        return Judgement::is(Reality::Software, format!("{name} has no device"));
+    }
+    if let Some(bus) = hypervisor_bus(&interface.path) {
+        return Judgement::is(Reality::Virtual, format!("{name} is {bus}"));
+    }
+    match interface.pci {
+        Some(address) => function(topology, address),
+        None => Judgement::unknown(format!("{name} hangs from no PCI function")),
+    }
+}
+
+pub(crate) fn of_rdma(topology: &Topology, device: &RdmaDevice) -> Judgement {
+    let name = device.name.as_str();
+    // Soft-RoCE stands below the function of the interface that it runs over, so its path tells nothing.
+    let software = device.over.is_some()
+        || device.path.starts_with("sys/devices/virtual/")
+        || numbered(name, "rxe").is_some()
+        || numbered(name, "siw").is_some()
+        || device
+            .description
+            .as_deref()
+            .is_some_and(|text| text.starts_with("Software"));
+    if software {
+        return Judgement::is(
+            Reality::Software,
+            format!("{name} is Soft-RoCE or soft iWARP"),
+        );
+    }
+    match device.pci {
+        Some(address) => function(topology, address),
+        None => Judgement::unknown(format!("{name} hangs from no PCI function")),
+    }
+}

@@ -1,0 +1,95 @@
+//! Trees that are cut short, scrambled or knotted: read or refused, never a panic, and never a choice of absent CPUs.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+use strata_topology::{Allowed, Environment, Topology, Want, choose};
+
+use crate::support::Tree;
+
+#[derive(Debug, Clone)]
+enum Harm {
+    Cut(usize),
+    Fill(Vec<u8>),
+    Number(i128),
+    Remove,
+    Folder,
+    Knot,
+}
+
+fn harm() -> impl Strategy<Value = Harm> {
+    prop_oneof![
+        (0usize..40).prop_map(Harm::Cut),
+        proptest::collection::vec(any::<u8>(), 0..80).prop_map(Harm::Fill),
+        any::<i128>().prop_map(Harm::Number),
+        proptest::sample::select(vec![-1, 0, 1, 65_535, 65_536, i128::from(u64::MAX)])
+            .prop_map(Harm::Number),
+        Just(Harm::Remove),
+        Just(Harm::Folder),
+        Just(Harm::Knot),
+    ]
+}
+
+/// Files and links under a folder, in a fixed order.
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder").flatten() {
+            if entry.file_type().expect("a type").is_dir() {
+                folders.push(entry.path());
+            } else {
+                found.push(entry.path());
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn harmed(path: &Path, harm: &Harm) {
+    let text = fs::read(path).unwrap_or_default();
+    fs::remove_file(path).expect("a file or link");
+    match harm {
+        Harm::Cut(at) => fs::write(path, &text[..text.len().min(*at)]).expect("a file"),
+        Harm::Fill(bytes) => fs::write(path, bytes).expect("a file"),
+        Harm::Number(number) => fs::write(path, number.to_string()).expect("a file"),
+        Harm::Remove => {}
+        Harm::Folder => fs::create_dir(path).expect("a folder"),
+        Harm::Knot => symlink(path, path).expect("a link"),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn harmed_trees_never_panic(
+        name in proptest::sample::select(vec!["laptop", "two-sockets", "node-unknown", "offline", "cpuset"]),
+        harms in proptest::collection::vec((any::<proptest::sample::Index>(), harm()), 1..60),
+    ) {
+        let tree = Tree::unpack(name);
+        let mut left = entries(tree.path());
+        for (index, harm) in &harms {
+            let path = left.swap_remove(index.index(left.len()));
+            harmed(&path, harm);
+        }
+        let root = tree.root();
+        if let Ok(topology) = Topology::read(&root) {
+            let allowed = Allowed::read(&root, &topology);
+            prop_assert!(allowed.cpus.without(&topology.online()).is_empty());
+            for near in topology.node_ids().iter().map(Some).chain([None]) {
+                let want = Want { count: 2, near, ..Want::default() };
+                if let Ok(choice) = choose(&topology, &allowed, &want) {
+                    prop_assert_eq!(choice.list().and(&allowed.cpus).len(), 2);
+                }
+            }
+            let host = Environment::read(&root).expect("the topology was read");
+            let text = serde_json::to_string(&(&topology, &host)).expect("JSON");
+            let back: (Topology, Environment) = serde_json::from_str(&text).expect("what was written");
+            prop_assert_eq!(back, (topology, host));
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! The crate from outside: recorded trees of our own and of real machines, garbage, and the machine that we are on.
+
+mod garbage;
+mod machine;
+mod placement;
+mod real_trees;
+mod support;
+mod trees;

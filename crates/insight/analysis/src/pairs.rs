@@ -1,0 +1,102 @@
+//! Which cells may be set against each other: one reality, one target, and one thing that differs.
+
+use strata_record::{Cell, Workload};
+use strata_units::QueueDepth;
+
+use crate::Response;
+
+/// The one thing in which two cells differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Factor {
+    /// The engine.
+    Engine,
+    /// Operations in flight.
+    Depth,
+}
+
+/// Two cells that may be compared, as positions in the list of cells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pair {
+    pub(crate) base: usize,
+    pub(crate) other: usize,
+    pub(crate) factor: Factor,
+}
+
+/// The engine that every other one is set against where it is measured: one system call an operation, no queue.
+const BASE_ENGINE: &str = "psync";
+
+/// All pairs, each other cell against the base of its group: first those of engines, then those of depths.
+pub(crate) fn pairs(cells: &[&Cell]) -> Vec<Pair> {
+    let engines = grouped(cells, Factor::Engine, |group| {
+        group
+            .iter()
+            .copied()
+            .find(|at| cells[*at].engine == BASE_ENGINE)
+    });
+    let depths = grouped(cells, Factor::Depth, |group| {
+        group
+            .iter()
+            .copied()
+            .min_by_key(|at| cells[*at].workload.depth)
+    });
+    engines.into_iter().chain(depths).collect()
+}
+
+/// Pairs of every group of cells that differ in nothing but `factor`; the base is the group's first when `base` names
+/// none.
+fn grouped(cells: &[&Cell], factor: Factor, base: impl Fn(&[usize]) -> Option<usize>) -> Vec<Pair> {
+    let mut seen = vec![false; cells.len()];
+    let mut pairs = Vec::new();
+    for first in 0..cells.len() {
+        if seen[first] {
+            continue;
+        }
+        let group: Vec<usize> = (first..cells.len())
+            .filter(|at| alike_but(factor, cells[first], cells[*at]))
+            .collect();
+        for at in &group {
+            seen[*at] = true;
+        }
+        let base = base(&group).unwrap_or(first);
+        pairs.extend(group.iter().filter(|at| **at != base).map(|other| Pair {
+            base,
+            other: *other,
+            factor,
+        }));
+    }
+    pairs
+}
+
+fn alike_but(factor: Factor, a: &Cell, b: &Cell) -> bool {
+    let target = a.layer == b.layer
+        && a.reality == b.reality
+        && a.target.kind == b.target.kind
+        && a.target.identity == b.target.identity
+        && a.target.region_bytes == b.target.region_bytes;
+    // How a depth is timed is a choice of the harness that goes with the depth; words say so where it differs.
+    let without_depth = |w: &Workload| Workload {
+        depth: QueueDepth::ONE,
+        timed_by: a.workload.timed_by,
+        ..w.clone()
+    };
+    target
+        && a.placement == b.placement
+        && match factor {
+            Factor::Engine => a.workload == b.workload,
+            Factor::Depth => {
+                a.engine == b.engine && without_depth(&a.workload) == without_depth(&b.workload)
+            }
+        }
+}
+
+impl Factor {
+    /// Whether a ratio of this response says something when this differs: more in flight makes each operation wait, so
+    /// depths are compared by what passes alone, and engines by latency where nothing waits.
+    pub(crate) fn compares(self, response: Response, depth: QueueDepth) -> bool {
+        match (self, response) {
+            (_, Response::OpsPerS) | (Factor::Engine, Response::CpuPerOp) => true,
+            (Factor::Engine, Response::Mean) => depth == QueueDepth::ONE,
+            _ => false,
+        }
+    }
+}

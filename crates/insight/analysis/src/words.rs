@@ -1,0 +1,240 @@
+//! Verdicts in plain English, with their figures.
+
+use strata_stats::{Doubt, Interval, ROUNDS_FOR_CLAIM, ROUNDS_FOR_INTERVAL, Verdict};
+use strata_units::show;
+
+use crate::{Factor, Response};
+
+/// From here on, and below its inverse, a ratio reads better as a multiple than in percent.
+const MULTIPLE: f64 = 2.0;
+
+/// A part of one as percent: one decimal below ten.
+pub(crate) fn percent(part: f64) -> String {
+    let percent = part * 100.0;
+    if percent.abs() < 9.95 {
+        format!("{percent:.1}")
+    } else {
+        format!("{percent:.0}")
+    }
+}
+
+/// A ratio, with the decimals that tell a small difference.
+pub(crate) fn ratio(ratio: f64) -> String {
+    if (0.1..MULTIPLE).contains(&ratio) {
+        format!("{ratio:.3}")
+    } else {
+        show::digits(ratio)
+    }
+}
+
+/// A ratio with its interval.
+pub(crate) fn ratio_with(estimate: f64, interval: Option<Interval>) -> String {
+    match interval {
+        Some(i) => format!("{} [{}, {}]", ratio(estimate), ratio(i.low), ratio(i.high)),
+        None => format!("{} (no interval)", ratio(estimate)),
+    }
+}
+
+/// Greatest ratio that is not ruled out, as a difference.
+pub(crate) fn more_than(ratio: f64) -> String {
+    if ratio < MULTIPLE {
+        format!("{} %", percent(ratio - 1.0))
+    } else {
+        format!("a factor of {}", show::digits(ratio))
+    }
+}
+
+/// What a contrast compares: the two names, and in what.
+pub(crate) struct Compared<'a> {
+    pub(crate) base: &'a str,
+    pub(crate) other: &'a str,
+    pub(crate) factor: Factor,
+    pub(crate) response: Response,
+    pub(crate) ratio: f64,
+    pub(crate) interval: Option<Interval>,
+}
+
+impl Compared<'_> {
+    /// The verdict on `rounds` replicates; `paired` when these are averages of two rounds each.
+    pub(crate) fn words(&self, verdict: Verdict, rounds: usize, paired: bool) -> String {
+        match verdict {
+            Verdict::Equivalent { delta } => format!(
+                "no difference larger than {} %: {} ÷ {} is {}",
+                show_delta(delta),
+                self.other,
+                self.base,
+                ratio_with(self.ratio, self.interval)
+            ),
+            Verdict::Higher | Verdict::Lower => self.effect(),
+            Verdict::DiffersByLessThan { delta } => format!(
+                "{}: differs, by less than {} %",
+                self.effect(),
+                show_delta(delta)
+            ),
+            Verdict::CannotTell { rules_out, why } => cannot_tell(rules_out, why, rounds, paired),
+        }
+    }
+
+    fn effect(&self) -> String {
+        let Self { base, other, .. } = self;
+        let more = self.ratio > 1.0;
+        let multiple = !(1.0 / MULTIPLE..MULTIPLE).contains(&self.ratio);
+        let figure = if multiple {
+            let bounds = self
+                .interval
+                .map(|i| format!(" [{}, {}]", show::digits(i.low), show::digits(i.high)));
+            format!(
+                "{} times{}",
+                show::digits(self.ratio),
+                bounds.unwrap_or_default()
+            )
+        } else {
+            let difference = |r: f64| percent(if more { r - 1.0 } else { 1.0 - r });
+            let bounds = self.interval.map(|i| {
+                let (near, far) = if more {
+                    (i.low, i.high)
+                } else {
+                    (i.high, i.low)
+                };
+                format!(" [{}, {}]", difference(near), difference(far))
+            });
+            format!("{} %{}", difference(self.ratio), bounds.unwrap_or_default())
+        };
+        match (self.response, self.factor, multiple) {
+            (Response::OpsPerS, Factor::Engine, false) => {
+                let word = if more { "faster" } else { "slower" };
+                format!("{other} is {figure} {word} than {base}")
+            }
+            (Response::OpsPerS, Factor::Depth, false) => {
+                let word = if more { "more" } else { "fewer" };
+                format!("{other} does {figure} {word} operations a second than {base}")
+            }
+            (Response::OpsPerS, _, true) => {
+                format!("{other} does {figure} the operations a second of {base}")
+            }
+            (Response::CpuPerOp, _, false) => {
+                let word = if more { "more" } else { "less" };
+                format!("{other} uses {figure} {word} CPU time an operation than {base}")
+            }
+            (Response::CpuPerOp, _, true) => {
+                format!("{other} uses {figure} the CPU time an operation of {base}")
+            }
+            (_, _, false) => {
+                let word = if more { "longer" } else { "less long" };
+                format!(
+                    "an operation takes {figure} {word} with {other} than with {base} ({})",
+                    self.response.name()
+                )
+            }
+            (_, _, true) => {
+                format!(
+                    "an operation takes {figure} as long with {other} as with {base} ({})",
+                    self.response.name()
+                )
+            }
+        }
+    }
+}
+
+fn show_delta(delta: f64) -> String {
+    format!("{}", (delta * 1000.0).round() / 10.0)
+}
+
+fn cannot_tell(rules_out: Option<f64>, why: Doubt, rounds: usize, paired: bool) -> String {
+    let what = if paired { "pairs of rounds" } else { "rounds" };
+    let why = match why {
+        Doubt::TooFewRounds if rounds < ROUNDS_FOR_INTERVAL => Some(format!(
+            "{rounds} {what} give no interval, which takes {ROUNDS_FOR_INTERVAL}; a claim takes {ROUNDS_FOR_CLAIM}"
+        )),
+        Doubt::TooFewRounds => Some(format!(
+            "{rounds} {what}, and a claim takes {ROUNDS_FOR_CLAIM}"
+        )),
+        Doubt::RanksDisagree => {
+            Some("the signed-rank interval disagrees with that of the mean".to_owned())
+        }
+        Doubt::IntervalTooWide => None,
+    };
+    let ruled = rules_out.map(|r| format!("rules out only more than {}", more_than(r)));
+    let said: Vec<String> = why.into_iter().chain(ruled).collect();
+    format!("cannot tell: {}", said.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn compared(
+        response: Response,
+        factor: Factor,
+        ratio: f64,
+        low: f64,
+        high: f64,
+    ) -> Compared<'static> {
+        Compared {
+            base: "psync",
+            other: "io_uring",
+            factor,
+            response,
+            ratio,
+            interval: Some(Interval { low, high }),
+        }
+    }
+
+    #[test]
+    fn effects_read_as_sentences() {
+        let slower = compared(Response::OpsPerS, Factor::Engine, 0.88, 0.85, 0.91);
+        assert_eq!(
+            slower.words(Verdict::Lower, 8, false),
+            "io_uring is 12 % [9.0, 15] slower than psync"
+        );
+        let many = compared(Response::OpsPerS, Factor::Depth, 5.2, 5.0, 5.41);
+        assert_eq!(
+            many.words(Verdict::Higher, 8, false),
+            "io_uring does 5.20 times [5.00, 5.41] the operations a second of psync"
+        );
+        let cheaper = compared(Response::CpuPerOp, Factor::Engine, 0.8, 0.79, 0.81);
+        assert_eq!(
+            cheaper.words(Verdict::Lower, 8, false),
+            "io_uring uses 20 % [19, 21] less CPU time an operation than psync"
+        );
+        let longer = compared(Response::Mean, Factor::Engine, 1.02, 1.015, 1.025);
+        assert_eq!(
+            longer.words(Verdict::DiffersByLessThan { delta: 0.03 }, 8, false),
+            "an operation takes 2.0 % [1.5, 2.5] longer with io_uring than with psync (mean latency): differs, by less \
+             than 3 %"
+        );
+        assert_eq!(
+            compared(Response::OpsPerS, Factor::Engine, 1.001, 0.996, 1.006).words(
+                Verdict::Equivalent { delta: 0.03 },
+                8,
+                false
+            ),
+            "no difference larger than 3 %: io_uring ÷ psync is 1.001 [0.996, 1.006]"
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_told_says_why() {
+        let any = compared(Response::OpsPerS, Factor::Engine, 1.0, 0.96, 1.04);
+        let wide = |rules_out| Verdict::CannotTell {
+            rules_out: Some(rules_out),
+            why: Doubt::IntervalTooWide,
+        };
+        assert_eq!(
+            any.words(wide(1.041), 8, false),
+            "cannot tell: rules out only more than 4.1 %"
+        );
+        assert_eq!(
+            any.words(wide(3.0), 8, false),
+            "cannot tell: rules out only more than a factor of 3.00"
+        );
+        let few = Verdict::CannotTell {
+            rules_out: None,
+            why: Doubt::TooFewRounds,
+        };
+        assert_eq!(
+            any.words(few, 4, true),
+            "cannot tell: 4 pairs of rounds give no interval, which takes 6; a claim takes 8"
+        );
+    }
+}

@@ -1,0 +1,282 @@
+//! Runs with given figures, for the tests of analysis and of report: every number follows from the arguments.
+
+// Each test binary that includes this uses another part of it.
+#![allow(dead_code)]
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
+use strata_record::{
+    Built, Ceiling, CeilingKind, Cell, ClockProof, ClockSource, Completes, Cost, Harness, Latency,
+    Layer, Measured, Op, PagesProof, Percentiles, Placement, Plan, Proof, Reality, Record, Role,
+    Run, Series, Stationarity, Status, Target, TargetKind, ThreadProof, TimedBy, Workload,
+};
+use strata_stats::Rng;
+use strata_units::{Bytes, CpuId, Nanos, NodeId, QueueDepth};
+
+/// A cell of kernel storage on a file of a virtual drive.
+pub fn block(engine: &str, op: Op, depth: u64) -> Cell {
+    Cell {
+        layer: Layer::Block,
+        engine: engine.to_owned(),
+        reality: Reality::Virtual,
+        target: Target {
+            kind: TargetKind::File,
+            identity: "ext4 on vda1, serial Z123, 1GiB".to_owned(),
+            region_bytes: Some(Bytes::GIB),
+            node: Some(NodeId(0)),
+        },
+        via: "/var/tmp/strata.data".to_owned(),
+        workload: Workload {
+            op,
+            block_bytes: Bytes(4096),
+            depth: QueueDepth::new(depth).expect("a depth"),
+            threads: 1,
+            duration_ns: Some(Nanos::SECOND),
+            ops: None,
+            ramp_ns: Nanos::from_millis(100),
+            timed_by: TimedBy::Operation,
+            verify: false,
+        },
+        placement: Placement {
+            cpus: vec![CpuId(1)].into(),
+            peer_cpus: Vec::new().into(),
+            mem_node: Some(NodeId(0)),
+        },
+    }
+}
+
+/// A cell of sockets over loopback.
+pub fn tcp(op: Op) -> Cell {
+    let mut cell = block("tcp", op, 1);
+    cell.layer = Layer::Tcp;
+    cell.reality = Reality::Software;
+    cell.target = Target {
+        kind: TargetKind::Wire,
+        identity: "lo ↔ lo".to_owned(),
+        region_bytes: None,
+        node: None,
+    };
+    cell.via = "127.0.0.1".to_owned();
+    cell.placement.peer_cpus = vec![CpuId(0)].into();
+    cell
+}
+
+/// A run of these cells, made by a release build.
+pub fn run(cells: Vec<Cell>, rounds: u32) -> Run {
+    Run {
+        schema: 1,
+        id: "20260102T030405Z-synthetic".to_owned(),
+        created_at: "2026-01-02T03:04:05Z".to_owned(),
+        command: vec!["strata".to_owned(), "run".to_owned(), "quick".to_owned()],
+        built: Built {
+            version: "0.1.0".to_owned(),
+            commit: Some("0123456789ab".to_owned()),
+            profile: "release".to_owned(),
+        },
+        plan: Plan {
+            name: "quick".to_owned(),
+            cells,
+            rounds,
+            seed: 7,
+        },
+        environment: environment(),
+    }
+}
+
+fn environment() -> serde_json::Value {
+    serde_json::json!({
+        "kernel": {"release": "6.1.0-18-amd64", "command_line": "quiet mitigations=auto"},
+        "cpu": {"model": "Example 7000", "online": 2, "governor": null, "smt": true},
+        "memory": {"total_bytes": 16_777_216_000_u64, "free_hugepages": 0},
+        "block_devices": [
+            {"name": "vda", "model": "Virtual disk", "size_bytes": 107_374_182_400_u64},
+            {"name": "vdb", "model": null, "size_bytes": 1_073_741_824_u64}
+        ],
+        "sysctls": {"net.core.rmem_max": "212992"}
+    })
+}
+
+/// A trial that went well at `rate` operations a second, all its other figures in keeping with that.
+pub fn trial(run: &Run, cell: &Cell, round: u32, rate: f64) -> Record {
+    let window_s = 1.0;
+    let ops = (rate * window_s).round();
+    let rate = ops / window_s;
+    let streams = cell.workload.op == Op::Stream;
+    let mut record = Record::new(&run.id, cell.clone());
+    record.round = round;
+    record.started_at = format!("2026-01-02T03:{:02}:05Z", 4 + round % 50);
+    record.started_s = f64::from(round) * 10.0;
+    record.seed = u64::from(round) + 1;
+    record.status = Status::Ok;
+    record.result = Some(Measured {
+        ops: ops as u64,
+        window_s,
+        ops_per_s: rate,
+        bytes_per_s: Some(rate * cell.workload.block_bytes.0 as f64),
+        errors: 0,
+        lost: 0,
+        completes: match cell.workload.op {
+            Op::Stream => Completes::Received,
+            Op::ReqRep => Completes::RoundTrip,
+            _ => Completes::Device,
+        },
+        latency_ns: (!streams).then(|| {
+            latency(
+                f64::from(cell.workload.depth.get()) * 1e9 / rate,
+                ops as u64,
+            )
+        }),
+        series: series(ops, window_s, record.seed),
+        stationarity: Some(Stationarity {
+            slope: 0.001,
+            excursion: 0.01,
+            stationary: true,
+        }),
+        mean_depth: (!streams).then(|| f64::from(cell.workload.depth.get())),
+    });
+    record.cost = Some(Cost {
+        cpu_ns_per_op: 0.2e9 / rate,
+        system_share: Some(0.8),
+        peer_cpu_ns_per_op: (cell.layer == Layer::Tcp).then_some(0.25e9 / rate),
+        instructions_per_op: None,
+    });
+    record.proof = Some(proof(cell));
+    record.ceiling = Some(Ceiling {
+        ops_per_s: Some(rate * 2.0),
+        bytes_per_s: None,
+        bound_by: "the core, by the null engine".to_owned(),
+        kind: CeilingKind::Measured,
+        share: Some(0.5),
+    });
+    record.harness = Some(Harness {
+        ns_per_op: 24.0,
+        ops: 1_000_000,
+    });
+    record
+}
+
+/// Every cell in every round, at `rate(cell, round)`, numbered in the order of time.
+pub fn records(run: &Run, rate: impl Fn(usize, u32) -> f64) -> Vec<Record> {
+    let mut records = Vec::new();
+    for round in 0..run.plan.rounds {
+        for (at, cell) in run.plan.cells.iter().enumerate() {
+            let mut record = trial(run, cell, round, rate(at, round));
+            record.trial = u32::try_from(records.len()).expect("few trials");
+            record.started_s += at as f64 * 1.2;
+            records.push(record);
+        }
+    }
+    records
+}
+
+/// A factor about 1 with this relative spread, the same for the same cell and round.
+pub fn noise(spread: f64, cell: usize, round: u32) -> f64 {
+    let mut rng = Rng::new(1 + u64::from(round) * 1000 + cell as u64);
+    (spread * rng.normal()).exp()
+}
+
+/// Fails unless each record is valid by the committed schema's source.
+pub fn assert_valid(records: &[Record]) {
+    let (_, text) = strata_record::schemas()
+        .into_iter()
+        .find(|(name, _)| *name == "record.schema.json")
+        .expect("a schema of records");
+    let schema = serde_json::from_str(&text).expect("JSON");
+    let validator = jsonschema::validator_for(&schema).expect("a JSON Schema");
+    for record in records {
+        let value = serde_json::to_value(record).expect("a record is JSON");
+        let errors: Vec<String> = validator
+            .iter_errors(&value)
+            .map(|e| format!("{}: {e}", e.instance_path()))
+            .collect();
+        assert_eq!(errors, Vec::<String>::new(), "record {}", record.trial);
+    }
+}
+
+/// `count` operations of this mean or near it: a body about it and a tail that grows with the nines.
+fn latency(mean: f64, count: u64) -> Latency {
+    const STEP: f64 = 0.02;
+    let mut histogram = Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3).expect("bounds");
+    let (mut recorded, mut nines) = (0, 0.0);
+    while recorded < count {
+        nines += STEP;
+        let upto = ((1.0 - 10f64.powf(-nines)) * count as f64).ceil() as u64;
+        let value = mean * (0.86 + 0.12 * f64::powf(nines, 1.7));
+        let more = upto.clamp(recorded, count) - recorded;
+        histogram
+            .record_n(value.max(1.0) as u64, more)
+            .expect("within bounds");
+        recorded += more;
+    }
+    let quantile = |q: f64| {
+        (count as f64 * (1.0 - q) >= 10.0 - 1e-6).then(|| histogram.value_at_quantile(q) as f64)
+    };
+    let mut bytes = Vec::new();
+    V2DeflateSerializer::new()
+        .serialize(&histogram, &mut bytes)
+        .expect("a histogram can be written");
+    Latency {
+        min: histogram.min() as f64,
+        mean,
+        percentiles: Percentiles {
+            p50: quantile(0.5),
+            p90: quantile(0.9),
+            p99: quantile(0.99),
+            p999: quantile(0.999),
+            p9999: quantile(0.9999),
+        },
+        max: histogram.max() as f64,
+        count,
+        batch_error_ns: None,
+        histogram: STANDARD.encode(bytes),
+    }
+}
+
+fn series(ops: f64, window_s: f64, seed: u64) -> Series {
+    const INTERVALS: usize = 20;
+    let mut rng = Rng::new(seed);
+    let each = ops / INTERVALS as f64;
+    Series {
+        interval_s: window_s / INTERVALS as f64,
+        ops: (0..INTERVALS)
+            .map(|_| (each * (1.0 + 0.03 * rng.normal())).max(0.0) as u64)
+            .collect(),
+    }
+}
+
+fn proof(cell: &Cell) -> Proof {
+    let thread = |role, cpus: &strata_units::CpuList| ThreadProof {
+        role,
+        asked: cpus.clone(),
+        mask: cpus.clone(),
+        seen: cpus.clone(),
+        samples: 100,
+        migrations: Some(0),
+        voluntary_switches: 12,
+        involuntary_switches: 3,
+        user_ns: Nanos::from_millis(200),
+        system_ns: Nanos::from_millis(700),
+    };
+    let mut threads = vec![thread(Role::Measure, &cell.placement.cpus)];
+    if !cell.placement.peer_cpus.is_empty() {
+        threads.push(thread(Role::Peer, &cell.placement.peer_cpus));
+    }
+    Proof {
+        threads,
+        pages: vec![PagesProof {
+            node: Some(NodeId(0)),
+            pages: 32,
+            page_bytes: Bytes(4096),
+        }],
+        clock: ClockProof {
+            source: ClockSource::Tsc,
+            hertz: 2.4e9,
+            error_ppm: 1.5,
+            read_ns: 14.0,
+        },
+        contradictions: Vec::new(),
+        missing: vec!["interrupts by CPU: not counted by this version".to_owned()],
+    }
+}

@@ -1,0 +1,465 @@
+//! The file that is measured: filled by the suite, or one that is only read.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use strata_measure::payload;
+use strata_stats::Rng;
+use strata_units::{ByteOffset, Bytes};
+
+/// How much is generated and written at a time.
+const CHUNK: Bytes = Bytes::MIB;
+
+/// How many places of a file are looked at before it is believed to be the suite's own, or written.
+const SAMPLES: u64 = 256;
+
+/// Why a file cannot be measured.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// The system refuses.
+    #[error("cannot {what} {path}: {source}; {next}", path = path.display())]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+        /// What to do.
+        next: &'static str,
+    },
+    /// It is no regular file.
+    #[error("{path} is {found}, not a regular file; name a file, such as {path}/strata.dat", path = path.display())]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+        /// What it is.
+        found: &'static str,
+    },
+    /// It is too short.
+    #[error("{path} holds {found}, and {wanted} are asked for; give a smaller --size or --bs, or another --target", path = path.display())]
+    TooShort {
+        /// The path.
+        path: PathBuf,
+        /// Its length.
+        found: Bytes,
+        /// What is asked for.
+        wanted: Bytes,
+    },
+    /// There is no room for it.
+    #[error("the file system of {path} has {free} free, and {wanted} are needed; give a smaller --size or another --target", path = path.display())]
+    NoRoom {
+        /// The path.
+        path: PathBuf,
+        /// Free bytes.
+        free: Bytes,
+        /// Bytes needed.
+        wanted: Bytes,
+    },
+    /// It is somebody's.
+    #[error("{path} was not written by strata, and is not written to: sector {sector} does not carry its number; name a file that does not exist yet, and it is made", path = path.display())]
+    NotOurs {
+        /// The path.
+        path: PathBuf,
+        /// The first sector without its number.
+        sector: u64,
+    },
+    /// The user stopped the filling.
+    #[error("interrupted while filling {path}; what was written of it is removed", path = path.display())]
+    Interrupted {
+        /// The path.
+        path: PathBuf,
+    },
+}
+
+/// What is known of a file's blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WrittenState {
+    /// The suite wrote each of them.
+    Ours,
+    /// Somebody wrote them.
+    Written,
+    /// Some were never written: reading those measures no medium.
+    Unwritten,
+}
+
+/// A file that is ready to be measured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prepared {
+    /// Where it is.
+    pub path: PathBuf,
+    /// How much of it is used: whole blocks.
+    pub region: Bytes,
+    /// Whether the page cache is passed by.
+    pub direct: bool,
+    /// What is known of its blocks.
+    pub state: WrittenState,
+}
+
+fn system<'a>(
+    what: &'static str,
+    path: &'a Path,
+    next: &'static str,
+) -> impl Fn(io::Error) -> FileError + 'a {
+    move |source| FileError::System {
+        what,
+        path: path.to_owned(),
+        source,
+        next,
+    }
+}
+
+/// Opens for measuring: past the page cache where the file system can; says whether it could.
+pub(crate) fn open(path: &Path, write: bool) -> io::Result<(File, bool)> {
+    let with = |flags: i32| {
+        OpenOptions::new()
+            .read(true)
+            .write(write)
+            .custom_flags(flags)
+            .open(path)
+    };
+    match with(libc::O_DIRECT) {
+        Ok(file) => Ok((file, true)),
+        // open(2): the file system does not support O_DIRECT.
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => with(0).map(|file| (file, false)),
+        Err(e) => Err(e),
+    }
+}
+
+/// Makes `path` ready for operations of `block` bytes: an absent file is made of `size` and filled, an existing one is
+/// looked at and left as it is.
+///
+/// `writes` says whether the workload changes it; only the suite's own file may be.
+///
+/// # Errors
+/// [`FileError`]; a filling that did not come to its end leaves nothing behind.
+pub fn prepare(
+    path: &Path,
+    size: Option<Bytes>,
+    block: Bytes,
+    writes: bool,
+    seed: u64,
+    interrupted: &AtomicBool,
+) -> Result<Prepared, FileError> {
+    match fs::metadata(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let size = size.unwrap_or(Bytes::GIB);
+            let whole = Bytes(size.0 / block.0.max(1) * block.0);
+            if whole.0 == 0 {
+                return Err(FileError::TooShort {
+                    path: path.to_owned(),
+                    found: size,
+                    wanted: block,
+                });
+            }
+            fill(path, size, seed, interrupted)?;
+        }
+        Err(e) => return Err(system("look at", path, "name a file that you may read")(e)),
+        Ok(_) => {}
+    }
+    inspect(path, size, block, writes)
+}
+
+/// Looks at an existing file without changing it.
+///
+/// # Errors
+/// [`FileError`], when it is none, too short, or to be written and not the suite's own.
+pub fn inspect(
+    path: &Path,
+    size: Option<Bytes>,
+    block: Bytes,
+    writes: bool,
+) -> Result<Prepared, FileError> {
+    let meta =
+        fs::metadata(path).map_err(system("look at", path, "name a file that you may read"))?;
+    let kind = meta.file_type();
+    if !kind.is_file() {
+        let found = match kind {
+            _ if kind.is_dir() => "a folder",
+            _ if kind.is_block_device() => "a block device",
+            _ if kind.is_char_device() => "a character device",
+            _ => "a pipe or socket",
+        };
+        return Err(FileError::NotAFile {
+            path: path.to_owned(),
+            found,
+        });
+    }
+    let next = if writes {
+        "name a file that you may read and write"
+    } else {
+        "name a file that you may read"
+    };
+    let plain = OpenOptions::new()
+        .read(true)
+        .open(path)
+        .map_err(system("open", path, next))?;
+    let (_, direct) = open(path, writes).map_err(system("open", path, next))?;
+    let found = Bytes(meta.len());
+    let wanted = size.unwrap_or(found);
+    let region = Bytes(wanted.0 / block.0.max(1) * block.0);
+    if wanted.0 > found.0 || region.0 == 0 {
+        return Err(FileError::TooShort {
+            path: path.to_owned(),
+            found,
+            wanted: wanted.max(block),
+        });
+    }
+    let state = state_of(&plain, region).map_err(system("read", path, next))?;
+    if writes {
+        if let Seen::Foreign { sector } = state {
+            return Err(FileError::NotOurs {
+                path: path.to_owned(),
+                sector,
+            });
+        }
+    }
+    let hole = has_hole(&plain, region);
+    Ok(Prepared {
+        path: path.to_owned(),
+        region,
+        direct,
+        state: match state {
+            _ if hole => WrittenState::Unwritten,
+            Seen::Ours => WrittenState::Ours,
+            Seen::Foreign { .. } => WrittenState::Written,
+            Seen::Zeros => WrittenState::Unwritten,
+        },
+    })
+}
+
+enum Seen {
+    Ours,
+    Zeros,
+    Foreign { sector: u64 },
+}
+
+/// Samples sectors evenly over the region, first and last among them.
+fn state_of(file: &File, region: Bytes) -> io::Result<Seen> {
+    let sectors = region.0 / payload::SECTOR.0;
+    let mut sector = [0u8; 512];
+    let mut zeros = 0;
+    let mut foreign = None;
+    let samples = SAMPLES.min(sectors);
+    for n in 0..samples {
+        let at = if samples > 1 {
+            n * (sectors - 1) / (samples - 1)
+        } else {
+            0
+        };
+        file.read_exact_at(&mut sector, at * payload::SECTOR.0)?;
+        if payload::number(&sector) != Some(at) {
+            foreign = foreign.or(Some(at));
+            zeros += u64::from(sector.iter().all(|b| *b == 0));
+        }
+    }
+    Ok(match foreign {
+        None if samples > 0 => Seen::Ours,
+        // A tenth of zero sectors is more than data of people and programs has; files without a sector have none.
+        _ if samples > 0 && zeros * 10 >= samples => Seen::Zeros,
+        at => Seen::Foreign {
+            sector: at.unwrap_or(0),
+        },
+    })
+}
+
+/// Whether the region has a hole, or blocks that are allocated and not written (lseek(2), SEEK_HOLE). A file system that
+/// does not know says that there is none.
+fn has_hole(file: &File, region: Bytes) -> bool {
+    crate::sys::first_hole(file, 0).is_some_and(|at| at < region.0)
+}
+
+/// Writes a new file of `size`, whole sectors that carry their numbers, first under another name, so that a file of this
+/// name is always whole.
+fn fill(path: &Path, size: Bytes, seed: u64, interrupted: &AtomicBool) -> Result<(), FileError> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    if let Some(free) = crate::sys::free_bytes(folder).map_err(system(
+        "look at",
+        folder,
+        "name a file in a folder that exists",
+    ))? && free < size
+    {
+        return Err(FileError::NoRoom {
+            path: path.to_owned(),
+            free,
+            wanted: size,
+        });
+    }
+    let mut name = path.as_os_str().to_owned();
+    name.push(".partial");
+    let partial = PathBuf::from(name);
+    let written = write_all(&partial, size, seed, interrupted).and_then(|whole| {
+        if !whole {
+            return Err(FileError::Interrupted {
+                path: path.to_owned(),
+            });
+        }
+        fs::rename(&partial, path).map_err(system("name", path, "look at the folder's rights"))?;
+        File::open(folder)
+            .and_then(|f| f.sync_all())
+            .map_err(system("sync", folder, "see dmesg"))
+    });
+    if written.is_err() {
+        // It is ours, half written and of no use; that it cannot be removed changes nothing about the error told.
+        let _ = fs::remove_file(&partial);
+    }
+    written
+}
+
+/// Whether it came to the end.
+fn write_all(
+    path: &Path,
+    size: Bytes,
+    seed: u64,
+    interrupted: &AtomicBool,
+) -> Result<bool, FileError> {
+    let next = "name a file in a folder that you may write to, on a file system with room";
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(path)
+        .map_err(system("make", path, next))?;
+    let mut random = Rng::new(seed);
+    let mut chunk = vec![0u8; CHUNK.as_usize()];
+    let mut at = 0;
+    while at < size.0 {
+        if interrupted.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        let len = (size.0 - at).min(CHUNK.0) as usize;
+        payload::fill(&mut chunk[..len], ByteOffset(at), &mut random);
+        file.write_all(&chunk[..len])
+            .map_err(system("fill", path, next))?;
+        at += len as u64;
+    }
+    file.sync_all().map_err(system("sync", path, next))?;
+    // What is read past the page cache must not be answered from it, and it shall not crowd out other pages.
+    crate::sys::drop_cached(&file);
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GO: AtomicBool = AtomicBool::new(false);
+
+    fn made(folder: &Path, size: Bytes) -> PathBuf {
+        let path = folder.join("t.dat");
+        prepare(&path, Some(size), Bytes(4096), false, 1, &GO).expect("made");
+        path
+    }
+
+    #[test]
+    fn a_made_file_is_ours_and_may_be_written() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = made(folder.path(), Bytes::MIB * 3);
+        let again = prepare(&path, None, Bytes(4096), true, 2, &GO).expect("ours");
+        assert_eq!(
+            (again.region, again.state),
+            (Bytes::MIB * 3, WrittenState::Ours)
+        );
+        let file = fs::read(&path).expect("readable");
+        for (n, sector) in file.chunks(512).enumerate() {
+            assert_eq!(payload::number(sector), Some(n as u64));
+        }
+        assert!(!folder.path().join("t.dat.partial").exists());
+    }
+
+    #[test]
+    fn a_stranger_is_read_and_never_written() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("letter.txt");
+        fs::write(&path, vec![b'x'; 10_000]).expect("written");
+        let read = inspect(&path, None, Bytes(4096), false).expect("readable");
+        assert_eq!(
+            (read.region, read.state),
+            (Bytes(8192), WrittenState::Written)
+        );
+        let refused = prepare(&path, None, Bytes(4096), true, 1, &GO);
+        assert!(
+            matches!(refused, Err(FileError::NotOurs { sector: 0, .. })),
+            "{refused:?}"
+        );
+        assert_eq!(fs::read(&path).expect("readable"), vec![b'x'; 10_000]);
+    }
+
+    #[test]
+    fn one_foreign_sector_at_the_end_is_enough() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = made(folder.path(), Bytes::MIB);
+        let file = OpenOptions::new().write(true).open(&path).expect("ours");
+        file.write_all_at(b"mine", (1 << 20) - 512)
+            .expect("written");
+        let refused = inspect(&path, None, Bytes(4096), true);
+        assert!(
+            matches!(refused, Err(FileError::NotOurs { sector: 2047, .. })),
+            "{refused:?}"
+        );
+    }
+
+    #[test]
+    fn holes_and_zeros_are_unwritten() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let sparse = folder.path().join("sparse");
+        File::create(&sparse)
+            .and_then(|f| f.set_len(1 << 20))
+            .expect("sparse");
+        let zeros = folder.path().join("zeros");
+        fs::write(&zeros, vec![0; 1 << 20]).expect("zeros");
+        for path in [sparse, zeros] {
+            let found = inspect(&path, None, Bytes(4096), false).expect("readable");
+            assert_eq!(found.state, WrittenState::Unwritten, "{}", path.display());
+        }
+    }
+
+    #[test]
+    fn what_is_no_file_or_too_short_is_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let text = |e: Result<Prepared, FileError>| {
+            e.map(|_| String::new()).unwrap_or_else(|e| e.to_string())
+        };
+        assert!(text(inspect(folder.path(), None, Bytes(512), false)).contains("a folder"));
+        assert!(
+            text(inspect(Path::new("/dev/null"), None, Bytes(512), false))
+                .contains("character device")
+        );
+        let path = made(folder.path(), Bytes(8192));
+        assert!(text(inspect(&path, Some(Bytes(16384)), Bytes(512), false)).contains("holds 8KiB"));
+        assert!(text(inspect(&path, None, Bytes(16384), false)).contains("--bs"));
+        let nowhere = folder.path().join("no/such/file");
+        assert!(
+            text(prepare(&nowhere, None, Bytes(512), false, 1, &GO)).contains("folder that exists")
+        );
+        let huge = folder.path().join("huge");
+        let error = text(prepare(
+            &huge,
+            Some(Bytes::GIB * (1 << 20)),
+            Bytes(512),
+            false,
+            1,
+            &GO,
+        ));
+        assert!(error.contains("free") && !huge.exists(), "{error}");
+    }
+
+    #[test]
+    fn an_interrupted_filling_leaves_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("t.dat");
+        let stop = AtomicBool::new(true);
+        let stopped = prepare(&path, Some(Bytes::MIB), Bytes(4096), false, 1, &stop);
+        assert!(
+            matches!(stopped, Err(FileError::Interrupted { .. })),
+            "{stopped:?}"
+        );
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0);
+    }
+}

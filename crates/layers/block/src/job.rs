@@ -1,0 +1,192 @@
+//! One cell of the block layer, ready to be run again and again.
+
+use strata_measure::{
+    Buffers, Crew, CrewError, CrewRun, Fatal, Job, JobError, Load, Member, Stream, Trial,
+    TrialResult, payload,
+};
+use strata_memory::{Huge, Lock, Want};
+use strata_record::{Cell, Role, Warning, WarningCode};
+use strata_stats::Rng;
+use strata_units::{Bytes, CpuId};
+
+use crate::engine::BlockEngine;
+use crate::file::{Prepared, WrittenState, open};
+use crate::psync::Psync;
+use crate::uring::Uring;
+
+/// A cell on a prepared file.
+pub struct BlockJob {
+    engine: BlockEngine,
+    cell: Cell,
+    file: Prepared,
+    load: Load,
+    cpus: Vec<CpuId>,
+}
+
+impl BlockJob {
+    /// A job for `cell` on `file`.
+    ///
+    /// # Errors
+    /// In words, what of the cell cannot be: its engine, depth, window, block size or CPUs.
+    pub fn new(cell: Cell, file: Prepared) -> Result<BlockJob, String> {
+        let engine: BlockEngine = cell
+            .engine
+            .parse()
+            .map_err(|e: crate::UnknownEngine| e.to_string())?;
+        let w = &cell.workload;
+        if !w.op.is_storage() {
+            return Err(format!(
+                "`{}` is no operation of the block layer; expected randread, randwrite, randrw:PERCENT, read or write",
+                w.op
+            ));
+        }
+        if w.depth.get() > engine.most_depth() {
+            return Err(format!(
+                "{engine} has one operation in flight, not {}; give --depth 1, more --threads, or --engine io_uring",
+                w.depth
+            ));
+        }
+        if !w.block_bytes.is_multiple_of(payload::SECTOR) {
+            return Err(format!(
+                "a block of {} is no multiple of the sector of {}; give a --bs of 512, 4KiB, …",
+                w.block_bytes,
+                payload::SECTOR
+            ));
+        }
+        if w.block_bytes > file.region {
+            return Err(format!(
+                "a block of {} does not fit the file's {}; give a smaller --bs",
+                w.block_bytes, file.region
+            ));
+        }
+        let cpus: Vec<CpuId> = cell.placement.cpus.iter().collect();
+        if cpus.len() != usize::from(w.threads) {
+            return Err(format!(
+                "{} threads need as many CPUs, and {} are given; change --threads or --cpus",
+                w.threads,
+                cpus.len()
+            ));
+        }
+        if w.verify && file.state != WrittenState::Ours {
+            return Err(format!(
+                "{} was not written by strata, so its reads cannot be checked; leave out --verify",
+                file.path.display()
+            ));
+        }
+        let load = Load::of(w).map_err(|e| e.to_string())?;
+        Ok(BlockJob {
+            engine,
+            cell,
+            file,
+            load,
+            cpus,
+        })
+    }
+
+    /// The operations of one thread: sequential ones begin at its part of the file.
+    fn stream(&self, thread: usize, seed: u64) -> Stream {
+        let w = &self.cell.workload;
+        let blocks = self.file.region.0 / w.block_bytes.0;
+        Stream::new(
+            w.op,
+            w.block_bytes,
+            blocks,
+            seed.wrapping_add(thread as u64),
+        )
+        .checked(w.verify)
+        .starting_at(thread as f64 / self.cpus.len() as f64)
+    }
+
+    fn buffers(&self, seed: u64) -> Result<Buffers, Fatal> {
+        let w = &self.cell.workload;
+        let want = Want {
+            bytes: Bytes(0),
+            node: self.cell.placement.mem_node,
+            huge: Huge::Never,
+            lock: Lock::Prefer,
+        };
+        let buffers =
+            Buffers::new(w.depth, w.block_bytes, want).map_err(|e| Fatal(e.to_string()))?;
+        if w.op.writes() {
+            let mut random = Rng::new(seed);
+            buffers.each(|buffer| payload::fill_body(&buffer, &mut random));
+        }
+        Ok(buffers)
+    }
+
+    fn run_crew(&self, trial: &Trial<'_>) -> Result<CrewRun, JobError> {
+        let w = &self.cell.workload;
+        let crew = Crew {
+            cpus: &self.cpus,
+            role: Role::Measure,
+            load: self.load,
+            mem_node: self.cell.placement.mem_node,
+            interrupted: trial.interrupted,
+            enough: None,
+        };
+        let opened = || {
+            let path = &self.file.path;
+            open(path, w.op.writes())
+                .map(|(file, _)| file)
+                .map_err(|e| {
+                    Fatal(format!(
+                        "cannot open {}: {e}; it was there before the run: leave it in its place",
+                        path.display()
+                    ))
+                })
+        };
+        let run = match self.engine {
+            BlockEngine::Psync => crew.run(|n| {
+                let engine = Psync::new(opened()?, self.buffers(trial.seed)?, payload::SECTOR);
+                Ok(Member {
+                    engine,
+                    stream: self.stream(n, trial.seed),
+                })
+            }),
+            BlockEngine::IoUring => crew.run(|n| {
+                let engine = Uring::new(
+                    opened()?,
+                    self.buffers(trial.seed)?,
+                    w.depth,
+                    payload::SECTOR,
+                )
+                .map_err(Fatal)?;
+                Ok(Member {
+                    engine,
+                    stream: self.stream(n, trial.seed),
+                })
+            }),
+        };
+        run.map_err(|e| match e {
+            CrewError::Interrupted => JobError::Interrupted,
+            CrewError::SetUp(why) => JobError::Failed(why),
+        })
+    }
+
+    fn warnings(&self) -> Vec<Warning> {
+        let mut warnings = Vec::new();
+        if self.file.state == WrittenState::Unwritten
+            && self.cell.workload.op != strata_record::Op::RandWrite
+        {
+            warnings.push(Warning {
+                code: WarningCode::Unwritten,
+                text: "the file has holes or blocks of zeros: reading those measures no medium; name a file that does not exist yet, and it is made and filled".to_owned(),
+            });
+        }
+        if !self.file.direct {
+            warnings.push(Warning {
+                code: WarningCode::Buffered,
+                text: "the file system has no O_DIRECT: the page cache is measured, not the drive; name a file on another file system".to_owned(),
+            });
+        }
+        warnings
+    }
+}
+
+impl Job for BlockJob {
+    fn run(&mut self, trial: &Trial<'_>) -> Result<TrialResult, JobError> {
+        self.engine.available().map_err(JobError::Skipped)?;
+        let run = self.run_crew(trial)?;
+        Ok(run.into_result(self.warnings()))
+    }
+}

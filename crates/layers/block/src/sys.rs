@@ -1,0 +1,68 @@
+//! pread(2) and pwrite(2) on the raw buffers of slots.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use strata_measure::{Buffer, Op, OpKind};
+use strata_units::Bytes;
+
+/// Does the operation with the buffer's first `op.len` bytes; the number of bytes moved.
+///
+/// # Errors
+/// The system's, and `EINVAL` when the buffer is shorter than the operation.
+pub(crate) fn transfer(file: BorrowedFd<'_>, buffer: &Buffer<'_>, op: Op) -> io::Result<usize> {
+    let len = op.len.as_usize();
+    if len > buffer.len() {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    let at = libc::off_t::try_from(op.at.0)
+        .map_err(|_| io::Error::from_raw_os_error(libc::EOVERFLOW))?;
+    let fd = file.as_raw_fd();
+    let pointer = buffer.as_ptr().cast();
+    let moved = if op.kind == OpKind::Write {
+        // SAFETY: the buffer holds at least `len` bytes for as long as it is borrowed; the kernel only reads them.
+        unsafe { libc::pwrite(fd, pointer, len, at) }
+    } else {
+        // SAFETY: the buffer holds at least `len` writable bytes for as long as it is borrowed, and no reference into it
+        // exists anywhere.
+        unsafe { libc::pread(fd, pointer, len, at) }
+    };
+    usize::try_from(moved).map_err(|_| io::Error::last_os_error())
+}
+
+/// Offset of the first hole at or after `from`; none when the file system does not say (lseek(2), SEEK_HOLE). The end of
+/// a file counts as a hole.
+pub(crate) fn first_hole(file: &File, from: u64) -> Option<u64> {
+    let from = libc::off_t::try_from(from).ok()?;
+    // SAFETY: lseek takes no pointers; the descriptor is open.
+    let at = unsafe { libc::lseek(file.as_raw_fd(), from, libc::SEEK_HOLE) };
+    u64::try_from(at).ok()
+}
+
+/// Bytes that an ordinary user may still write to the file system of `folder` (statvfs(3)); none when it does not say.
+///
+/// # Errors
+/// The system's.
+pub(crate) fn free_bytes(folder: &Path) -> io::Result<Option<Bytes>> {
+    let path = CString::new(folder.as_os_str().as_bytes())?;
+    let mut found = MaybeUninit::<libc::statvfs>::zeroed();
+    // SAFETY: the path ends in a zero byte, and `found` is valid to write a statvfs to.
+    if unsafe { libc::statvfs(path.as_ptr(), found.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it was zeroed, which is a valid statvfs, and then filled by the call.
+    let found = unsafe { found.assume_init() };
+    // Some file systems (ramfs) count no blocks at all.
+    Ok((found.f_blocks > 0).then(|| Bytes(found.f_bavail.saturating_mul(found.f_frsize))))
+}
+
+/// Asks the kernel to drop what it has cached of a file (posix_fadvise(2)); a wish, whose refusal changes nothing.
+pub(crate) fn drop_cached(file: &File) {
+    // SAFETY: takes no pointers; the descriptor is open.
+    unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+}

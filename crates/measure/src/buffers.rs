@@ -1,0 +1,151 @@
+//! The buffers of an engine's slots, in one region; only raw volatile access, since others write to them.
+
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+
+use strata_memory::{MemoryError, Region, Want};
+use strata_record::PagesProof;
+use strata_units::{Bytes, QueueDepth};
+
+use crate::Slot;
+
+/// One buffer a slot, each aligned to a page, in one region of memory.
+pub struct Buffers {
+    region: Region,
+    stride: usize,
+    len: Bytes,
+    slots: usize,
+}
+
+impl Buffers {
+    /// `depth` buffers of `len` bytes; `want` says where and how (its size is set here).
+    ///
+    /// # Errors
+    /// Those of [`Region::new`].
+    pub fn new(depth: QueueDepth, len: Bytes, want: Want) -> Result<Buffers, MemoryError> {
+        let stride = len.0.next_multiple_of(4096);
+        let slots = usize::from(depth.get());
+        let region = Region::new(&Want {
+            bytes: Bytes(stride) * u64::from(depth.get()),
+            ..want
+        })?;
+        Ok(Buffers {
+            region,
+            stride: Bytes(stride).as_usize(),
+            len,
+            slots,
+        })
+    }
+
+    /// Each buffer in turn, before anything is in flight.
+    pub fn each(&self, mut visit: impl FnMut(Buffer<'_>)) {
+        for slot in (0u16..).map(Slot::new).take(self.slots) {
+            visit(self.of(&slot));
+        }
+    }
+
+    /// The buffer of a slot.
+    ///
+    /// # Panics
+    /// When the slot's number is not below the depth; the loop gives out no such slot.
+    #[inline]
+    pub fn of(&self, slot: &Slot) -> Buffer<'_> {
+        assert!(
+            slot.index() < self.slots,
+            "slot {} of {}",
+            slot.index(),
+            self.slots
+        );
+        // SAFETY: index < slots, and the region holds slots × stride bytes, so the sum stays inside it.
+        let at = unsafe { self.region.as_ptr().add(slot.index() * self.stride) };
+        Buffer {
+            at,
+            len: self.len.as_usize(),
+            of: PhantomData,
+        }
+    }
+
+    /// Where their pages are.
+    ///
+    /// # Errors
+    /// In words, why the kernel does not say.
+    pub fn pages(&self) -> Result<Vec<PagesProof>, String> {
+        let pages = self.region.pages_by_node().map_err(|e| e.to_string())?;
+        let page_bytes = self.region.page();
+        Ok(pages
+            .into_iter()
+            .map(|(node, pages)| PagesProof {
+                node,
+                pages,
+                page_bytes,
+            })
+            .collect())
+    }
+
+    /// What the memory was wished to be and is not.
+    pub fn notes(&self) -> Vec<String> {
+        self.region.notes().to_vec()
+    }
+
+    /// Keeps the memory until the process ends: something may still write to it.
+    pub fn leak(self) {
+        std::mem::forget(self.region);
+    }
+}
+
+/// One slot's buffer: a place and a length. It is copied from and to by volatile accesses only, and no reference into it
+/// is ever formed, because a device or the kernel may write to it at any time.
+#[derive(Debug, Clone, Copy)]
+pub struct Buffer<'a> {
+    at: NonNull<u8>,
+    len: usize,
+    of: PhantomData<&'a Region>,
+}
+
+impl Buffer<'_> {
+    /// A buffer of no bytes, for engines that move none.
+    pub fn empty() -> Buffer<'static> {
+        Buffer {
+            at: NonNull::dangling(),
+            len: 0,
+            of: PhantomData,
+        }
+    }
+
+    /// Where it begins.
+    #[inline]
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.at.as_ptr()
+    }
+
+    /// How long it is.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether it has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The word at byte `offset`, or none when it does not lie inside.
+    #[inline]
+    pub fn word(&self, offset: usize) -> Option<u64> {
+        if !offset.is_multiple_of(8) || offset.checked_add(8)? > self.len {
+            return None;
+        }
+        // SAFETY: the eight bytes lie inside the region, which lives as long as `self`; buffers begin at a page and the
+        // offset is a multiple of 8, so the access is aligned; volatile, since others may write at the same time.
+        Some(unsafe { self.at.add(offset).cast::<u64>().read_volatile() })
+    }
+
+    /// Sets the word at byte `offset`; one outside of the buffer is left alone.
+    #[inline]
+    pub fn set_word(&self, offset: usize, value: u64) {
+        if offset.is_multiple_of(8) && offset.checked_add(8).is_some_and(|end| end <= self.len) {
+            // SAFETY: as in `word`; the memory is writable.
+            unsafe { self.at.add(offset).cast::<u64>().write_volatile(value) }
+        }
+    }
+}

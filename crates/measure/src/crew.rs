@@ -1,0 +1,409 @@
+//! The threads of a trial: pinned, proved, started and stopped together.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use strata_record::{
+    Ceiling, CeilingKind, Cost, Harness, Measured, PagesProof, Proof, Role, ThreadProof, Warning,
+    WarningCode,
+};
+use strata_topology::{ThreadWatch, pin_current_thread, thread_times};
+use strata_units::{CpuId, CpuList, Nanos, NodeId};
+
+use crate::{
+    Clock, Edge, Engine, FailCode, Fatal, Gate, Limits, Load, NullEngine, Step, Stream, Tally,
+    TrialResult, Window, contradictions, drive,
+};
+
+/// What one thread of a crew drives: built on the thread, after it is pinned.
+pub struct Member<E> {
+    /// The engine.
+    pub engine: E,
+    /// Its operations.
+    pub stream: Stream,
+}
+
+/// How a crew is to work.
+#[derive(Debug, Clone, Copy)]
+pub struct Crew<'a> {
+    /// One CPU a thread.
+    pub cpus: &'a [CpuId],
+    /// The side that they are.
+    pub role: Role,
+    /// The load of each.
+    pub load: Load,
+    /// The node that their buffers are bound to.
+    pub mem_node: Option<NodeId>,
+    /// Set when the user wants to stop.
+    pub interrupted: &'a AtomicBool,
+    /// Set when the window is over by somebody else's word, as a sender's is by its receiver's.
+    pub enough: Option<&'a AtomicBool>,
+}
+
+/// What came of it.
+#[derive(Debug, Clone)]
+pub struct CrewRun {
+    /// The counts of all threads together.
+    pub tally: Tally,
+    /// What the engine is.
+    pub limits: Limits,
+    /// Its failures in words.
+    pub failures: Vec<String>,
+    /// CPU time of the threads within the window: outside the kernel and in it.
+    pub cpu_time: (Nanos, Nanos),
+    /// Where they were.
+    pub proof: Proof,
+    /// What measuring costs a thread.
+    pub harness: Harness,
+    /// What their memory was wished to be and is not.
+    pub memory_notes: Vec<String>,
+}
+
+/// Why a crew did not measure.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CrewError {
+    /// A thread could not be set up; the others were sent home.
+    #[error("{0}")]
+    SetUp(String),
+    /// The user stopped it.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// What one thread brings home.
+struct Brought {
+    tally: Tally,
+    limits: Limits,
+    failures: Vec<String>,
+    cpu_time: (Nanos, Nanos),
+    thread: ThreadProof,
+    missing: Vec<String>,
+    pages: Vec<PagesProof>,
+    harness: Harness,
+    notes: Vec<String>,
+}
+
+impl Crew<'_> {
+    /// Runs one trial: each thread pins itself, finds the harness's cost on its core, builds its engine by `build` (given
+    /// the thread's number), waits at the gate for the others, drives, and brings its proof.
+    ///
+    /// # Errors
+    /// [`CrewError`] when it did not come to a measurement; what broke off in mid-trial stands in the tally.
+    pub fn run<E, B>(&self, build: B) -> Result<CrewRun, CrewError>
+    where
+        E: Engine,
+        B: Fn(usize) -> Result<Member<E>, Fatal> + Sync,
+    {
+        let clock = Clock::get();
+        let clock_proof = clock.proof();
+        let gate = Gate::new(self.cpus.len(), clock);
+        let why = Mutex::new(None);
+        let all: Vec<Brought> = thread::scope(|scope| {
+            let threads: Vec<_> = self
+                .cpus
+                .iter()
+                .enumerate()
+                .map(|(n, cpu)| {
+                    let (gate, why, build) = (&gate, &why, &build);
+                    scope.spawn(move || {
+                        self.work(*cpu, || build(n), gate, clock)
+                            .map_err(|fatal| {
+                                gate.abort(&fatal.0);
+                                if let Ok(mut why) = why.lock() {
+                                    why.get_or_insert(fatal.0);
+                                }
+                            })
+                            .ok()
+                    })
+                })
+                .collect();
+            threads
+                .into_iter()
+                .filter_map(|thread| {
+                    thread.join().unwrap_or_else(|_| {
+                        if let Ok(mut why) = why.lock() {
+                            why.get_or_insert(
+                                "a measuring thread panicked; this is a bug of strata".to_owned(),
+                            );
+                        }
+                        None
+                    })
+                })
+                .collect()
+        });
+        if let Ok(Some(why)) = why.into_inner() {
+            return Err(CrewError::SetUp(why));
+        }
+        if self.interrupted.load(Ordering::Relaxed) {
+            return Err(CrewError::Interrupted);
+        }
+        let mut all = all.into_iter();
+        let Some(first) = all.next() else {
+            return Err(CrewError::SetUp(
+                "no CPU was given to measure on".to_owned(),
+            ));
+        };
+        let mut run = CrewRun {
+            tally: first.tally,
+            limits: first.limits,
+            failures: first.failures,
+            cpu_time: first.cpu_time,
+            proof: Proof {
+                threads: vec![first.thread],
+                pages: first.pages,
+                clock: clock_proof,
+                contradictions: Vec::new(),
+                missing: first.missing,
+            },
+            harness: first.harness,
+            memory_notes: first.notes,
+        };
+        for one in all {
+            run.tally.merge(one.tally);
+            run.failures.extend(one.failures);
+            run.cpu_time.0 = run.cpu_time.0 + one.cpu_time.0;
+            run.cpu_time.1 = run.cpu_time.1 + one.cpu_time.1;
+            run.proof.threads.push(one.thread);
+            run.proof.pages.extend(one.pages);
+            run.proof.missing.extend(one.missing);
+            run.harness.ns_per_op = run.harness.ns_per_op.max(one.harness.ns_per_op);
+            run.memory_notes.extend(one.notes);
+        }
+        run.proof.pages = together(run.proof.pages);
+        for list in [
+            &mut run.failures,
+            &mut run.proof.missing,
+            &mut run.memory_notes,
+        ] {
+            list.sort();
+            list.dedup();
+        }
+        run.proof.contradictions =
+            contradictions(&run.proof.threads, &run.proof.pages, self.mem_node);
+        Ok(run)
+    }
+
+    /// One thread's whole trial.
+    fn work<E: Engine>(
+        &self,
+        cpu: CpuId,
+        build: impl FnOnce() -> Result<Member<E>, Fatal>,
+        gate: &Gate,
+        clock: Clock,
+    ) -> Result<Brought, Fatal> {
+        let asked: CpuList = [cpu].into_iter().collect();
+        pin_current_thread(&asked).map_err(|e| Fatal(e.to_string()))?;
+        let Member {
+            mut engine,
+            mut stream,
+        } = build()?;
+        let limits = engine.limits();
+        if self.load.depth.get() > limits.depth {
+            return Err(Fatal(format!(
+                "depth {} is more than the engine's {}; give --depth {} or another --engine",
+                self.load.depth, limits.depth, limits.depth
+            )));
+        }
+        let harness = harness_cost(&self.load, &stream, clock);
+        let mut watch = ThreadWatch::start();
+        let mut samples = 0;
+        let start = gate.arrive().map_err(|e| Fatal(e.to_string()))?;
+
+        let mut cpu_time = (Nanos(0), Nanos(0));
+        let tally = drive(
+            &mut engine,
+            &mut stream,
+            &self.load,
+            clock,
+            start,
+            &mut |edge| {
+                watch.sample();
+                samples += 1;
+                match edge {
+                    Edge::Open => cpu_time = thread_times(),
+                    Edge::Close => {
+                        let (user, system) = thread_times();
+                        cpu_time = (user - cpu_time.0, system - cpu_time.1);
+                    }
+                    Edge::Interval => {}
+                }
+                if self.interrupted.load(Ordering::Relaxed)
+                    || self.enough.is_some_and(|e| e.load(Ordering::Relaxed))
+                {
+                    Step::Stop
+                } else {
+                    Step::Go
+                }
+            },
+        );
+        let found = watch.finish();
+        let mut missing: Vec<String> = found.migrations_unknown.into_iter().collect();
+        let pages = engine.pages().unwrap_or_else(|why| {
+            missing.push(why);
+            Vec::new()
+        });
+        let failures = tally
+            .failures()
+            .map(|(code, n)| format!("{n} × {}", explain(&engine, code)))
+            .collect();
+        Ok(Brought {
+            tally,
+            limits,
+            failures,
+            cpu_time,
+            thread: ThreadProof {
+                role: self.role,
+                asked,
+                mask: found.mask.unwrap_or_default(),
+                seen: found.seen,
+                samples,
+                migrations: found.migrations,
+                voluntary_switches: found.voluntary_switches,
+                involuntary_switches: found.involuntary_switches,
+                user_ns: found.user,
+                system_ns: found.system,
+            },
+            missing,
+            pages,
+            harness,
+            notes: engine.notes(),
+        })
+    }
+}
+
+/// A failure in words; the loop's own codes are no engine's.
+fn explain<E: Engine>(engine: &E, code: FailCode) -> String {
+    if code == FailCode::MISMATCH {
+        "a read that did not hold what was written there".to_owned()
+    } else {
+        engine.explain(code)
+    }
+}
+
+/// Parts of one node and page size added up.
+fn together(parts: Vec<PagesProof>) -> Vec<PagesProof> {
+    let mut sums: Vec<PagesProof> = Vec::new();
+    for part in parts {
+        match sums
+            .iter_mut()
+            .find(|s| s.node == part.node && s.page_bytes == part.page_bytes)
+        {
+            Some(sum) => sum.pages += part.pages,
+            None => sums.push(part),
+        }
+    }
+    sums
+}
+
+/// What clock, stream, histogram and loop cost an operation on this thread, against the engine that does nothing, with
+/// the same depth and way of timing. The first eighth of its 16 ms warms up.
+fn harness_cost(load: &Load, stream: &Stream, clock: Clock) -> Harness {
+    let load = Load {
+        ramp: Nanos::from_millis(2),
+        window: Window::Time(Nanos::from_millis(14)),
+        ..*load
+    };
+    let mut engine = NullEngine::new(load.depth);
+    let tally = drive(
+        &mut engine,
+        &mut stream.clone().unchecked(),
+        &load,
+        clock,
+        clock.now(),
+        &mut |_| Step::Go,
+    );
+    Harness {
+        ns_per_op: tally.window().0 as f64 / tally.ops().max(1) as f64,
+        ops: tally.ops(),
+    }
+}
+
+impl CrewRun {
+    /// What an operation cost the CPUs; `peer` is the CPU time of the other side.
+    pub fn cost(&self, peer: Option<Nanos>) -> Cost {
+        let ops = self.tally.ops().max(1) as f64;
+        let (user, system) = (self.cpu_time.0.0 as f64, self.cpu_time.1.0 as f64);
+        Cost {
+            cpu_ns_per_op: (user + system) / ops,
+            system_share: (user + system > 0.0).then(|| system / (user + system)),
+            peer_cpu_ns_per_op: peer.map(|span| span.0 as f64 / ops),
+            instructions_per_op: None,
+        }
+    }
+
+    /// The bound that the measuring cores themselves set: the loop against an engine that does nothing.
+    pub fn core_ceiling(&self) -> Ceiling {
+        let threads = self.proof.threads.len() as f64;
+        let ops_per_s = threads * 1e9 / self.harness.ns_per_op;
+        let window_s = self.tally.window().as_secs_f64();
+        Ceiling {
+            ops_per_s: Some(ops_per_s),
+            bytes_per_s: None,
+            bound_by: "the measuring core: the loop against an engine that does nothing".to_owned(),
+            kind: CeilingKind::Measured,
+            share: (window_s > 0.0).then(|| self.tally.ops() as f64 / window_s / ops_per_s),
+        }
+    }
+
+    /// The result of a trial that this crew was all of.
+    pub fn into_result(self, mut warnings: Vec<Warning>) -> TrialResult {
+        let (cost, ceiling, failed) = (self.cost(None), self.core_ceiling(), self.failed());
+        warnings.extend(self.memory_notes.into_iter().map(|text| Warning {
+            code: WarningCode::Memory,
+            text,
+        }));
+        let measured = self.tally.measured(self.limits.completes);
+        warnings.extend(doubts(&measured));
+        TrialResult {
+            measured,
+            cost,
+            proof: self.proof,
+            ceiling,
+            harness: self.harness,
+            warnings,
+            failed,
+        }
+    }
+
+    /// Why the figure is none: operations failed, or the trial broke off.
+    pub fn failed(&self) -> Option<String> {
+        let mut why: Vec<String> = self.tally.broken().map(str::to_owned).into_iter().collect();
+        if self.tally.errors() > 0 {
+            why.push(format!(
+                "{} operations failed: {}",
+                self.tally.errors(),
+                self.failures.join("; ")
+            ));
+        }
+        (!why.is_empty()).then(|| why.join("; "))
+    }
+}
+
+/// What the figure itself gives to doubt.
+pub fn doubts(measured: &Measured) -> Vec<Warning> {
+    let mut doubts = Vec::new();
+    if measured.ops < FEW {
+        doubts.push(Warning {
+            code: WarningCode::FewOperations,
+            text: format!(
+                "only {} operations fell into the window; give a longer --duration",
+                measured.ops
+            ),
+        });
+    }
+    if let Some(moved) = measured.stationarity.filter(|s| !s.stationary) {
+        doubts.push(Warning {
+            code: WarningCode::NotStationary,
+            text: format!(
+                "the rate moved within the window: slope {:+.0} %, farthest {:.0} % from the middle; look at its series",
+                moved.slope * 100.0,
+                moved.excursion * 100.0
+            ),
+        });
+    }
+    doubts
+}
+
+/// Below so many operations not even a median is sure.
+const FEW: u64 = 100;

@@ -1,0 +1,402 @@
+//! The one loop.
+//!
+//! A trial on one thread goes through three phases: the ramp, whose operations are thrown away; the window, whose
+//! completions are counted and timed; and the drain, in which nothing new is sent. All that happens rarely (the phases'
+//! borders, the interval series, looking for an interruption) hangs on one comparison of the completion's tick with the
+//! next *edge*, so that the hot path is: draw an operation, post, ring, reap, read the clock, subtract, record.
+//!
+//! An operation's time runs from the clock reading that ended the reap before it was posted. It contains the harness's own
+//! cost (which is measured and printed), never less than the truth, and needs no second reading.
+
+use hdrhistogram::Histogram;
+use strata_record::TimedBy;
+use strata_units::{Bytes, Nanos};
+
+use crate::tally::{Faults, Intervals, histogram};
+use crate::{
+    Clock, Engine, FailCode, Load, Op, OpKind, Outcome, Refusal, Slot, Stream, Tally, Tick, Wait,
+    Window, payload,
+};
+
+/// A moment at which the loop calls its owner back. The calls are outside the hot path, some milliseconds apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Edge {
+    /// The window opens.
+    Open,
+    /// An interval of the series, or of the ramp, is over.
+    Interval,
+    /// The window has closed.
+    Close,
+}
+
+/// What the loop is to do after an edge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Go on.
+    Go,
+    /// Stop now; the trial counts as interrupted.
+    Stop,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Ramp,
+    Window,
+    Drain,
+}
+
+/// After so many failed operations a trial is given up.
+const MOST_ERRORS: u64 = 1000;
+
+/// A spinning engine that has nothing looks at the clock each so many polls.
+const POLLS: u32 = 64;
+
+struct Progress<'a> {
+    clock: Clock,
+    phase: Phase,
+    next_edge: Tick,
+    opens: Tick,
+    closes: Tick,
+    interval: Nanos,
+    /// Where the current phase's intervals begin, how many edges of it have passed, and the next one.
+    phase_began: Tick,
+    edges: u64,
+    interval_edge: Tick,
+    limit: u64,
+    ops: u64,
+    ops_at_edge: u64,
+    bytes: u64,
+    sum: u64,
+    times: Histogram<u64>,
+    fresh: Option<Histogram<u64>>,
+    longest_batch: u64,
+    faults: Faults,
+    intervals: Intervals,
+    last: Tick,
+    ended: Tick,
+    interrupted: bool,
+    mismatch: Option<(Op, u64)>,
+    on_edge: &'a mut dyn FnMut(Edge) -> Step,
+}
+
+impl Progress<'_> {
+    /// One operation that took from `start` to `at`.
+    #[inline(always)]
+    fn complete(&mut self, start: Tick, at: Tick, bytes: Bytes) {
+        if at >= self.next_edge {
+            self.edge(at);
+        }
+        if self.phase == Phase::Drain {
+            return;
+        }
+        let nanos = self.clock.nanos(at.since(start));
+        self.times.saturating_record(nanos);
+        self.sum += nanos;
+        self.bytes += bytes.0;
+        self.ops += 1;
+        if self.ops == self.limit {
+            self.full(at);
+        }
+    }
+
+    /// The count is reached: the window closes with this operation. In the ramp it says nothing.
+    #[cold]
+    fn full(&mut self, at: Tick) {
+        if self.phase == Phase::Window {
+            self.close(at);
+        }
+    }
+
+    fn close(&mut self, at: Tick) {
+        self.phase = Phase::Drain;
+        self.ended = at;
+        self.next_edge = Tick::NEVER;
+        (self.on_edge)(Edge::Close);
+    }
+
+    fn open(&mut self) {
+        self.phase = Phase::Window;
+        if let Some(fresh) = self.fresh.take() {
+            self.times = fresh;
+        }
+        (
+            self.ops,
+            self.ops_at_edge,
+            self.bytes,
+            self.sum,
+            self.longest_batch,
+        ) = (0, 0, 0, 0, 0);
+        (self.phase_began, self.edges) = (self.opens, 0);
+        self.next_interval();
+        (self.on_edge)(Edge::Open);
+    }
+
+    /// Reckoned from the phase's beginning, so that rounding does not add up.
+    fn next_interval(&mut self) {
+        self.edges += 1;
+        self.interval_edge = self
+            .clock
+            .after(self.phase_began, self.interval * self.edges);
+    }
+
+    /// A completion, or an idle look at the clock, at or after the next edge.
+    #[cold]
+    fn edge(&mut self, at: Tick) {
+        if self.phase == Phase::Ramp && at >= self.opens {
+            self.open();
+        }
+        let mut passed = false;
+        while self.interval_edge <= at.min(self.closes) {
+            if self.phase == Phase::Window {
+                self.intervals.push(self.ops - self.ops_at_edge);
+                self.ops_at_edge = self.ops;
+            }
+            self.next_interval();
+            passed = true;
+        }
+        if self.phase == Phase::Window && at >= self.closes {
+            return self.close(self.closes);
+        }
+        if passed && (self.on_edge)(Edge::Interval) == Step::Stop {
+            self.interrupted = true;
+            return self.close(at);
+        }
+        let border = if self.phase == Phase::Ramp {
+            self.opens
+        } else {
+            self.closes
+        };
+        self.next_edge = border.min(self.interval_edge);
+    }
+
+    #[cold]
+    fn fault(&mut self, code: FailCode) {
+        self.faults.add(code, 1);
+    }
+}
+
+/// Runs one trial of `stream` on `engine` from the tick `start` on, and says what it counted.
+///
+/// `on_edge` is called when the window opens and closes, and at the end of each interval (a hundredth of a timed window,
+/// between 10 ms and 1 s); it may stop the loop. What breaks the trial stands in the tally: a fatal error of the engine,
+/// operations that never came back, or a thousand failed ones.
+pub fn drive<E: Engine>(
+    engine: &mut E,
+    stream: &mut Stream,
+    load: &Load,
+    clock: Clock,
+    start: Tick,
+    on_edge: &mut dyn FnMut(Edge) -> Step,
+) -> Tally {
+    match load.timed_by {
+        TimedBy::Operation => run::<E, false>(engine, stream, load, clock, start, on_edge),
+        TimedBy::Batch => run::<E, true>(engine, stream, load, clock, start, on_edge),
+    }
+}
+
+fn run<E: Engine, const BATCH: bool>(
+    engine: &mut E,
+    stream: &mut Stream,
+    load: &Load,
+    clock: Clock,
+    start: Tick,
+    on_edge: &mut dyn FnMut(Edge) -> Step,
+) -> Tally {
+    let limits = engine.limits();
+    let depth = load.depth.get();
+    let opens = clock.after(start, load.ramp);
+    let (closes, limit, interval) = match load.window {
+        Window::Time(span) => {
+            let interval = Nanos((span.0 / 100).clamp(10_000_000, 1_000_000_000));
+            (clock.after(opens, span), u64::MAX, interval)
+        }
+        Window::Ops(ops) => (Tick::NEVER, ops, Nanos::from_millis(10)),
+    };
+    let interval_edge = clock.after(start, interval);
+    let mut at = Progress {
+        clock,
+        phase: Phase::Ramp,
+        next_edge: opens.min(interval_edge),
+        opens,
+        closes,
+        interval,
+        phase_began: start,
+        edges: 1,
+        interval_edge,
+        limit,
+        ops: 0,
+        ops_at_edge: 0,
+        bytes: 0,
+        sum: 0,
+        times: histogram(),
+        fresh: Some(histogram()),
+        longest_batch: 0,
+        faults: Faults::default(),
+        intervals: Intervals::new(interval),
+        last: start,
+        ended: start,
+        interrupted: false,
+        mismatch: None,
+        on_edge,
+    };
+
+    let mut free: Vec<Slot> = (0..depth).rev().map(Slot::new).collect();
+    let mut starts = vec![start; usize::from(depth)];
+    let mut batch: Vec<(Slot, Bytes)> = Vec::with_capacity(usize::from(depth));
+    // What each slot is at, kept only where reads are checked.
+    let mut posted = vec![
+        None;
+        if stream.is_checked() {
+            usize::from(depth)
+        } else {
+            0
+        }
+    ];
+    let mut refused: Option<Op> = None;
+    let mut generation = 0u64;
+    let mut idle = 0u32;
+    let mut broken: Option<String> = None;
+    if load.ramp == Nanos(0) {
+        at.edge(start);
+    }
+
+    'trial: while at.phase != Phase::Drain || free.len() < usize::from(depth) {
+        if at.phase != Phase::Drain {
+            while let Some(slot) = free.pop() {
+                let op = refused.take().unwrap_or_else(|| stream.next_op());
+                let index = slot.index();
+                if stream.is_stamped() && op.kind == OpKind::Write {
+                    generation += 1;
+                    payload::stamp(&engine.buffer(&slot), op.at, op.len, generation);
+                }
+                if let Err(no) = engine.post(slot, op) {
+                    refused = Some(no.op);
+                    free.push(no.slot);
+                    match no.why {
+                        Refusal::Full => break,
+                        Refusal::Fatal(why) => {
+                            broken = Some(why.0);
+                            break 'trial;
+                        }
+                    }
+                }
+                starts[index] = at.last;
+                if let Some(posted) = posted.get_mut(index) {
+                    *posted = Some(op);
+                }
+            }
+            if let Err(why) = engine.ring() {
+                broken = Some(why.0);
+                break;
+            }
+        }
+
+        let mut first = None;
+        let reaped = engine.reap(limits.wait, |slot, outcome| {
+            let now = if BATCH {
+                // The first of a batch is timed to know how long the batch takes.
+                *first.get_or_insert_with(|| clock.now())
+            } else {
+                clock.now()
+            };
+            at.last = now;
+            match outcome {
+                Outcome::Done(bytes) if BATCH => batch.push((slot, bytes)),
+                Outcome::Done(bytes) => {
+                    at.complete(starts[slot.index()], now, bytes);
+                    free.push(slot);
+                }
+                Outcome::Failed(code) => {
+                    at.fault(code);
+                    if let Some(posted) = posted.get_mut(slot.index()) {
+                        *posted = None;
+                    }
+                    free.push(slot);
+                }
+            }
+        });
+        let reaped = match reaped {
+            Ok(n) => n,
+            Err(why) => {
+                broken = Some(why.0);
+                break;
+            }
+        };
+        if reaped == 0 {
+            idle += 1;
+            if limits.wait == Wait::Spin && idle < POLLS {
+                continue;
+            }
+            idle = 0;
+            let now = clock.now();
+            if now >= at.next_edge {
+                at.edge(now);
+            }
+            if clock.between(at.last, now) > load.patience {
+                broken = Some(format!(
+                    "no operation completed for {} with {} in flight; look for the target in the kernel's log (dmesg)",
+                    load.patience,
+                    usize::from(depth) - free.len(),
+                ));
+                break;
+            }
+            continue;
+        }
+        if BATCH && let Some(first) = first {
+            let now = clock.now();
+            at.last = now;
+            at.longest_batch = at.longest_batch.max(now.since(first));
+            for (slot, bytes) in batch.drain(..) {
+                at.complete(starts[slot.index()], now, bytes);
+                free.push(slot);
+            }
+        }
+        if stream.is_checked() {
+            // Those reaped now are on top of the free ones.
+            for slot in free.iter().rev().take(reaped) {
+                if let Some(op) = posted[slot.index()].take()
+                    && op.kind == OpKind::Read
+                    && let Err(sector) = payload::check(&engine.buffer(slot), op.at, op.len)
+                {
+                    at.fault(FailCode::MISMATCH);
+                    at.mismatch.get_or_insert((op, sector));
+                }
+            }
+            // What checking takes is not the next operation's time.
+            at.last = clock.now();
+        }
+        if at.faults.count >= MOST_ERRORS {
+            broken = Some(format!("given up after {MOST_ERRORS} failed operations"));
+            break;
+        }
+    }
+
+    if at.phase != Phase::Drain {
+        let now = clock.now();
+        at.close(now);
+    }
+    if let Err(stuck) = engine.quiesce(clock.after(clock.now(), load.patience)) {
+        broken = Some(match broken {
+            Some(why) => format!("{why}; {stuck}"),
+            None => stuck.to_string(),
+        });
+    }
+    if let Some((op, sector)) = at.mismatch {
+        broken.get_or_insert(format!(
+            "a read of {} at {} did not hold sector {sector}: the target returned wrong data",
+            op.len, op.at.0
+        ));
+    }
+    Tally {
+        ops: at.ops,
+        bytes: at.bytes,
+        faults: at.faults,
+        window: clock.between(at.opens, at.ended),
+        sum_ns: at.sum,
+        times: limits.has_latency.then_some(at.times),
+        longest_batch: (BATCH && limits.has_latency).then(|| Nanos(clock.nanos(at.longest_batch))),
+        intervals: at.intervals,
+        broken,
+        interrupted: at.interrupted,
+    }
+}

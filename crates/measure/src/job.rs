@@ -1,0 +1,56 @@
+//! A layer's side of a trial, behind one dynamic call.
+
+use std::sync::atomic::AtomicBool;
+
+use strata_record::{Ceiling, Cost, Harness, Measured, Proof, Warning};
+
+/// What a job is told of a trial.
+#[derive(Debug, Clone, Copy)]
+pub struct Trial<'a> {
+    /// Seed of its operation stream.
+    pub seed: u64,
+    /// Set when the user wants to stop; the trial then ends within a second and counts for nothing.
+    pub interrupted: &'a AtomicBool,
+}
+
+/// A trial that was run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrialResult {
+    /// The figure.
+    pub measured: Measured,
+    /// What it cost.
+    pub cost: Cost,
+    /// Where everything was.
+    pub proof: Proof,
+    /// The bound beside it.
+    pub ceiling: Ceiling,
+    /// What measuring costs.
+    pub harness: Harness,
+    /// What to doubt.
+    pub warnings: Vec<Warning>,
+    /// Why the figure is none: operations failed, or the trial broke off. What was measured until then is kept.
+    pub failed: Option<String>,
+}
+
+/// Why there is no result at all.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum JobError {
+    /// This machine cannot run it.
+    #[error("{0}")]
+    Skipped(String),
+    /// It could not be started.
+    #[error("{0}")]
+    Failed(String),
+    /// The user stopped it.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// One cell, ready to be run again and again.
+pub trait Job {
+    /// Runs one trial.
+    ///
+    /// # Errors
+    /// [`JobError`] when there is nothing to record but a reason.
+    fn run(&mut self, trial: &Trial<'_>) -> Result<TrialResult, JobError>;
+}
