@@ -9,8 +9,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
 
 run: setup ## measure this machine (quick) and leave a report; options by ARGS='--quiet …'
-	cargo build --release --locked --package strata
-	@$${CARGO_TARGET_DIR:-target}/release/strata run quick $(ARGS)
+	cargo run --release --locked --package strata -- run quick $(ARGS)
 
 test: setup ## run every test, and say what this machine could not run; one crate by PKG=strata-units
 	@scripts/test $(if $(PKG),--package $(PKG),--workspace)

@@ -21,5 +21,12 @@ pub fn harness(timed_by: TimedBy, ops: u64) -> Tally {
     };
     let mut stream = Stream::new(Op::RandRead, Bytes(4096), 1 << 18, 1);
     let clock = Clock::get();
-    drive(&mut NullEngine::new(depth), &mut stream, &load, clock, clock.now(), &mut |_| Step::Go)
+    drive(
+        &mut NullEngine::new(depth),
+        &mut stream,
+        &load,
+        clock,
+        clock.now(),
+        &mut |_| Step::Go,
+    )
 }

@@ -8,11 +8,11 @@
 //! An operation's time runs from the clock reading that ended the reap before it was posted. It contains the harness's own
 //! cost (which is measured and printed), never less than the truth, and needs no second reading.
 
-use hdrhistogram::Histogram;
 use strata_record::TimedBy;
 use strata_units::{Bytes, Nanos};
 
-use crate::tally::{Faults, Intervals, histogram};
+use crate::tally::{Faults, Intervals};
+use crate::times::Times;
 use crate::{
     Clock, Engine, FailCode, Load, Op, OpKind, Outcome, Refusal, Slot, Stream, Tally, Tick, Wait,
     Window, payload,
@@ -67,8 +67,8 @@ struct Progress<'a> {
     ops_at_edge: u64,
     bytes: u64,
     sum: u64,
-    times: Histogram<u64>,
-    fresh: Option<Histogram<u64>>,
+    times: Times,
+    fresh: Option<Times>,
     longest_batch: u64,
     faults: Faults,
     intervals: Intervals,
@@ -83,20 +83,33 @@ impl Progress<'_> {
     /// One operation that took from `start` to `at`.
     #[inline(always)]
     fn complete(&mut self, start: Tick, at: Tick, bytes: Bytes) {
+        self.timed(start, at);
+        self.counted(at, 1, bytes.0);
+    }
+
+    #[inline(always)]
+    fn timed(&mut self, start: Tick, at: Tick) {
+        let nanos = self.clock.nanos(at.since(start));
+        self.times.record(nanos);
+        self.sum += nanos;
+    }
+
+    #[inline(always)]
+    fn counted(&mut self, at: Tick, ops: u64, bytes: u64) {
+        self.bytes += bytes;
+        self.ops += ops;
+        if self.ops >= self.limit {
+            self.full(at);
+        }
+    }
+
+    /// Whether what completes at `at` counts.
+    #[inline(always)]
+    fn counts(&mut self, at: Tick) -> bool {
         if at >= self.next_edge {
             self.edge(at);
         }
-        if self.phase == Phase::Drain {
-            return;
-        }
-        let nanos = self.clock.nanos(at.since(start));
-        self.times.saturating_record(nanos);
-        self.sum += nanos;
-        self.bytes += bytes.0;
-        self.ops += 1;
-        if self.ops == self.limit {
-            self.full(at);
-        }
+        self.phase != Phase::Drain
     }
 
     /// The count is reached: the window closes with this operation. In the ramp it says nothing.
@@ -175,7 +188,46 @@ impl Progress<'_> {
     }
 }
 
+/// The slots that are free, as a stack: the last to come back is on top, its buffer still in the cache.
+struct Free {
+    indices: Box<[u16]>,
+    len: usize,
+}
+
+impl Free {
+    fn all(depth: u16) -> Free {
+        Free {
+            indices: (0..depth).rev().collect(),
+            len: usize::from(depth),
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    #[inline(always)]
+    fn pop(&mut self) -> Option<Slot> {
+        self.len = self.len.checked_sub(1)?;
+        Some(Slot::new(self.indices[self.len]))
+    }
+
+    #[inline(always)]
+    fn push(&mut self, slot: Slot) {
+        self.indices[self.len] = slot.index() as u16;
+        self.len += 1;
+    }
+
+    /// Those that came back since there were `before`.
+    #[inline(always)]
+    fn since(&self, before: usize) -> &[u16] {
+        &self.indices[before..self.len]
+    }
+}
+
 /// Runs one trial of `stream` on `engine` from the tick `start` on, and says what it counted.
+///
+/// A window by count closes with the operation that reaches it, or, timed by batch, with the batch that does.
 ///
 /// `on_edge` is called when the window opens and closes, and at the end of each interval (a hundredth of a timed window,
 /// between 10 ms and 1 s); it may stop the loop. What breaks the trial stands in the tally: a fatal error of the engine,
@@ -228,8 +280,8 @@ fn run<E: Engine, const BATCH: bool>(
         ops_at_edge: 0,
         bytes: 0,
         sum: 0,
-        times: histogram(),
-        fresh: Some(histogram()),
+        times: Times::new(),
+        fresh: Some(Times::new()),
         longest_batch: 0,
         faults: Faults::default(),
         intervals: Intervals::new(interval),
@@ -240,9 +292,8 @@ fn run<E: Engine, const BATCH: bool>(
         on_edge,
     };
 
-    let mut free: Vec<Slot> = (0..depth).rev().map(Slot::new).collect();
-    let mut starts = vec![start; usize::from(depth)];
-    let mut batch: Vec<(Slot, Bytes)> = Vec::with_capacity(usize::from(depth));
+    let mut free = Free::all(depth);
+    let mut starts = vec![start; usize::from(depth)].into_boxed_slice();
     // What each slot is at, kept only where reads are checked.
     let mut posted = vec![
         None;
@@ -252,6 +303,7 @@ fn run<E: Engine, const BATCH: bool>(
             0
         }
     ];
+    let stamped = stream.is_stamped();
     let mut refused: Option<Op> = None;
     let mut generation = 0u64;
     let mut idle = 0u32;
@@ -265,7 +317,7 @@ fn run<E: Engine, const BATCH: bool>(
             while let Some(slot) = free.pop() {
                 let op = refused.take().unwrap_or_else(|| stream.next_op());
                 let index = slot.index();
-                if stream.is_stamped() && op.kind == OpKind::Write {
+                if stamped && op.kind == OpKind::Write {
                     generation += 1;
                     payload::stamp(&engine.buffer(&slot), op.at, op.len, generation);
                 }
@@ -291,7 +343,8 @@ fn run<E: Engine, const BATCH: bool>(
             }
         }
 
-        let mut first = None;
+        let (mut first, mut bytes_done) = (None, 0);
+        let (before, faults_before) = (free.len(), at.faults.count);
         let reaped = engine.reap(limits.wait, |slot, outcome| {
             let now = if BATCH {
                 // The first of a batch is timed to know how long the batch takes.
@@ -301,19 +354,21 @@ fn run<E: Engine, const BATCH: bool>(
             };
             at.last = now;
             match outcome {
-                Outcome::Done(bytes) if BATCH => batch.push((slot, bytes)),
+                Outcome::Done(bytes) if BATCH => bytes_done += bytes.0,
                 Outcome::Done(bytes) => {
-                    at.complete(starts[slot.index()], now, bytes);
-                    free.push(slot);
+                    if at.counts(now) {
+                        at.complete(starts[slot.index()], now, bytes);
+                    }
                 }
                 Outcome::Failed(code) => {
                     at.fault(code);
+                    starts[slot.index()] = Tick::NEVER;
                     if let Some(posted) = posted.get_mut(slot.index()) {
                         *posted = None;
                     }
-                    free.push(slot);
                 }
             }
+            free.push(slot);
         });
         let reaped = match reaped {
             Ok(n) => n,
@@ -345,18 +400,28 @@ fn run<E: Engine, const BATCH: bool>(
         if BATCH && let Some(first) = first {
             let now = clock.now();
             at.last = now;
-            at.longest_batch = at.longest_batch.max(now.since(first));
-            for (slot, bytes) in batch.drain(..) {
-                at.complete(starts[slot.index()], now, bytes);
-                free.push(slot);
+            if at.counts(now) {
+                at.longest_batch = at.longest_batch.max(now.since(first));
+                let done = free.since(before);
+                let failed = at.faults.count - faults_before;
+                if failed == 0 {
+                    done.iter()
+                        .for_each(|index| at.timed(starts[usize::from(*index)], now));
+                } else {
+                    done.iter()
+                        .map(|index| starts[usize::from(*index)])
+                        .filter(|start| *start != Tick::NEVER)
+                        .for_each(|start| at.timed(start, now));
+                }
+                at.counted(now, done.len() as u64 - failed, bytes_done);
             }
         }
         if stream.is_checked() {
-            // Those reaped now are on top of the free ones.
-            for slot in free.iter().rev().take(reaped) {
-                if let Some(op) = posted[slot.index()].take()
+            for index in free.since(before) {
+                if let Some(op) = posted[usize::from(*index)].take()
                     && op.kind == OpKind::Read
-                    && let Err(sector) = payload::check(&engine.buffer(slot), op.at, op.len)
+                    && let Err(sector) =
+                        payload::check(&engine.buffer(&Slot::new(*index)), op.at, op.len)
                 {
                     at.fault(FailCode::MISMATCH);
                     at.mismatch.get_or_insert((op, sector));

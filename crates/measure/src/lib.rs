@@ -29,6 +29,7 @@ pub mod payload;
 mod proof;
 mod stream;
 mod tally;
+mod times;
 
 pub use buffers::{Buffer, Buffers};
 pub use clock::{Clock, Tick};

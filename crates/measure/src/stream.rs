@@ -1,7 +1,7 @@
 //! The stream of operations: which kind, where, how long. One concrete type for every layer and pattern.
 
 use strata_record::Op as Mix;
-use strata_stats::Rng;
+use strata_stats::{Rng, split_mix};
 use strata_units::{ByteOffset, Bytes};
 
 use crate::{Op, OpKind};
@@ -18,7 +18,7 @@ pub enum Pattern {
 /// An endless stream of operations of one size. Seeded: the same seed gives the same stream.
 #[derive(Debug, Clone)]
 pub struct Stream {
-    random: Rng,
+    random: u64,
     pattern: Pattern,
     blocks: u64,
     len: Bytes,
@@ -53,7 +53,8 @@ impl Stream {
             ),
         };
         Stream {
-            random: Rng::new(seed),
+            // Neighbouring seeds shall not give neighbouring streams.
+            random: Rng::new(seed).next_u64(),
             pattern,
             blocks: blocks.max(1),
             len,
@@ -113,7 +114,7 @@ impl Stream {
     pub fn next_op(&mut self) -> Op {
         let (block, kind) = match self.pattern {
             Pattern::Random => {
-                let bits = self.random.next_u64();
+                let bits = split_mix(&mut self.random);
                 let block = ((u128::from(bits) * u128::from(self.blocks)) >> 64) as u64;
                 // The low half is independent of the high half, which chose the block.
                 let kind = if (bits & 0xffff_ffff) < self.threshold {

@@ -6,20 +6,7 @@ use strata_record::{Completes, Latency, Measured, Percentiles, Series, Stationar
 use strata_units::{Bytes, Nanos};
 
 use crate::FailCode;
-
-/// Longest time that the histogram tells apart; longer ones are counted there.
-const LONGEST: Nanos = Nanos(3_600_000_000_000);
-
-/// A histogram of nanoseconds with three significant digits, its memory touched.
-pub(crate) fn histogram() -> Histogram<u64> {
-    let mut histogram = match Histogram::new_with_bounds(1, LONGEST.0, 3) {
-        Ok(histogram) => histogram,
-        // Only bounds or digits out of range fail, and these are constants within it.
-        Err(e) => unreachable!("constant bounds: {e}"),
-    };
-    histogram.reset();
-    histogram
-}
+use crate::times::Times;
 
 /// How many kinds of failure are told apart.
 const KINDS: usize = 8;
@@ -118,7 +105,7 @@ pub struct Tally {
     /// The window's length.
     pub(crate) window: Nanos,
     pub(crate) sum_ns: u64,
-    pub(crate) times: Option<Histogram<u64>>,
+    pub(crate) times: Option<Times>,
     pub(crate) longest_batch: Option<Nanos>,
     pub(crate) intervals: Intervals,
     /// Why the trial could not be ended as it should.
@@ -176,7 +163,10 @@ impl Tally {
         self.window = self.window.max(other.window);
         self.sum_ns += other.sum_ns;
         self.times = match (self.times.take(), other.times) {
-            (Some(mut a), Some(b)) => a.add(&b).ok().map(|()| a),
+            (Some(mut a), Some(b)) => {
+                a.add(&b);
+                Some(a)
+            }
             _ => None,
         };
         self.longest_batch = self.longest_batch.max(other.longest_batch);
@@ -212,8 +202,8 @@ impl Tally {
         let mean = self.sum_ns as f64 / self.ops.max(1) as f64;
         let latency_ns = self
             .times
-            .filter(|times| !times.is_empty())
-            .map(|times| latency(&times, mean, self.longest_batch));
+            .filter(|_| self.ops > 0)
+            .map(|times| latency(&times.histogram(), mean, self.longest_batch));
         Measured {
             ops: self.ops,
             window_s,
@@ -305,11 +295,11 @@ mod tests {
 
     #[test]
     fn percentiles_need_ten_above_them() {
-        let mut times = histogram();
+        let mut times = Times::new();
         for n in 1..=999u64 {
-            times.record(n * 1000).expect("in bounds");
+            times.record(n * 1000);
         }
-        let latency = latency(&times, 500_000.0, None);
+        let latency = latency(&times.histogram(), 500_000.0, None);
         assert_eq!(latency.percentiles.p99, None);
         let p90 = latency.percentiles.p90.expect("99 above");
         assert!((p90 / 900_000.0 - 1.0).abs() < 0.002, "{p90}");
@@ -318,10 +308,11 @@ mod tests {
     #[test]
     fn the_histogram_comes_back_from_its_text() {
         use base64::Engine as _;
-        let mut times = histogram();
+        let mut times = Times::new();
         for n in [17, 2_000, 1_000_000, 3_599_000_000_000u64] {
-            times.record(n).expect("in bounds");
+            times.record(n);
         }
+        let times = times.histogram();
         let bytes = base64::engine::general_purpose::STANDARD
             .decode(encode(&times))
             .expect("base64");
@@ -334,8 +325,10 @@ mod tests {
     #[test]
     fn merging_adds_up() {
         let tally = |ops: u64, code: i32| {
-            let mut times = histogram();
-            times.record_n(1000, ops).expect("in bounds");
+            let mut times = Times::new();
+            for _ in 0..ops {
+                times.record(1000);
+            }
             let mut faults = Faults::default();
             faults.add(FailCode(code), 2);
             let mut intervals = Intervals::new(Nanos::from_millis(10));

@@ -178,7 +178,13 @@ fn the_null_engine_by_time_and_by_count() {
             sound(tally, Completes::Device, true);
             let by_count = load(depth, Window::Ops(10_007), timed_by);
             let tally = go(&mut NullEngine::new(by_count.depth), reads(), &by_count);
-            assert_eq!(tally.ops(), 10_007, "exactly, depth {depth}");
+            let more = tally.ops() - 10_007;
+            let most = if timed_by == TimedBy::Batch {
+                depth - 1
+            } else {
+                0
+            };
+            assert!(more <= most, "{more} too many at depth {depth}");
             sound(tally, Completes::Device, true);
         }
     }

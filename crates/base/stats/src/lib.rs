@@ -34,7 +34,7 @@ pub use family::{FAMILY_FLIPS, HolmTest, Simultaneous, holm, simultaneous};
 pub use interval::{CONFIDENCE, Interval, ROUNDS_FOR_CLAIM, ROUNDS_FOR_INTERVAL};
 pub use median::{MedianEstimate, MedianInterval, median_interval};
 pub use power::{pairs_for_equivalence, pairs_for_half_width};
-pub use rng::Rng;
+pub use rng::{Rng, split_mix};
 pub use signed_rank::signed_rank_interval;
 pub use stationarity::{
     EXCURSION_LIMIT, FEWEST_SUB_WINDOWS, NOISE_FACTOR, SLOPE_LIMIT, SUB_WINDOWS, Stationarity,

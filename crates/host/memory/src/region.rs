@@ -76,7 +76,8 @@ pub struct Region {
 }
 
 impl Region {
-    /// Maps, binds, touches and locks, in this order.
+    /// Maps, binds, touches and locks, in this order. The calling thread does the touching: without a node it should be
+    /// pinned already.
     ///
     /// # Errors
     ///
@@ -153,11 +154,11 @@ impl Region {
 
     fn huge(host: &Host, want: &Want, notes: &mut Vec<String>) -> Result<Region, MemoryError> {
         let len = whole_pages(want.bytes, HUGE_PAGE)?;
+        // Asked for before our own reservation counts among those taken.
+        let free = host.free_huge_pages(want.node);
         let lacking = |why: String| MemoryError::NoHugePages {
             pages: len.get() as u64 / HUGE_PAGE.0,
-            free: host
-                .free_huge_pages(want.node)
-                .map_or_else(|| "unknown".to_owned(), |free| free.to_string()),
+            free: free.map_or_else(|| "unknown".to_owned(), |free| free.to_string()),
             place: place(want.node),
             why,
             knob: huge_knob(want.node),

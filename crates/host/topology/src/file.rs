@@ -97,6 +97,11 @@ pub(crate) fn look(
             "its mount is not in /proc/self/mountinfo",
         )));
     };
+    if !found.is_file() && !found.is_dir() {
+        return Ok(on.judged(Judgement::unknown(
+            "it is neither file, folder nor block device, so its file system does not hold its data",
+        )));
+    }
     let kind = mount.kind.as_str();
     if IN_MEMORY.contains(&kind) {
         return Ok(on.judged(Judgement::is(

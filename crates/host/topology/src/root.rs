@@ -241,11 +241,16 @@ impl<'a> Reader<'a> {
         self.root.0.join(path).exists()
     }
 
-    /// The path below the root that a chain of links ends at.
+    /// The path below the root that a chain of links ends at; a note when it ends nowhere, as in a tree recorded in part.
     pub(crate) fn real(&self, path: &str) -> Option<String> {
-        let real = fs::canonicalize(self.root.0.join(path)).ok()?;
-        let inside = real.strip_prefix(&self.real_root).ok()?;
-        Some(inside.to_string_lossy().into_owned())
+        let real = fs::canonicalize(self.root.0.join(path)).ok();
+        let inside = real
+            .as_ref()
+            .and_then(|real| real.strip_prefix(&self.real_root).ok());
+        if inside.is_none() {
+            self.note(path, "leads to nothing in this tree");
+        }
+        Some(inside?.to_string_lossy().into_owned())
     }
 
     /// The last name of a link's target (`driver -> ../../bus/pci/drivers/nvme` gives `nvme`); it may be dangling.

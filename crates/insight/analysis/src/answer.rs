@@ -7,6 +7,7 @@ use strata_units::show;
 
 use crate::cells::CellDetail;
 use crate::contrasts::ContrastDetail;
+use crate::words::in_unit;
 use crate::{Factor, Response};
 
 /// What the ratios say, then the most that each layer did. Layers are told one after another and never divided.
@@ -75,7 +76,7 @@ fn most(layer: Layer, summary: &Summary, cells: &[CellDetail<'_>]) -> Option<Str
     let told = |estimate: Estimate, cell: &CellDetail<'_>, unit: fn(f64) -> String| {
         format!(
             "{} by {} ({})",
-            with_interval(estimate, unit),
+            in_unit(estimate, unit),
             cell.label,
             cell.cell.reality
         )
@@ -87,14 +88,4 @@ fn most(layer: Layer, summary: &Summary, cells: &[CellDetail<'_>]) -> Option<Str
         text.push_str(&told(bandwidth, widest, show::bandwidth));
     }
     Some(text)
-}
-
-/// A median with its interval, each with its unit.
-fn with_interval(estimate: Estimate, unit: fn(f64) -> String) -> String {
-    match (estimate.ci95_low, estimate.ci95_high) {
-        (Some(low), Some(high)) => {
-            format!("{} [{}, {}]", unit(estimate.median), unit(low), unit(high))
-        }
-        _ => format!("{} (no interval)", unit(estimate.median)),
-    }
 }

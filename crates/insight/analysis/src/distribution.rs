@@ -45,7 +45,7 @@ const HEADER: usize = 40;
 ///
 /// # Errors
 /// The text is no such histogram, or does not hold `count` operations.
-pub fn distribution(text: &str, count: u64) -> Result<Vec<Point>, HistogramError> {
+pub(crate) fn distribution(text: &str, count: u64) -> Result<Vec<Point>, HistogramError> {
     let histogram = decode(text)?;
     if histogram.len() != count {
         return Err(HistogramError::Count {

@@ -1,5 +1,6 @@
 //! Verdicts in plain English, with their figures.
 
+use strata_record::Estimate;
 use strata_stats::{Doubt, Interval, ROUNDS_FOR_CLAIM, ROUNDS_FOR_INTERVAL, Verdict};
 use strata_units::show;
 
@@ -8,8 +9,30 @@ use crate::{Factor, Response};
 /// From here on, and below its inverse, a ratio reads better as a multiple than in percent.
 const MULTIPLE: f64 = 2.0;
 
+/// A median with its interval, the unit once where all three share it: `421 [418, 425] k/s`. `unit` gives a figure its
+/// digits and, after a space, its unit.
+pub fn in_unit(estimate: Estimate, unit: fn(f64) -> String) -> String {
+    let middle = unit(estimate.median);
+    let (Some(low), Some(high)) = (estimate.ci95_low, estimate.ci95_high) else {
+        return format!("{middle} (no interval)");
+    };
+    let (low, high) = (unit(low), unit(high));
+    let split = |text: &str| -> Option<(String, String)> {
+        text.split_once(' ')
+            .map(|(d, u)| (d.to_owned(), u.to_owned()))
+    };
+    match (split(&middle), split(&low), split(&high)) {
+        (Some((m, unit)), Some((l, of_low)), Some((h, of_high)))
+            if unit == of_low && unit == of_high =>
+        {
+            format!("{m} [{l}, {h}] {unit}")
+        }
+        _ => format!("{middle} [{low}, {high}]"),
+    }
+}
+
 /// A part of one as percent: one decimal below ten.
-pub(crate) fn percent(part: f64) -> String {
+pub fn percent(part: f64) -> String {
     let percent = part * 100.0;
     if percent.abs() < 9.95 {
         format!("{percent:.1}")
@@ -19,7 +42,7 @@ pub(crate) fn percent(part: f64) -> String {
 }
 
 /// A ratio, with the decimals that tell a small difference.
-pub(crate) fn ratio(ratio: f64) -> String {
+pub fn ratio(ratio: f64) -> String {
     if (0.1..MULTIPLE).contains(&ratio) {
         format!("{ratio:.3}")
     } else {
@@ -211,6 +234,24 @@ mod tests {
             ),
             "no difference larger than 3 %: io_uring ÷ psync is 1.001 [0.996, 1.006]"
         );
+    }
+
+    #[test]
+    fn a_shared_unit_stands_once() {
+        let of = |median, ci95_low, ci95_high| {
+            let estimate = Estimate {
+                median,
+                ci95_low,
+                ci95_high,
+            };
+            in_unit(estimate, show::per_second)
+        };
+        assert_eq!(of(421e3, Some(418e3), Some(425e3)), "421 [418, 425] k/s");
+        assert_eq!(
+            of(999e3, Some(990e3), Some(1.01e6)),
+            "999 k/s [990 k/s, 1.01 M/s]"
+        );
+        assert_eq!(of(421e3, None, None), "421 k/s (no interval)");
     }
 
     #[test]

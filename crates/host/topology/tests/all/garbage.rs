@@ -73,8 +73,9 @@ proptest! {
         let tree = Tree::unpack(name);
         let mut left = entries(tree.path());
         for (index, harm) in &harms {
-            let path = left.swap_remove(index.index(left.len()));
-            harmed(&path, harm);
+            if !left.is_empty() {
+                harmed(&left.swap_remove(index.index(left.len())), harm);
+            }
         }
         let root = tree.root();
         if let Ok(topology) = Topology::read(&root) {

@@ -194,17 +194,21 @@ fn files_tell_their_devices() {
     let (topology, _) = here();
     let file = tempfile::NamedTempFile::new().expect("a file");
     let found = file_device(&topology, file.path()).expect("a device");
-    let told = Command::new("stat")
-        .args(["-f", "-c", "%T"])
+    let told = Command::new("df")
+        .arg("--output=fstype,source,target")
         .arg(file.path())
         .output()
-        .expect("stat");
-    let told = String::from_utf8_lossy(&told.stdout).trim().to_owned();
-    let kind = found.filesystem.clone().expect("a file system");
-    assert!(
-        told.starts_with(&kind) || kind.starts_with(&told) || told.contains("UNKNOWN"),
-        "{told}, {kind}"
-    );
+        .expect("df");
+    let told = String::from_utf8_lossy(&told.stdout);
+    let told: Vec<&str> = told
+        .lines()
+        .nth(1)
+        .unwrap_or_default()
+        .split_whitespace()
+        .collect();
+    let words = [&found.filesystem, &found.source, &found.mount_point];
+    let words: Vec<&str> = words.into_iter().flatten().map(String::as_str).collect();
+    assert_eq!(words, told);
     assert!(!found.judgement.reality_why.is_empty());
     if let Some(name) = &found.disk {
         let disk = topology.disk(name).expect("the disk");
@@ -240,6 +244,14 @@ fn memory_is_told_from_storage() {
     assert_eq!(found.filesystem.as_deref(), Some("tmpfs"));
     assert_eq!(found.judgement.reality, Some(Reality::Memory));
     assert_eq!((found.device, found.pci, found.node), (None, None, None));
+}
+
+#[test]
+fn a_character_device_has_no_reality() {
+    let (topology, _) = here();
+    let null = file_device(&topology, "/dev/null".as_ref()).expect("a device");
+    assert_eq!((null.device, null.judgement.reality), (None, None));
+    assert!(null.judgement.reality_why.starts_with("it is neither file"));
 }
 
 #[test]

@@ -11,6 +11,8 @@ use strata_topology::{Allowed, Environment, Root, Topology};
 use strata_units::{CpuId, NodeId};
 use tempfile::TempDir;
 
+use crate::support;
+
 fn archives() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../../shared/data/sysfs");
     let mut found: Vec<PathBuf> = fs::read_dir(folder)
@@ -23,9 +25,10 @@ fn archives() -> Vec<PathBuf> {
 
 /// Unpacks an archive; the root is the folder in it that has `sys`. `None`, with a word, where tar or bzip2 is absent.
 fn unpack(archive: &Path, test: &str) -> Option<(TempDir, PathBuf)> {
-    let folder = TempDir::new().expect("a folder");
+    let folder = support::folder();
+    // Blocks of hot-pluggable memory are most of a tree's entries, and nobody reads them.
     let done = Command::new("tar")
-        .arg("-xjf")
+        .args(["--exclude=memory[0-9]*", "-xjf"])
         .arg(archive)
         .arg("-C")
         .arg(folder.path())
@@ -328,7 +331,7 @@ fn cpusets_of_real_trees() {
         (
             "fakememinitiators-1np2c+1npp+gi",
             "0-7",
-            "0-10",
+            "5-10",
             "sys/fs/cgroup/cpuset",
         ),
     ];

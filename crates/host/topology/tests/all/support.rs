@@ -22,9 +22,7 @@ impl Tree {
         let manifest =
             Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/trees/{name}.tree"));
         let text = fs::read_to_string(&manifest).expect("a manifest");
-        let tree = Tree {
-            folder: TempDir::new().expect("a folder"),
-        };
+        let tree = Tree { folder: folder() };
         for line in text.lines().map(str::trim) {
             if !line.is_empty() && !line.starts_with('#') {
                 repeated(line).iter().for_each(|line| tree.put(line));
@@ -64,6 +62,13 @@ impl Tree {
     pub(crate) fn topology(&self) -> Topology {
         Topology::read(&self.root()).expect("a topology")
     }
+}
+
+/// A folder that goes with the test; in memory where there is any, for trees are thousands of small files.
+pub(crate) fn folder() -> TempDir {
+    TempDir::new_in("/dev/shm")
+        .or_else(|_| TempDir::new())
+        .expect("a folder")
 }
 
 fn repeated(line: &str) -> Vec<String> {

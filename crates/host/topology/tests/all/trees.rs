@@ -2,7 +2,8 @@
 
 use crate::support::{Tree, cpus};
 use strata_topology::{
-    Allowed, BitRate, Environment, Judgement, ReadError, Reality, Root, Topology,
+    Allowed, BitRate, Environment, FileDevice, Judgement, ReadError, Reality, Root, ThreadProof,
+    Topology,
 };
 use strata_units::{Bytes, CpuId, NodeId, NodeList, PciAddress};
 
@@ -483,4 +484,35 @@ fn json_gives_back_what_was_read() {
             "{name}"
         );
     }
+}
+
+#[test]
+fn schemas_have_units_in_their_keys() {
+    let keys = |schema: schemars::Schema| -> Vec<String> {
+        let properties = schema.get("properties").and_then(|p| p.as_object());
+        properties.expect("properties").keys().cloned().collect()
+    };
+    let has = |keys: &[String], wanted: &[&str]| {
+        for key in wanted {
+            assert!(keys.iter().any(|k| k == key), "{key} is not in {keys:?}");
+        }
+    };
+    let file = keys(schemars::schema_for!(FileDevice));
+    has(&file, &["logical_block_bytes", "reality", "reality_why"]);
+    let proof = keys(schemars::schema_for!(ThreadProof));
+    has(
+        &proof,
+        &["cpu_time_ns", "user_ns", "system_ns", "migrations"],
+    );
+    let host = keys(schemars::schema_for!(Environment));
+    has(
+        &host,
+        &[
+            "memory_total_bytes",
+            "memlock_bytes",
+            "sysctls",
+            "drives",
+            "adapters",
+        ],
+    );
 }

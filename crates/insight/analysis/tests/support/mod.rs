@@ -16,7 +16,7 @@ use strata_stats::Rng;
 use strata_units::{Bytes, CpuId, Nanos, NodeId, QueueDepth};
 
 /// A cell of kernel storage on a file of a virtual drive.
-pub fn block(engine: &str, op: Op, depth: u64) -> Cell {
+pub(crate) fn block(engine: &str, op: Op, depth: u64) -> Cell {
     Cell {
         layer: Layer::Block,
         engine: engine.to_owned(),
@@ -48,7 +48,7 @@ pub fn block(engine: &str, op: Op, depth: u64) -> Cell {
 }
 
 /// A cell of sockets over loopback.
-pub fn tcp(op: Op) -> Cell {
+pub(crate) fn tcp(op: Op) -> Cell {
     let mut cell = block("tcp", op, 1);
     cell.layer = Layer::Tcp;
     cell.reality = Reality::Software;
@@ -64,7 +64,7 @@ pub fn tcp(op: Op) -> Cell {
 }
 
 /// A run of these cells, made by a release build.
-pub fn run(cells: Vec<Cell>, rounds: u32) -> Run {
+pub(crate) fn run(cells: Vec<Cell>, rounds: u32) -> Run {
     Run {
         schema: 1,
         id: "20260102T030405Z-synthetic".to_owned(),
@@ -99,7 +99,7 @@ fn environment() -> serde_json::Value {
 }
 
 /// A trial that went well at `rate` operations a second, all its other figures in keeping with that.
-pub fn trial(run: &Run, cell: &Cell, round: u32, rate: f64) -> Record {
+pub(crate) fn trial(run: &Run, cell: &Cell, round: u32, rate: f64) -> Record {
     let window_s = 1.0;
     let ops = (rate * window_s).round();
     let rate = ops / window_s;
@@ -158,7 +158,7 @@ pub fn trial(run: &Run, cell: &Cell, round: u32, rate: f64) -> Record {
 }
 
 /// Every cell in every round, at `rate(cell, round)`, numbered in the order of time.
-pub fn records(run: &Run, rate: impl Fn(usize, u32) -> f64) -> Vec<Record> {
+pub(crate) fn records(run: &Run, rate: impl Fn(usize, u32) -> f64) -> Vec<Record> {
     let mut records = Vec::new();
     for round in 0..run.plan.rounds {
         for (at, cell) in run.plan.cells.iter().enumerate() {
@@ -172,13 +172,13 @@ pub fn records(run: &Run, rate: impl Fn(usize, u32) -> f64) -> Vec<Record> {
 }
 
 /// A factor about 1 with this relative spread, the same for the same cell and round.
-pub fn noise(spread: f64, cell: usize, round: u32) -> f64 {
+pub(crate) fn noise(spread: f64, cell: usize, round: u32) -> f64 {
     let mut rng = Rng::new(1 + u64::from(round) * 1000 + cell as u64);
     (spread * rng.normal()).exp()
 }
 
 /// Fails unless each record is valid by the committed schema's source.
-pub fn assert_valid(records: &[Record]) {
+pub(crate) fn assert_valid(records: &[Record]) {
     let (_, text) = strata_record::schemas()
         .into_iter()
         .find(|(name, _)| *name == "record.schema.json")

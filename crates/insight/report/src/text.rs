@@ -1,0 +1,96 @@
+//! Small texts that several sections share.
+
+use strata_analysis::{in_unit, percent};
+use strata_record::{CeilingKind, ClockSource, Completes, Estimate, Role};
+
+/// What stands where there is no figure.
+pub(crate) const NONE: &str = "–";
+
+/// A median with its interval, or the sign for none.
+pub(crate) fn estimate(estimate: Option<Estimate>, unit: fn(f64) -> String) -> String {
+    estimate.map_or_else(|| NONE.to_owned(), |e| in_unit(e, unit))
+}
+
+/// A figure, or the sign for none.
+pub(crate) fn figure(value: Option<f64>, unit: fn(f64) -> String) -> String {
+    value.map_or_else(|| NONE.to_owned(), unit)
+}
+
+/// Anything that prints, or the sign for none.
+pub(crate) fn or_none(value: Option<impl std::fmt::Display>) -> String {
+    value.map_or_else(|| NONE.to_owned(), |v| v.to_string())
+}
+
+/// A part of one as percent with its sign.
+pub(crate) fn share(part: f64) -> String {
+    format!("{} %", percent(part))
+}
+
+/// Until when a latency is taken.
+pub(crate) fn completes(completes: Completes) -> &'static str {
+    match completes {
+        Completes::Device => "device done",
+        Completes::AcceptedLocally => "accepted locally",
+        Completes::RemoteAcked => "acknowledged by the peer",
+        Completes::RoundTrip => "reply back",
+        Completes::HalfRoundTrip => "half a round trip",
+        Completes::Received => "received by the peer",
+    }
+}
+
+pub(crate) fn ceiling_kind(kind: CeilingKind) -> &'static str {
+    match kind {
+        CeilingKind::Nominal => "nominal: physics of a link or port",
+        CeilingKind::Measured => "measured: another trial's best",
+    }
+}
+
+pub(crate) fn clock(source: ClockSource) -> &'static str {
+    match source {
+        ClockSource::Tsc => "time-stamp counter",
+        ClockSource::MonotonicRaw => "CLOCK_MONOTONIC_RAW",
+    }
+}
+
+pub(crate) fn role(role: Role) -> &'static str {
+    match role {
+        Role::Measure => "measuring",
+        Role::Peer => "other side",
+    }
+}
+
+/// A list of identifiers, or the sign for none.
+pub(crate) fn list(list: &strata_units::CpuList) -> String {
+    if list.is_empty() {
+        NONE.to_owned()
+    } else {
+        list.to_string()
+    }
+}
+
+/// A command line that a shell takes back.
+pub(crate) fn command(words: &[String]) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
+    let quoted: Vec<String> = words
+        .iter()
+        .map(|word| {
+            if !word.is_empty() && word.chars().all(plain) {
+                word.clone()
+            } else {
+                format!("'{}'", word.replace('\'', r"'\''"))
+            }
+        })
+        .collect();
+    quoted.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_quoted_for_a_shell() {
+        let words = ["strata", "block", "--target", "/tmp/a b'c", ""].map(str::to_owned);
+        assert_eq!(command(&words), r"strata block --target '/tmp/a b'\''c' ''");
+    }
+}

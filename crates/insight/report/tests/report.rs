@@ -1,0 +1,270 @@
+//! Reports of runs whose figures are given.
+
+#[path = "../../analysis/tests/support/mod.rs"]
+mod support;
+
+use std::path::Path;
+
+use strata_analysis::analyse;
+use strata_record::{Op, Record, Run, Status, Warning, WarningCode};
+use strata_report::{html, markdown};
+use support::{assert_valid, block, noise, records, run, tcp, trial};
+
+/// A run with what a report has to cope with: two engines, three depths, a stream without latencies, a skipped cell, a
+/// moved thread, a voided round.
+fn rich() -> (Run, Vec<Record>) {
+    let run = run(
+        vec![
+            block("psync", Op::RandRead, 1),
+            block("io_uring", Op::RandRead, 1),
+            block("io_uring", Op::RandRead, 32),
+            block("psync", Op::Read, 1),
+            tcp(Op::ReqRep),
+            tcp(Op::Stream),
+            block("io_uring_cmd", Op::RandRead, 1),
+        ],
+        10,
+    );
+    let mut all = records(&run, |cell, round| {
+        let rate = [
+            20_000.0, 18_000.0, 90_000.0, 31_000.0, 24_000.0, 60_000.0, 1.0,
+        ][cell];
+        rate * noise(0.05, 90, round) * noise(0.01, cell, round)
+    });
+    for record in &mut all {
+        match (record.what.engine.as_str(), record.round) {
+            ("io_uring_cmd", _) => {
+                let mut skipped = Record::new(&run.id, record.what.clone());
+                (skipped.round, skipped.trial) = (record.round, record.trial);
+                skipped.status = Status::Skipped;
+                skipped.reason =
+                    Some("the target is a file; passthrough needs an NVMe namespace".to_owned());
+                *record = skipped;
+            }
+            ("psync", 4) if record.what.workload.op == Op::Read => {
+                record.proof.as_mut().expect("a proof").contradictions =
+                    vec!["thread 1 was asked on CPU 1 and seen on CPU 0".to_owned()];
+            }
+            ("tcp", 7) if record.what.workload.op == Op::ReqRep => {
+                record.status = Status::Failed;
+                record.reason = Some("the other side closed the connection".to_owned());
+            }
+            ("io_uring", 2) if record.what.workload.depth.get() == 32 => {
+                record.warnings.push(Warning {
+                    code: WarningCode::Disturbed,
+                    text: "other work took 4 % of CPU 1".to_owned(),
+                })
+            }
+            _ => {}
+        }
+    }
+    let again: Vec<Record> = all
+        .iter()
+        .filter(|r| r.round == 7 && r.status != Status::Skipped)
+        .map(|r| {
+            let rate = r.result.as_ref().map_or(0.0, |m| m.ops_per_s);
+            let mut again = trial(&run, &r.what, 7, rate * 1.01);
+            again.attempt = 1;
+            again.started_s = 100.0 + f64::from(r.trial % 7);
+            again
+        })
+        .collect();
+    all.extend(again);
+    assert_valid(&all);
+    (run, all)
+}
+
+/// Attributes and CSS that would make a browser ask for something.
+fn loads(html: &str) -> Vec<&str> {
+    let lower = html.to_ascii_lowercase();
+    let mut found = Vec::new();
+    for asks in [
+        "src=",
+        "src =",
+        "@import",
+        "fetch(",
+        "url(",
+        "<script",
+        "<link",
+        "<img",
+        "<iframe",
+        "http-equiv=\"refresh",
+    ] {
+        found.extend(lower.contains(asks).then_some(asks));
+    }
+    for (at, _) in lower.match_indices("href=") {
+        let target = &html[at + "href=".len()..];
+        if !target.starts_with("\"#") {
+            found.push(target.lines().next().unwrap_or_default());
+        }
+    }
+    found
+}
+
+/// Values of an attribute wherever it stands.
+fn attributes<'h>(html: &'h str, name: &str) -> Vec<&'h str> {
+    let begin = format!(" {name}=\"");
+    html.match_indices(&begin)
+        .filter_map(|(at, found)| html[at + found.len()..].split('"').next())
+        .collect()
+}
+
+#[test]
+fn the_page_is_one_file_that_loads_nothing() {
+    let (run, records) = rich();
+    let page = html(&run, &analyse(&run, &records)).expect("a page");
+    assert_eq!(loads(&page), Vec::<&str>::new());
+    // Where a browser can look at it.
+    let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("report.html");
+    std::fs::write(&kept, &page).expect("the page can be kept");
+}
+
+#[test]
+fn every_number_of_a_plot_is_one_and_lies_inside() {
+    let (run, records) = rich();
+    let page = html(&run, &analyse(&run, &records)).expect("a page");
+    let mut seen = 0;
+    for (attribute, most) in [
+        ("x", 520.0),
+        ("x1", 520.0),
+        ("x2", 520.0),
+        ("cx", 520.0),
+        ("y", 290.0),
+        ("y1", 290.0),
+        ("y2", 290.0),
+        ("cy", 290.0),
+    ] {
+        for value in attributes(&page, attribute) {
+            let number: f64 = value
+                .parse()
+                .unwrap_or_else(|_| panic!("{attribute}={value}"));
+            assert!((0.0..=most).contains(&number), "{attribute}={value}");
+            seen += 1;
+        }
+    }
+    for points in attributes(&page, "points") {
+        for point in points.split(' ') {
+            let (x, y) = point.split_once(',').expect("a point");
+            let (x, y): (f64, f64) = (x.parse().expect("x"), y.parse().expect("y"));
+            assert!(
+                (0.0..=520.0).contains(&x) && (0.0..=290.0).contains(&y),
+                "{point}"
+            );
+            seen += 1;
+        }
+    }
+    assert!(seen > 1000, "{seen}");
+    assert!(!page.contains("NaN") && !page.contains(">inf"));
+    // Six measured cells have throughput, five of them latencies.
+    assert_eq!(page.matches("<svg ").count(), 11);
+    assert_eq!(
+        page.matches("<svg ").count(),
+        page.matches("</svg>").count()
+    );
+}
+
+#[test]
+fn tags_are_closed_in_order() {
+    let (run, records) = rich();
+    let page = html(&run, &analyse(&run, &records)).expect("a page");
+    let mut open: Vec<&str> = Vec::new();
+    for part in page.split('<').skip(1) {
+        let tag = part.split('>').next().unwrap_or_default();
+        let name = tag
+            .trim_start_matches('/')
+            .split([' ', '/'])
+            .next()
+            .unwrap_or_default();
+        if tag.starts_with('!') || tag.ends_with('/') || name == "meta" {
+            continue;
+        }
+        if tag.starts_with('/') {
+            assert_eq!(open.pop(), Some(name));
+        } else {
+            open.push(name);
+        }
+    }
+    assert_eq!(open, Vec::<&str>::new());
+}
+
+#[test]
+fn hostile_text_stays_text() {
+    const HOSTILE: &str = "<script>alert(1)</script>\"onload='x'|`a`";
+    let mut cell = block(HOSTILE, Op::RandRead, 1);
+    cell.via = HOSTILE.to_owned();
+    cell.target.identity = HOSTILE.to_owned();
+    let mut run = run(vec![cell], 2);
+    run.id = HOSTILE.to_owned();
+    run.command.push(HOSTILE.to_owned());
+    run.environment =
+        serde_json::json!({HOSTILE: {HOSTILE: HOSTILE}, "list": [{HOSTILE: HOSTILE}]});
+    let mut all = records(&run, |_, _| 2000.0);
+    all[1].status = Status::Failed;
+    all[1].reason = Some(HOSTILE.to_owned());
+    all[0].proof.as_mut().expect("a proof").missing = vec![HOSTILE.to_owned()];
+    assert_valid(&all);
+    let analysed = analyse(&run, &all);
+    let page = html(&run, &analysed).expect("a page");
+    assert!(!page.contains("<script"));
+    assert!(page.contains("&#60;script&#62;"));
+    assert!(!page.contains("\"onload"));
+    let text = markdown(&run, &analysed);
+    assert!(!text.contains(" <script") && text.contains(r"\<script\>"));
+    assert!(!text.replace(r"\`", "").contains('`'));
+}
+
+#[test]
+fn the_page_says_what_the_markdown_says() {
+    let (run, records) = rich();
+    let analysed = analyse(&run, &records);
+    let page = html(&run, &analysed).expect("a page");
+    let text = markdown(&run, &analysed);
+    for expected in [
+        "block io_uring randread 4KiB qd32",
+        "io_uring ÷ psync at randread 4KiB qd1",
+        "seen on CPU 0",
+        "passthrough needs an NVMe namespace",
+        "virtual drive",
+        "1 of 10 rounds were voided",
+        "the other side closed the connection",
+        "received by the peer",
+        "reply back",
+        "Example 7000",
+        "15.6 GiB",
+        "net.core.rmem_max",
+        "strata run quick",
+        "no steady state",
+    ] {
+        assert!(page.contains(expected), "page: {expected}");
+        assert!(text.contains(expected), "Markdown: {expected}");
+    }
+    // The trial with the moved thread and the voided ones are drawn as left out.
+    assert!(page.contains("round 4, left out"));
+    assert!(page.contains("class=\"left-out\""));
+}
+
+#[test]
+fn a_run_without_trials_has_a_report() {
+    let run = run(vec![block("psync", Op::RandRead, 1)], 8);
+    let analysed = analyse(&run, &[]);
+    let page = html(&run, &analysed).expect("a page");
+    assert!(page.contains("No figure: every trial was skipped, failed or left out."));
+    assert!(page.contains("The run has no trial of it."));
+    assert!(!page.contains("<svg"));
+}
+
+#[test]
+fn markdown_of_a_small_run() {
+    let run = run(
+        vec![
+            block("psync", Op::RandRead, 1),
+            block("io_uring", Op::RandRead, 1),
+        ],
+        8,
+    );
+    let records = records(&run, |cell, round| {
+        [20_000.0, 17_000.0][cell] * noise(0.05, 90, round) * noise(0.005, cell, round)
+    });
+    assert_valid(&records);
+    insta::assert_snapshot!(markdown(&run, &analyse(&run, &records)));
+}
