@@ -37,6 +37,12 @@ impl Buffers {
         })
     }
 
+    /// The first buffer, for an engine whose memory belongs to no single operation.
+    #[inline]
+    pub fn first(&self) -> Buffer<'_> {
+        self.of(&Slot::new(0))
+    }
+
     /// Each buffer in turn, before anything is in flight.
     pub fn each(&self, mut visit: impl FnMut(Buffer<'_>)) {
         for slot in (0u16..).map(Slot::new).take(self.slots) {

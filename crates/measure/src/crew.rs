@@ -13,7 +13,7 @@ use strata_units::{CpuId, CpuList, Nanos, NodeId};
 
 use crate::{
     Clock, Edge, Engine, FailCode, Fatal, Gate, Limits, Load, NullEngine, Step, Stream, Tally,
-    TrialResult, Window, contradictions, drive,
+    TrialResult, Window, contradictions, drive, thread_proof,
 };
 
 /// What one thread of a crew drives: built on the thread, after it is pinned.
@@ -207,7 +207,6 @@ impl Crew<'_> {
         }
         let harness = harness_cost(&self.load, &stream, clock);
         let mut watch = ThreadWatch::start();
-        let mut samples = 0;
         let start = gate.arrive().map_err(|e| Fatal(e.to_string()))?;
 
         let mut cpu_time = (Nanos(0), Nanos(0));
@@ -219,7 +218,6 @@ impl Crew<'_> {
             start,
             &mut |edge| {
                 watch.sample();
-                samples += 1;
                 match edge {
                     Edge::Open => cpu_time = thread_times(),
                     Edge::Close => {
@@ -237,8 +235,8 @@ impl Crew<'_> {
                 }
             },
         );
-        let found = watch.finish();
-        let mut missing: Vec<String> = found.migrations_unknown.into_iter().collect();
+        let (thread, unknown) = thread_proof(self.role, asked, watch.finish());
+        let mut missing: Vec<String> = unknown.into_iter().collect();
         let pages = engine.pages().unwrap_or_else(|why| {
             missing.push(why);
             Vec::new()
@@ -252,18 +250,7 @@ impl Crew<'_> {
             limits,
             failures,
             cpu_time,
-            thread: ThreadProof {
-                role: self.role,
-                asked,
-                mask: found.mask.unwrap_or_default(),
-                seen: found.seen,
-                samples,
-                migrations: found.migrations,
-                voluntary_switches: found.voluntary_switches,
-                involuntary_switches: found.involuntary_switches,
-                user_ns: found.user,
-                system_ns: found.system,
-            },
+            thread,
             missing,
             pages,
             harness,

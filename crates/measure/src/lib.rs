@@ -42,6 +42,6 @@ pub use gate::{Aborted, Gate};
 pub use job::{Job, JobError, Trial, TrialResult};
 pub use load::{Load, LoadError, Window};
 pub use null::NullEngine;
-pub use proof::contradictions;
+pub use proof::{contradictions, thread_proof};
 pub use stream::{Pattern, Stream};
 pub use tally::Tally;

@@ -1,7 +1,25 @@
 //! Whether what was found after a trial agrees with the placement that was asked for.
 
 use strata_record::{PagesProof, Role, ThreadProof};
-use strata_units::NodeId;
+use strata_topology::Watched;
+use strata_units::{CpuList, NodeId};
+
+/// What a watch found about a thread that was asked to run on `asked`, as a record has it; and what it could not find out.
+pub fn thread_proof(role: Role, asked: CpuList, found: Watched) -> (ThreadProof, Option<String>) {
+    let proof = ThreadProof {
+        role,
+        asked,
+        mask: found.mask.unwrap_or_default(),
+        seen: found.seen,
+        samples: found.samples,
+        migrations: found.migrations,
+        voluntary_switches: found.voluntary_switches,
+        involuntary_switches: found.involuntary_switches,
+        user_ns: found.user,
+        system_ns: found.system,
+    };
+    (proof, found.migrations_unknown)
+}
 
 /// What contradicts the placement, a sentence each; empty when all agrees. The rule never looks at the figure.
 ///

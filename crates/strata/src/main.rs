@@ -1,2 +1,81 @@
-//! The command.
-fn main() {}
+//! The command. It resolves what was typed into cells and jobs, runs them, and prints what analysis makes of the records;
+//! what is measured, and how, is the business of the rooms below.
+
+#![forbid(unsafe_code)]
+
+mod block;
+mod built;
+mod cli;
+mod generate;
+mod host;
+mod interrupt;
+mod output;
+mod progress;
+mod quick;
+mod report;
+mod session;
+mod tcp;
+mod topology;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command};
+
+/// How the command ends, when it is not by an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// All was done.
+    Done,
+    /// Some of it failed; what did has been told.
+    Failed,
+    /// The user stopped it; what was measured is kept.
+    Interrupted,
+}
+
+/// A mistake in what was typed: exit code 2, where other errors have 1.
+#[derive(Debug)]
+pub(crate) struct Usage(String);
+
+impl Usage {
+    /// The error of a mistake in what was typed.
+    pub(crate) fn error(what: impl std::fmt::Display) -> anyhow::Error {
+        anyhow::Error::new(Usage(what.to_string()))
+    }
+}
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let ended = match cli.command {
+        Command::Run(args) => quick::run(args),
+        Command::Block(args) => block::run(args),
+        Command::Tcp(args) => tcp::run(args),
+        Command::Topology(args) => topology::run(&args),
+        Command::Report(args) => report::run(&args),
+        Command::Completions { shell } => generate::completions(shell),
+        Command::Man { folder } => generate::man(&folder),
+        Command::Peer => strata_tcp::serve()
+            .map(|()| End::Done)
+            .map_err(anyhow::Error::new),
+    };
+    match ended {
+        Ok(End::Done) => ExitCode::SUCCESS,
+        Ok(End::Failed) => ExitCode::from(1),
+        Ok(End::Interrupted) => ExitCode::from(130),
+        // Whoever read our output has seen enough.
+        Err(e) if output::is_closed_pipe(&e) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("strata: {e:#}");
+            ExitCode::from(if e.is::<Usage>() { 2 } else { 1 })
+        }
+    }
+}

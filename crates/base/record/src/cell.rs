@@ -35,17 +35,17 @@ impl fmt::Display for Layer {
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Reality {
-    /// A device of this machine.
+    /// A device of the machine itself.
     Hardware,
     /// A device or virtual function handed to a guest.
     Passthrough,
     /// A hypervisor's device.
     Virtual,
-    /// Our own emulated controller.
+    /// Our own emulated controller; told by the layer that drives it, for the system cannot.
     Emulated,
-    /// rxe, siw, veth, loopback.
+    /// Software alone: Soft-RoCE, soft iWARP, veth, loopback, a loop device whose file is out of sight.
     Software,
-    /// tmpfs, brd, memory.
+    /// Memory that answers as storage: tmpfs, brd, zram.
     Memory,
 }
 

@@ -14,7 +14,10 @@ mod run;
 mod summary;
 mod trial;
 
+use schemars::generate::SchemaSettings;
+
 pub use cell::{Cell, Layer, Placement, Reality, Target, TargetKind, TimedBy, Workload};
+pub use environment::{Adapter, CpuModel, Drive, Environment, Guest, Hugepages, NodeMemory, Note};
 pub use op::{Op, OpParseError};
 pub use run::{Built, Plan, Run, StoreError, read_run, read_trials};
 pub use summary::{Contrast, Document, Estimate, Summary, SummaryLine, Verdict};
@@ -31,7 +34,11 @@ pub const SCHEMA: u32 = 1;
 /// and `document` (what `--json` prints).
 pub fn schemas() -> Vec<(&'static str, String)> {
     fn text<T: schemars::JsonSchema>(title: &str) -> String {
-        let mut schema = schemars::schema_for!(T);
+        // What is written, not what is accepted: every field is always there, so that a reader can rely on it.
+        let mut schema = SchemaSettings::draft2020_12()
+            .for_serialize()
+            .into_generator()
+            .into_root_schema_for::<T>();
         schema.insert("title".into(), title.into());
         let mut text = serde_json::to_string_pretty(&schema).unwrap_or_default();
         text.push('\n');

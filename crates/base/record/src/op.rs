@@ -112,7 +112,7 @@ impl JsonSchema for Op {
         schemars::json_schema!({
             "description": "The operation of a workload.",
             "type": "string",
-            "pattern": "^(randread|randwrite|randrw:[0-9]{1,3}|read|write|stream|reqrep)$",
+            "pattern": "^(randread|randwrite|randrw:(100|[0-9]{1,2})|read|write|stream|reqrep)$",
         })
     }
 }

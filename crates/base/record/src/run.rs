@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Cell, Record, SCHEMA};
+use crate::{Cell, Environment, Record, SCHEMA};
 
 /// What is to be measured, frozen before the first trial.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -50,7 +50,7 @@ pub struct Run {
     /// The plan.
     pub plan: Plan,
     /// The machine.
-    pub environment: serde_json::Value,
+    pub environment: Environment,
 }
 
 /// Why a run's folder cannot be read.

@@ -4,11 +4,12 @@ use nix::sched::sched_getaffinity;
 use nix::unistd::Pid;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strata_record::Note;
 use strata_units::{CpuList, NodeList};
 
 use crate::affinity::list_of;
 use crate::mounts::{self, Mount};
-use crate::root::{Note, Reader, Root};
+use crate::root::{Reader, Root};
 use crate::topology::Topology;
 
 const STATUS: &str = "proc/self/status";

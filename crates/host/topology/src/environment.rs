@@ -1,14 +1,12 @@
 //! What of the host a figure may hang on, for `run.json`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-use strata_units::{Bytes, CpuId, CpuList, NodeId, PciAddress};
+use strata_record::{Adapter, CpuModel, Drive, Environment, NodeMemory};
+use strata_units::{Bytes, CpuId, CpuList};
 
-use crate::guest::{Guest, cpu_flags};
-use crate::node::Hugepages;
-use crate::root::{Note, Reader, Root};
+use crate::guest::cpu_flags;
+use crate::root::{Reader, Root};
 use crate::topology::{ReadError, Topology};
 
 /// Settings below `/proc/sys` that matter to storage and networks.
@@ -52,173 +50,43 @@ const FLAGS: [&str; 9] = [
 const CPU: &str = "sys/devices/system/cpu";
 const THP: &str = "sys/kernel/mm/transparent_hugepage";
 
-/// The host as it was when the run began. What the host does not tell is null or empty.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Environment {
-    /// Name of the host.
-    pub hostname: Option<String>,
-    /// Identity of this boot (random(4)).
-    pub boot_id: Option<String>,
-    /// Kernel release (`6.1.0-18-amd64`).
-    pub kernel_release: Option<String>,
-    /// Kernel version: build number and date.
-    pub kernel_version: Option<String>,
-    /// Kernel command line.
-    pub command_line: Option<String>,
-    /// Distribution (`PRETTY_NAME` of os-release(5)).
-    pub distribution: Option<String>,
-    /// Whether the host is a guest, and of what.
-    pub guest: Guest,
-    /// The CPU.
-    pub cpu: CpuModel,
-    /// State of each CPU vulnerability and its mitigation, by name.
-    pub vulnerabilities: BTreeMap<String, String>,
-    /// Governors of cpufreq, each with its CPUs.
-    pub governors: BTreeMap<String, CpuList>,
-    /// Drivers of cpufreq, each with its CPUs.
-    pub frequency_drivers: BTreeMap<String, CpuList>,
-    /// Whether turbo (boost) is on.
-    pub turbo: Option<bool>,
-    /// Simultaneous multithreading (`on`, `off`, `notsupported`, `notimplemented`).
-    pub smt: Option<String>,
-    /// CPUs kept out of ordinary scheduling.
-    pub isolated: CpuList,
-    /// Clock source of the kernel.
-    pub clock_source: Option<String>,
-    /// Memory in all.
-    #[serde(rename = "memory_total_bytes")]
-    pub memory_total: Option<Bytes>,
-    /// Memory and huge pages by node.
-    pub nodes: Vec<NodeMemory>,
-    /// Transparent huge pages (`always`, `madvise`, `never`).
-    pub thp: Option<String>,
-    /// When they are defragmented.
-    pub thp_defrag: Option<String>,
-    /// Soft limit of locked memory; null is no limit, or untold (`memlock_unlimited` says which).
-    #[serde(rename = "memlock_bytes")]
-    pub memlock: Option<Bytes>,
-    /// Whether locked memory has no limit; null is untold.
-    pub memlock_unlimited: Option<bool>,
-    /// Kernel settings by their sysctl names; those that this kernel lacks are not there.
-    pub sysctls: BTreeMap<String, String>,
-    /// Drives and other NVMe controllers.
-    pub drives: Vec<Drive>,
-    /// Network interfaces with a device, and RDMA devices.
-    pub adapters: Vec<Adapter>,
-    /// What could not be read or understood.
-    pub notes: Vec<Note>,
-}
-
-/// Model of the CPUs, as the first one tells it.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-pub struct CpuModel {
-    /// Vendor (`GenuineIntel`; on Arm the implementer's code).
-    pub vendor: Option<String>,
-    /// Model name.
-    pub model: Option<String>,
-    /// Microcode revision.
-    pub microcode: Option<String>,
-    /// Flags that matter to a measurement, of those that it has.
-    pub flags: Vec<String>,
-    /// CPUs online.
-    pub online: CpuList,
-    /// Physical cores with a CPU online.
-    pub cores: usize,
-    /// Packages with a CPU online.
-    pub packages: usize,
-}
-
-/// Memory of a node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct NodeMemory {
-    /// The node.
-    pub node: NodeId,
-    /// Memory in all.
-    #[serde(rename = "memory_total_bytes")]
-    pub memory_total: Option<Bytes>,
-    /// Memory free.
-    #[serde(rename = "memory_free_bytes")]
-    pub memory_free: Option<Bytes>,
-    /// Pools of huge pages.
-    pub hugepages: Vec<Hugepages>,
-}
-
-/// A drive: an NVMe controller, or a disk of another kind that is not made of other disks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Drive {
-    /// Name (`nvme0`, `sda`); null when no kernel driver names it.
-    pub name: Option<String>,
-    /// PCI function.
-    pub pci: Option<PciAddress>,
-    /// Node of the function.
-    pub node: Option<NodeId>,
-    /// Driver of the function.
-    pub driver: Option<String>,
-    /// Model.
-    pub model: Option<String>,
-    /// Firmware revision.
-    pub firmware: Option<String>,
-    /// Serial number.
-    pub serial: Option<String>,
-}
-
-/// A network interface or an RDMA device.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Adapter {
-    /// Name (`eth0`, `mlx5_0`).
-    pub name: String,
-    /// PCI function.
-    pub pci: Option<PciAddress>,
-    /// Node of the function.
-    pub node: Option<NodeId>,
-    /// Driver.
-    pub driver: Option<String>,
-    /// Model, where the driver tells one.
-    pub model: Option<String>,
-    /// Firmware version, where the driver tells one.
-    pub firmware: Option<String>,
-    /// Lasting identity: node GUID, or link-layer address.
-    pub identity: Option<String>,
-}
-
-impl Environment {
-    /// Reads the host under `root`.
-    ///
-    /// # Errors
-    /// As [`Topology::read`].
-    pub fn read(root: &Root) -> Result<Environment, ReadError> {
-        let reader = Reader::new(root);
-        let topology = Topology::read_with(&reader)?;
-        let (memlock, memlock_unlimited) = memlock(&reader);
-        let word = |path: &str| reader.word(path);
-        Ok(Environment {
-            hostname: word("proc/sys/kernel/hostname"),
-            boot_id: word("proc/sys/kernel/random/boot_id"),
-            kernel_release: word("proc/sys/kernel/osrelease"),
-            kernel_version: word("proc/sys/kernel/version").or_else(|| word("proc/version")),
-            command_line: word("proc/cmdline"),
-            distribution: distribution(&reader),
-            cpu: cpu_model(&reader, &topology),
-            vulnerabilities: vulnerabilities(&reader),
-            governors: by_cpu(&reader, &topology, "scaling_governor"),
-            frequency_drivers: by_cpu(&reader, &topology, "scaling_driver"),
-            turbo: turbo(&reader),
-            smt: word(&format!("{CPU}/smt/control")),
-            isolated: topology.isolated(),
-            clock_source: word("sys/devices/system/clocksource/clocksource0/current_clocksource"),
-            memory_total: memory_total(&reader),
-            nodes: nodes(&topology),
-            thp: chosen(&reader, &format!("{THP}/enabled")),
-            thp_defrag: chosen(&reader, &format!("{THP}/defrag")),
-            memlock,
-            memlock_unlimited,
-            sysctls: sysctls(&reader),
-            drives: drives(&reader, &topology),
-            adapters: adapters(&topology),
-            guest: topology.guest,
-            notes: reader.into_notes(),
-        })
-    }
+/// Reads the host under `root` from sysfs and procfs (sysfs(5), proc(5)) and os-release(5). What it does not tell is
+/// `None` or empty; what could not be read or understood stands in the notes.
+///
+/// # Errors
+/// As [`Topology::read`].
+pub fn read_environment(root: &Root) -> Result<Environment, ReadError> {
+    let reader = Reader::new(root);
+    let topology = Topology::read_with(&reader)?;
+    let (memlock_bytes, memlock_unlimited) = memlock(&reader);
+    let word = |path: &str| reader.word(path);
+    Ok(Environment {
+        hostname: word("proc/sys/kernel/hostname"),
+        boot_id: word("proc/sys/kernel/random/boot_id"),
+        kernel_release: word("proc/sys/kernel/osrelease"),
+        kernel_version: word("proc/sys/kernel/version").or_else(|| word("proc/version")),
+        command_line: word("proc/cmdline"),
+        distribution: distribution(&reader),
+        cpu: cpu_model(&reader, &topology),
+        vulnerabilities: vulnerabilities(&reader),
+        governors: by_cpu(&reader, &topology, "scaling_governor"),
+        frequency_drivers: by_cpu(&reader, &topology, "scaling_driver"),
+        turbo: turbo(&reader),
+        smt: word(&format!("{CPU}/smt/control")),
+        isolated: topology.isolated(),
+        clock_source: word("sys/devices/system/clocksource/clocksource0/current_clocksource"),
+        memory_total_bytes: memory_total(&reader),
+        nodes: nodes(&topology),
+        thp: chosen(&reader, &format!("{THP}/enabled")),
+        thp_defrag: chosen(&reader, &format!("{THP}/defrag")),
+        memlock_bytes,
+        memlock_unlimited,
+        sysctls: sysctls(&reader),
+        drives: drives(&reader, &topology),
+        adapters: adapters(&topology),
+        guest: topology.guest,
+        notes: reader.into_notes(),
+    })
 }
 
 fn distribution(reader: &Reader) -> Option<String> {
@@ -241,7 +109,7 @@ fn cpu_model(reader: &Reader, topology: &Topology) -> CpuModel {
         (!line.is_empty()).then(|| line.to_owned())
     };
     let flags = cpu_flags(reader).unwrap_or_default();
-    let packages: std::collections::BTreeSet<u32> = topology
+    let packages: BTreeSet<u32> = topology
         .cpus
         .iter()
         .filter(|cpu| cpu.online)
@@ -309,8 +177,8 @@ fn nodes(topology: &Topology) -> Vec<NodeMemory> {
         .iter()
         .map(|node| NodeMemory {
             node: node.id,
-            memory_total: node.memory_total,
-            memory_free: node.memory_free,
+            memory_total_bytes: node.memory_total,
+            memory_free_bytes: node.memory_free,
             hugepages: node.hugepages.clone(),
         })
         .collect()

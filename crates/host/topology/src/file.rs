@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strata_record::Reality;
 use strata_units::{Bytes, NodeId, PciAddress};
 
 use crate::block::Disk;
 use crate::mounts::{self, Mount};
-use crate::reality::{self, Judgement, Reality};
+use crate::reality::{self, Judgement};
 use crate::root::{Reader, Root};
 use crate::topology::Topology;
 

@@ -1,7 +1,6 @@
 //! Whether the machine is a guest of a hypervisor.
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use strata_record::Guest;
 
 use crate::root::Reader;
 
@@ -21,51 +20,38 @@ const DMI: [(&str, &str); 12] = [
     ("Bochs", "Bochs"),
 ];
 
-/// Whether the machine is a guest, and of what.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-pub struct Guest {
-    /// Whether it is a guest; `None` when nothing tells.
-    pub is_guest: Option<bool>,
-    /// The hypervisor's name, where firmware or `/sys/hypervisor` tells it.
-    pub hypervisor: Option<String>,
-    /// By what it was told.
-    pub told_by: String,
-}
-
-impl Guest {
-    /// On x86 the CPU's own flag decides (CPUID leaf 1, ECX bit 31), for a cloud's bare-metal machines have its DMI
-    /// names too; elsewhere DMI does.
-    pub(crate) fn read(reader: &Reader) -> Guest {
-        let dmi: Vec<String> = ["sys_vendor", "product_name"]
-            .iter()
-            .filter_map(|file| reader.word(&format!("sys/class/dmi/id/{file}")))
-            .collect();
-        let named = DMI
-            .iter()
-            .find(|(text, _)| dmi.iter().any(|name| name.contains(text)))
-            .map(|(_, name)| (*name).to_owned());
-        let xen = reader.word("sys/hypervisor/type");
-        let told = |is_guest, hypervisor, told_by: &str| Guest {
-            is_guest,
-            hypervisor,
-            told_by: told_by.to_owned(),
-        };
-        if let Some(kind) = xen {
-            // The control domain drives the hardware itself.
-            let control = reader
-                .word("proc/xen/capabilities")
-                .is_some_and(|text| text.contains("control_d"));
-            return told(Some(!control), Some(kind), "/sys/hypervisor/type");
+/// On x86 the CPU's own flag decides (CPUID leaf 1, ECX bit 31), for a cloud's bare-metal machines have its DMI
+/// names too; elsewhere DMI does.
+pub(crate) fn read(reader: &Reader) -> Guest {
+    let dmi: Vec<String> = ["sys_vendor", "product_name"]
+        .iter()
+        .filter_map(|file| reader.word(&format!("sys/class/dmi/id/{file}")))
+        .collect();
+    let named = DMI
+        .iter()
+        .find(|(text, _)| dmi.iter().any(|name| name.contains(text)))
+        .map(|(_, name)| (*name).to_owned());
+    let xen = reader.word("sys/hypervisor/type");
+    let told = |is_guest, hypervisor, told_by: &str| Guest {
+        is_guest,
+        hypervisor,
+        told_by: told_by.to_owned(),
+    };
+    if let Some(kind) = xen {
+        // The control domain drives the hardware itself.
+        let control = reader
+            .word("proc/xen/capabilities")
+            .is_some_and(|text| text.contains("control_d"));
+        return told(Some(!control), Some(kind), "/sys/hypervisor/type");
+    }
+    match cpu_flags(reader) {
+        Some(flags) if flags.iter().any(|flag| flag == "hypervisor") => {
+            told(Some(true), named, "the hypervisor flag of /proc/cpuinfo")
         }
-        match cpu_flags(reader) {
-            Some(flags) if flags.iter().any(|flag| flag == "hypervisor") => {
-                told(Some(true), named, "the hypervisor flag of /proc/cpuinfo")
-            }
-            Some(_) => told(Some(false), None, "no hypervisor flag in /proc/cpuinfo"),
-            None if named.is_some() => told(Some(true), named, "DMI"),
-            None if !dmi.is_empty() => told(Some(false), None, "DMI names no hypervisor"),
-            None => told(None, None, "neither CPU flags nor DMI to be read"),
-        }
+        Some(_) => told(Some(false), None, "no hypervisor flag in /proc/cpuinfo"),
+        None if named.is_some() => told(Some(true), named, "DMI"),
+        None if !dmi.is_empty() => told(Some(false), None, "DMI names no hypervisor"),
+        None => told(None, None, "neither CPU flags nor DMI to be read"),
     }
 }
 

@@ -1,8 +1,8 @@
 //! Where everything of a machine is, where a thread may run, and where it really ran.
 //!
 //! This room reads nodes, CPUs, PCI functions, drives, interfaces and HCAs from `/sys` and `/proc` — of this machine, or
-//! of a recorded tree under any other root ([`Topology`], [`Environment`]); tells on what device a file lies and how real
-//! that device is ([`file_device`], [`Reality`]); chooses cores near a device among those that the process may use
+//! of a recorded tree under any other root ([`Topology`], [`read_environment`]); tells on what device a file lies and how real
+//! that device is ([`file_device`], [`Judgement`]); chooses cores near a device among those that the process may use
 //! ([`Allowed`], [`choose`], [`check`]); pins a thread and reads the mask back ([`pin_current_thread`]); and watches where
 //! it ran ([`ThreadWatch`]). What a tree does not tell is `None` or empty, never a guess; what could not be read or
 //! understood stands in the notes.
@@ -33,15 +33,14 @@ pub use allowed::Allowed;
 pub use block::{Disk, Partition};
 pub use choose::{Choice, ChooseError, Want, check, choose};
 pub use cpu::Cpu;
-pub use environment::{Adapter, CpuModel, Drive, Environment, NodeMemory};
+pub use environment::read_environment;
 pub use file::{FileDevice, FileDeviceError, file_device};
-pub use guest::Guest;
 pub use net::Interface;
-pub use node::{Distance, Hugepages, Node};
+pub use node::{Distance, Node};
 pub use nvme::NvmeController;
 pub use pci::{BitRate, PciFunction, PcieLink};
 pub use rdma::{RdmaDevice, RdmaPort};
-pub use reality::{Judgement, Reality};
-pub use root::{Note, Root};
+pub use reality::Judgement;
+pub use root::Root;
 pub use topology::{ReadError, Topology};
-pub use watch::{ThreadProof, ThreadWatch, thread_times};
+pub use watch::{ThreadWatch, Watched, thread_times};

@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strata_record::Hugepages;
 use strata_units::{Bytes, CpuList, NodeId};
 
 use crate::root::Reader;
@@ -34,18 +35,6 @@ pub struct Distance {
     pub to: NodeId,
     /// Relative latency, 10 for local (ACPI SLIT).
     pub distance: u32,
-}
-
-/// A pool of huge pages of one size on one node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Hugepages {
-    /// Size of a page.
-    #[serde(rename = "page_bytes")]
-    pub page: Bytes,
-    /// Pages in the pool.
-    pub total: u64,
-    /// Pages that nobody holds.
-    pub free: Option<u64>,
 }
 
 impl Node {
@@ -121,13 +110,13 @@ fn hugepages(reader: &Reader, folder: &str) -> Vec<Hugepages> {
                 .parse()
                 .ok()?;
             Some(Hugepages {
-                page: Bytes(kib.checked_mul(1024)?),
+                page_bytes: Bytes(kib.checked_mul(1024)?),
                 total: reader.value(&format!("{folder}/{name}/nr_hugepages"), "a number")?,
                 free: reader.value(&format!("{folder}/{name}/free_hugepages"), "a number"),
             })
         })
         .collect();
-    pools.sort_unstable_by_key(|pool| pool.page);
+    pools.sort_unstable_by_key(|pool| pool.page_bytes);
     pools
 }
 

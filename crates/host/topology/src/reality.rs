@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strata_record::Reality;
 use strata_units::PciAddress;
 
 use crate::block::Disk;
@@ -10,26 +11,6 @@ use crate::net::Interface;
 use crate::rdma::RdmaDevice;
 use crate::root::numbered;
 use crate::topology::Topology;
-
-/// How real what is measured is.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum Reality {
-    /// A device of the machine itself.
-    Hardware,
-    /// A real device or virtual function handed to a guest.
-    Passthrough,
-    /// A hypervisor's device.
-    Virtual,
-    /// Our own emulated controller; told by the layer that drives it, for a tree cannot.
-    Emulated,
-    /// Software only: loopback, veth, Soft-RoCE, a loop device whose file is out of sight.
-    Software,
-    /// Memory that answers as storage: tmpfs, brd, zram.
-    Memory,
-}
 
 /// A reality and how it was told.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]

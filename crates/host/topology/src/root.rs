@@ -6,8 +6,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use strata_record::Note;
 use strata_units::IdList;
 
 /// The most that is read of one file; larger ones are no attribute of sysfs or procfs that we want.
@@ -40,15 +39,6 @@ impl Root {
     pub fn is_live(&self) -> bool {
         self.0 == Path::new("/")
     }
-}
-
-/// One thing that could not be read or understood.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Note {
-    /// Path below the root.
-    pub path: String,
-    /// What was wrong with it.
-    pub why: String,
 }
 
 /// Reads below a root; what is absent is `None`, what is wrong is `None` and a note.

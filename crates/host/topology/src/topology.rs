@@ -4,18 +4,19 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strata_record::{Guest, Note};
 use strata_units::{CpuId, CpuList, NodeId, NodeList, PciAddress};
 
 use crate::block::{self, Disk};
 use crate::cpu::{self, Cpu};
-use crate::guest::Guest;
+use crate::guest;
 use crate::net::{self, Interface};
 use crate::node::{self, Node};
 use crate::nvme::{self, NvmeController};
 use crate::pci::{self, PciFunction};
 use crate::rdma::{self, RdmaDevice};
 use crate::reality;
-use crate::root::{Note, Reader, Root};
+use crate::root::{Reader, Root};
 
 /// Nodes, CPUs and devices of a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -85,7 +86,7 @@ impl Topology {
             root: root.to_owned(),
             nodes,
             cpus,
-            guest: Guest::read(reader),
+            guest: guest::read(reader),
             interfaces: net::read(reader, &pci),
             rdma: rdma::read(reader, &pci),
             pci,

@@ -27,6 +27,7 @@ const SCHED: &str = "/proc/thread-self/sched";
 /// ```
 pub struct ThreadWatch {
     seen: Box<[u64; WORDS]>,
+    samples: u64,
     last: Option<usize>,
     changes: u64,
     migrations: Result<u64, String>,
@@ -36,11 +37,13 @@ pub struct ThreadWatch {
 
 /// Where a thread ran and what it used, between the start and the finish of a watch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct ThreadProof {
+pub struct Watched {
     /// The thread's mask when the watch ended; `None` when the kernel does not tell it.
     pub mask: Option<CpuList>,
     /// CPUs that it was seen on.
     pub seen: CpuList,
+    /// How often it was looked at, at the start and at the finish too.
+    pub samples: u64,
     /// Samples that found it on another CPU than the one before: fewer than its migrations, or as many.
     pub changes: u64,
     /// Migrations that the scheduler counted; `None` when it does not tell.
@@ -67,6 +70,7 @@ impl ThreadWatch {
     pub fn start() -> ThreadWatch {
         let mut watch = ThreadWatch {
             seen: Box::new([0; WORDS]),
+            samples: 0,
             last: None,
             changes: 0,
             migrations: migrations(),
@@ -80,6 +84,7 @@ impl ThreadWatch {
     /// Notes the CPU that the thread is on (sched_getcpu(3), a vDSO call). Allocates nothing.
     pub fn sample(&mut self) {
         let Ok(cpu) = sched_getcpu() else { return };
+        self.samples += 1;
         if let Some(word) = self.seen.get_mut(cpu / 64) {
             *word |= 1 << (cpu % 64);
         }
@@ -90,7 +95,7 @@ impl ThreadWatch {
     }
 
     /// Takes a last sample and tells what was found.
-    pub fn finish(mut self) -> ThreadProof {
+    pub fn finish(mut self) -> Watched {
         self.sample();
         let counts = Counts::read();
         let migrations = self
@@ -105,9 +110,10 @@ impl ThreadWatch {
                     .map(move |bit| CpuId(base + bit))
             })
             .collect();
-        ThreadProof {
+        Watched {
             mask: mask_of_self().ok(),
             seen,
+            samples: self.samples,
             changes: self.changes,
             migrations_unknown: migrations.as_ref().err().cloned(),
             migrations: migrations.ok(),
@@ -131,13 +137,13 @@ fn migrations() -> Result<u64, String> {
         .ok_or_else(|| format!("{SCHED} has no se.nr_migrations"))
 }
 
-/// Running totals of the calling thread.
 /// CPU time of the calling thread so far: outside the kernel, and in it (getrusage(2), RUSAGE_THREAD).
 pub fn thread_times() -> (Nanos, Nanos) {
     let counts = Counts::read();
     (counts.user, counts.system)
 }
 
+/// Running totals of the calling thread.
 #[derive(Default)]
 struct Counts {
     voluntary: u64,

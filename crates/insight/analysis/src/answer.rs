@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use strata_record::{Contrast, Estimate, Layer, Summary};
+use strata_record::{Estimate, Layer, Summary};
 use strata_units::show;
 
 use crate::cells::CellDetail;
@@ -18,7 +18,7 @@ pub(crate) fn answer(
 ) -> String {
     let mut said: Vec<String> = [Factor::Engine, Factor::Depth]
         .into_iter()
-        .filter_map(|factor| headline(&summary.contrasts, details, cells, factor))
+        .filter_map(|factor| headline(details, cells, factor))
         .collect();
     let layers: BTreeSet<Layer> = cells.iter().map(|c| c.cell.layer).collect();
     let most: Vec<String> = layers
@@ -28,14 +28,13 @@ pub(crate) fn answer(
     if most.is_empty() {
         return "No figure: every trial was skipped, failed or left out.".to_owned();
     }
-    said.push(format!("Most that was measured: {}.", most.join("; ")));
+    said.push(format!("Most measured: {}.", most.join("; ")));
     said.join(" ")
 }
 
 /// The ratio of rates that this factor makes where it is told most of: for engines at the least depth, for depths over
 /// the widest step.
 fn headline(
-    contrasts: &[Contrast],
     details: &[ContrastDetail],
     cells: &[CellDetail<'_>],
     factor: Factor,
@@ -52,13 +51,13 @@ fn headline(
         .filter(|d| d.factor == factor && d.response == Response::OpsPerS)
         .map(step)
         .max()?;
-    let (contrast, detail) = contrasts.iter().zip(details).find(|(_, d)| {
-        d.factor == factor && d.response == Response::OpsPerS && step(d) == greatest
-    })?;
+    let detail = details
+        .iter()
+        .find(|d| d.factor == factor && d.response == Response::OpsPerS && step(d) == greatest)?;
     let cell = &cells[detail.cells.0].cell;
     Some(format!(
-        "{} ({}, {}): {}.",
-        contrast.name, cell.layer, cell.reality, contrast.words
+        "{} {} ({}): {}.",
+        cell.layer, detail.shared, cell.reality, detail.claim
     ))
 }
 
@@ -73,19 +72,21 @@ fn most(layer: Layer, summary: &Summary, cells: &[CellDetail<'_>]) -> Option<Str
             .filter_map(|(line, cell)| Some((of(line)?, cell)))
             .max_by(|a, b| a.0.median.total_cmp(&b.0.median))
     };
-    let told = |estimate: Estimate, cell: &CellDetail<'_>, unit: fn(f64) -> String| {
-        format!(
-            "{} by {} ({})",
-            in_unit(estimate, unit),
-            cell.label,
-            cell.cell.reality
-        )
-    };
+    let by = |cell: &CellDetail<'_>| format!("by {} ({})", cell.label, cell.cell.reality);
     let (rate, fastest) = best(|l| l.ops_per_s)?;
-    let mut text = told(rate, fastest, show::per_second);
-    if let Some((bandwidth, widest)) = best(|l| l.bytes_per_s) {
-        text.push_str(", ");
-        text.push_str(&told(bandwidth, widest, show::bandwidth));
-    }
-    Some(text)
+    let rate = in_unit(rate, show::per_second);
+    Some(match best(|l| l.bytes_per_s) {
+        Some((bytes, widest)) if std::ptr::eq(widest, fastest) => format!(
+            "{rate} and {} {}",
+            in_unit(bytes, show::bandwidth),
+            by(fastest)
+        ),
+        Some((bytes, widest)) => format!(
+            "{rate} {}, {} {}",
+            by(fastest),
+            in_unit(bytes, show::bandwidth),
+            by(widest)
+        ),
+        None => format!("{rate} {}", by(fastest)),
+    })
 }

@@ -19,6 +19,10 @@ pub struct ContrastDetail {
     pub response: Response,
     /// What differs.
     pub factor: Factor,
+    /// What both cells share: `randread 4KiB qd1`.
+    pub shared: String,
+    /// The verdict in words, without the remarks that follow it in the contrast's own.
+    pub claim: String,
     /// Positions of the two cells in the summary's lines: below the line, above it.
     pub cells: (usize, usize),
     /// Lag-1 autocorrelation of the rounds' differences; null below three rounds.
@@ -62,7 +66,7 @@ struct Effect {
     paired: Paired,
     estimate: Option<stats::Contrast>,
     /// The same ratio with every trial in that has a figure; none when that is no other.
-    with_left_out: Option<f64>,
+    with_left_out: Option<stats::Contrast>,
 }
 
 /// All contrasts of the cells, a family a response. `seed` draws the sign flips of the simultaneous intervals.
@@ -71,7 +75,11 @@ pub(crate) fn compare(cells: &[CellDetail<'_>], seed: u64) -> Compare {
     let pairs = pairs(&plain);
     let mut found = Compare::default();
     for pair in &pairs {
-        if rounds_of(cells, pair, Response::OpsPerS, false).is_empty() {
+        // A cell of which nothing counts has a doubt of its own.
+        let both_count = [pair.base, pair.other]
+            .iter()
+            .all(|at| cells[*at].middle.is_some());
+        if both_count && rounds_of(cells, pair, Response::OpsPerS, false).is_empty() {
             found.doubts.push(format!(
                 "No ratio of {} to {}: no round holds a figure of both that counts.",
                 cells[pair.other].label, cells[pair.base].label
@@ -167,8 +175,8 @@ fn effect(
     let with_left_out = if every.len() > rounds.len() {
         // A figure of a trial that failed may have no logarithm; then there is no such estimate.
         differences(&every, response)
+            .and_then(|d| stats::Contrast::of(&d))
             .ok()
-            .map(|d| (d.iter().sum::<f64>() / d.len() as f64).exp())
     } else {
         None
     };
@@ -228,7 +236,7 @@ fn judge(
         let p_holm = effect
             .estimate
             .and_then(|c| adjusted.next().filter(|_| c.may_claim()));
-        let contrast = said(cells, effect, verdict, p_holm.map(|h| h.adjusted));
+        let (contrast, shared, claim) = said(cells, effect, verdict, p_holm.map(|h| h.adjusted));
         if effect.paired.paired {
             found.doubts.push(format!(
                 "Rounds of {} ({}) are not independent (lag-1 autocorrelation {:.2}): neighbours were averaged in pairs.",
@@ -241,6 +249,8 @@ fn judge(
         found.details.push(ContrastDetail {
             response,
             factor: effect.pair.factor,
+            shared,
+            claim,
             cells: (effect.pair.base, effect.pair.other),
             lag1: (effect.rounds >= 3).then_some(effect.paired.lag1),
             paired: effect.paired.paired,
@@ -297,12 +307,13 @@ fn names(cells: &[CellDetail<'_>], pair: &Pair) -> (String, String, String) {
     (base_name, other_name, format!("{shared}{more}"))
 }
 
+/// The contrast, what its cells share, and its bare claim.
 fn said(
     cells: &[CellDetail<'_>],
     effect: &Effect,
     verdict: Option<stats::Verdict>,
     p_holm: Option<f64>,
-) -> Contrast {
+) -> (Contrast, String, String) {
     let (base_name, other_name, shared) = names(cells, &effect.pair);
     let (base, other) = (&cells[effect.pair.base], &cells[effect.pair.other]);
     let replicates = effect.paired.differences.len();
@@ -322,7 +333,7 @@ fn said(
         ratio,
         interval,
     };
-    let (verdict, mut words) = if lost as f64 > MOST_LOST * begun as f64 {
+    let (verdict, mut claim) = if lost as f64 > MOST_LOST * begun as f64 {
         (
             strata_record::Verdict::CannotTell,
             format!(
@@ -337,16 +348,17 @@ fn said(
             compared.words(verdict, replicates, effect.paired.paired),
         )
     };
+    if effect.response == Response::OpsPerS {
+        claim.push_str(&bound_words(base, other));
+    }
+    let mut words = claim.clone();
     if let Some(with) = effect.with_left_out {
         words.push_str(&format!(
             "; with the trials left out counted in, {} ÷ {} would be {}",
             other_name,
             base_name,
-            ratio_with(with, None)
+            ratio_with(with.ratio(), with.ratio_interval())
         ));
-    }
-    if effect.response == Response::OpsPerS {
-        words.push_str(&bound_words(base, other));
     }
     if base.cell.workload.timed_by != other.cell.workload.timed_by {
         words.push_str(&format!(
@@ -354,7 +366,7 @@ fn said(
             other.cell.workload.timed_by, base.cell.workload.timed_by
         ));
     }
-    Contrast {
+    let contrast = Contrast {
         base: base.key.clone(),
         other: other.key.clone(),
         name: format!("{other_name} ÷ {base_name} at {shared}"),
@@ -366,7 +378,8 @@ fn said(
         p_holm: p_holm.filter(|_| replicates >= ROUNDS_FOR_CLAIM),
         verdict,
         words,
-    }
+    };
+    (contrast, shared, claim)
 }
 
 /// METHOD 10: a ratio with a cell at its ceiling is true of the throughput and a bound for what differs.

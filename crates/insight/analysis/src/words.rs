@@ -9,7 +9,7 @@ use crate::{Factor, Response};
 /// From here on, and below its inverse, a ratio reads better as a multiple than in percent.
 const MULTIPLE: f64 = 2.0;
 
-/// A median with its interval, the unit once where all three share it: `421 [418, 425] k/s`. `unit` gives a figure its
+/// A median with its interval, the unit once where all three share it: `421 k/s [418, 425]`. `unit` gives a figure its
 /// digits and, after a space, its unit.
 pub fn in_unit(estimate: Estimate, unit: fn(f64) -> String) -> String {
     let middle = unit(estimate.median);
@@ -25,7 +25,7 @@ pub fn in_unit(estimate: Estimate, unit: fn(f64) -> String) -> String {
         (Some((m, unit)), Some((l, of_low)), Some((h, of_high)))
             if unit == of_low && unit == of_high =>
         {
-            format!("{m} [{l}, {h}] {unit}")
+            format!("{m} {unit} [{l}, {h}]")
         }
         _ => format!("{middle} [{low}, {high}]"),
     }
@@ -112,7 +112,16 @@ impl Compared<'_> {
                 bounds.unwrap_or_default()
             )
         } else {
-            let difference = |r: f64| percent(if more { r - 1.0 } else { 1.0 - r });
+            // A narrow interval needs its decimal to show that it has a width.
+            let narrow = self.interval.is_some_and(|i| i.high - i.low < 0.03);
+            let difference = |r: f64| {
+                let part = if more { r - 1.0 } else { 1.0 - r };
+                if narrow {
+                    format!("{:.1}", part * 100.0)
+                } else {
+                    percent(part)
+                }
+            };
             let bounds = self.interval.map(|i| {
                 let (near, far) = if more {
                     (i.low, i.high)
@@ -218,7 +227,7 @@ mod tests {
         let cheaper = compared(Response::CpuPerOp, Factor::Engine, 0.8, 0.79, 0.81);
         assert_eq!(
             cheaper.words(Verdict::Lower, 8, false),
-            "io_uring uses 20 % [19, 21] less CPU time an operation than psync"
+            "io_uring uses 20.0 % [19.0, 21.0] less CPU time an operation than psync"
         );
         let longer = compared(Response::Mean, Factor::Engine, 1.02, 1.015, 1.025);
         assert_eq!(
@@ -246,7 +255,7 @@ mod tests {
             };
             in_unit(estimate, show::per_second)
         };
-        assert_eq!(of(421e3, Some(418e3), Some(425e3)), "421 [418, 425] k/s");
+        assert_eq!(of(421e3, Some(418e3), Some(425e3)), "421 k/s [418, 425]");
         assert_eq!(
             of(999e3, Some(990e3), Some(1.01e6)),
             "999 k/s [990 k/s, 1.01 M/s]"

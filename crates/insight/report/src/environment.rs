@@ -1,7 +1,7 @@
 //! The environment of `run.json` as tables, whatever its fields.
 
 use serde_json::{Map, Value};
-use strata_units::show;
+use strata_units::{CpuId, CpuList, show};
 
 use crate::table::Table;
 use crate::text::NONE;
@@ -73,8 +73,9 @@ impl Part {
                 }
             }
             Value::Array(items) if holds_fields(value) => {
+                // The part's own title says what they are.
                 let caption = if above.is_empty() {
-                    title(key)
+                    format!("{} in all", items.len())
                 } else {
                     above.to_owned()
                 };
@@ -93,7 +94,7 @@ fn join(above: &str, key: &str) -> String {
     }
 }
 
-/// One row an item, and a column for each key that any of them has, in the order in which they come.
+/// One row an item, and a column for each key that any of them has.
 fn list(caption: String, items: &[Value]) -> Table {
     let objects: Vec<&Map<String, Value>> = items.iter().filter_map(Value::as_object).collect();
     let mut keys: Vec<&String> = Vec::new();
@@ -102,6 +103,12 @@ fn list(caption: String, items: &[Value]) -> Table {
             keys.push(key);
         }
     }
+    // A row is known by its name or its node, and that stands first.
+    keys.sort_by_key(|k| match k.as_str() {
+        "name" => 0,
+        "node" if !objects.iter().any(|o| o.contains_key("name")) => 0,
+        _ => 1,
+    });
     let titles: Vec<String> = keys.iter().map(|k| title(k)).collect();
     let titles: Vec<&str> = titles.iter().map(String::as_str).collect();
     let mut table = Table::new(caption, &titles);
@@ -129,6 +136,12 @@ const UNITS: [(&str, Unit); 3] = [
     ("_hz", |hertz| format!("{} MHz", show::digits(hertz / 1e6))),
 ];
 
+/// Words of keys that are written in their own way.
+const ABBREVIATIONS: [&str; 14] = [
+    "CPU", "CPUs", "SMT", "NUMA", "PCI", "PCIe", "NVMe", "RDMA", "RAM", "THP", "TSC", "ID", "OS",
+    "MTU",
+];
+
 /// A key in plain words, without the unit that its values print.
 fn plain(key: &str) -> String {
     // Names of the system (`net.core.rmem_max`) are nobody's to change.
@@ -139,7 +152,16 @@ fn plain(key: &str) -> String {
         .iter()
         .find_map(|(suffix, _)| key.strip_suffix(suffix))
         .unwrap_or(key);
-    key.replace('_', " ")
+    let words: Vec<&str> = key
+        .split('_')
+        .map(|word| {
+            ABBREVIATIONS
+                .into_iter()
+                .find(|known| known.eq_ignore_ascii_case(word))
+                .unwrap_or(word)
+        })
+        .collect();
+    words.join(" ")
 }
 
 fn title(key: &str) -> String {
@@ -166,10 +188,10 @@ fn scalar(key: &str, value: &Value) -> String {
         Value::String(text) if text.is_empty() => NONE.to_owned(),
         Value::String(text) => text.clone(),
         Value::Array(items) if items.is_empty() => NONE.to_owned(),
-        Value::Array(items) => {
+        Value::Array(items) => ids(items).unwrap_or_else(|| {
             let shown: Vec<String> = items.iter().map(|item| scalar(key, item)).collect();
             shown.join(", ")
-        }
+        }),
         Value::Object(fields) if fields.is_empty() => NONE.to_owned(),
         Value::Object(fields) => {
             let shown: Vec<String> = fields
@@ -179,6 +201,16 @@ fn scalar(key: &str, value: &Value) -> String {
             shown.join("; ")
         }
     }
+}
+
+/// Numbers of CPUs or nodes in the kernel's list format; none where the items are no such numbers in ascending order.
+fn ids(items: &[Value]) -> Option<String> {
+    let ids: Vec<CpuId> = items
+        .iter()
+        .map(|item| item.as_u64().and_then(|n| u32::try_from(n).ok()).map(CpuId))
+        .collect::<Option<_>>()?;
+    let ascending = ids.windows(2).all(|pair| pair[0] < pair[1]);
+    ascending.then(|| CpuList::from(ids).to_string())
 }
 
 #[cfg(test)]
@@ -192,7 +224,7 @@ mod tests {
             "memory": {"total_bytes": 2048, "huge_pages": {"free": 0, "size_bytes": 2_097_152}},
             "sysctls": {"net.core.rmem_max": "212992"},
             "devices": [{"name": "vda", "link_up": true}, {"name": "vdb", "serial": null}],
-            "cpu": {"governor": null, "caches": [{"level": 1, "size_bytes": 32768}], "flags": ["a", "b"]}
+            "cpu": {"governor": null, "caches": [{"level": 1, "size_bytes": 32768}], "flags": ["a", "b"], "online": [0, 1, 2, 5]}
         }));
         let of = |title: &str| {
             parts
@@ -211,14 +243,15 @@ mod tests {
         assert_eq!(fact(of("Memory"), "Total"), "2.00 KiB");
         assert_eq!(fact(of("Memory"), "Huge pages · size"), "2.00 MiB");
         assert_eq!(fact(of("Sysctls"), "net.core.rmem_max"), "212992");
-        assert_eq!(fact(of("Cpu"), "Governor"), NONE);
-        assert_eq!(fact(of("Cpu"), "Flags"), "a, b");
-        assert_eq!(of("Cpu").lists[0].caption, "Caches");
+        assert_eq!(fact(of("CPU"), "Governor"), NONE);
+        assert_eq!(fact(of("CPU"), "Flags"), "a, b");
+        assert_eq!(fact(of("CPU"), "Online"), "0-2,5");
+        assert_eq!(of("CPU").lists[0].caption, "Caches");
         let devices = &of("Devices").lists[0];
         let names: Vec<&str> = devices.columns.iter().map(|c| c.name.as_str()).collect();
-        assert_eq!(names, ["Link up", "Name", "Serial"]);
+        assert_eq!(names, ["Name", "Link up", "Serial"]);
         let rows: Vec<&[String]> = devices.rows.iter().map(|r| r.entries.as_slice()).collect();
-        assert_eq!(rows, [["yes", "vda", NONE], [NONE, "vdb", NONE]]);
+        assert_eq!(rows, [["vda", "yes", NONE], ["vdb", NONE, NONE]]);
     }
 
     #[test]

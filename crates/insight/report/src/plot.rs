@@ -8,13 +8,13 @@ use strata_record::Measured;
 use strata_units::show;
 
 /// Size of a plot in the units of its own coordinates, which are pixels where there is room.
-pub(crate) const WIDTH: f64 = 520.0;
+pub(crate) const WIDTH: f64 = 440.0;
 /// See [`WIDTH`].
-pub(crate) const HEIGHT: f64 = 290.0;
+pub(crate) const HEIGHT: f64 = 262.0;
 /// The frame's four sides; beside it stand the marks of the axes, and to its right the names of lines.
-pub(crate) const LEFT: f64 = 66.0;
+pub(crate) const LEFT: f64 = 62.0;
 /// See [`LEFT`].
-pub(crate) const RIGHT: f64 = WIDTH - 112.0;
+pub(crate) const RIGHT: f64 = WIDTH - 122.0;
 /// See [`LEFT`].
 pub(crate) const TOP: f64 = 16.0;
 /// See [`LEFT`].
@@ -59,6 +59,8 @@ pub(crate) struct Dot {
     pub(crate) y: String,
     pub(crate) text_x: String,
     pub(crate) text_y: String,
+    /// Which end of the text stands at its place.
+    pub(crate) anchor: &'static str,
     pub(crate) text: String,
 }
 
@@ -166,7 +168,6 @@ pub(crate) fn latency(cell: &CellDetail<'_>) -> Option<Plot> {
         log: true,
     };
     let wanted = [
-        (0.0, "least"),
         (0.5, "50 %"),
         (0.9, "90 %"),
         (0.99, "99 %"),
@@ -185,25 +186,31 @@ pub(crate) fn latency(cell: &CellDetail<'_>) -> Option<Plot> {
         .collect();
     let middle = rounds.iter().find(|r| r.kind == Kind::Middle);
     let dots = middle.map_or_else(Vec::new, |middle| {
-        [(0.5, "p50"), (0.99, "p99")]
-            .iter()
-            .filter_map(|(q, name)| {
-                let at = nines(*q);
-                let point = middle.points.iter().find(|p| p.0 >= at - 1e-9)?;
-                let (x, y) = (frame.x(at), frame.y(point.1));
-                Some(Dot {
-                    x: coordinate(x),
-                    y: coordinate(y),
-                    text_x: coordinate(x - 5.0),
-                    text_y: coordinate(y - 8.0),
-                    text: format!("{name} {}", show::time(point.1)),
-                })
+        // The curve rises to the right, so that there is room to the right of and below its beginning, and to the left of
+        // and above its end.
+        [
+            (0.5, "p50", "start", 5.0, 18.0),
+            (0.99, "p99", "end", -5.0, -8.0),
+        ]
+        .iter()
+        .filter_map(|(q, name, anchor, aside, down)| {
+            let at = nines(*q);
+            let point = middle.points.iter().find(|p| p.0 >= at - 1e-9)?;
+            let (x, y) = (frame.x(at), frame.y(point.1));
+            Some(Dot {
+                x: coordinate(x),
+                y: coordinate(y),
+                text_x: coordinate(x + aside),
+                text_y: coordinate(y + down),
+                anchor,
+                text: format!("{name} {}", show::time(point.1)),
             })
-            .collect()
+        })
+        .collect()
     });
     Some(Plot {
         title: format!("Latency of {} by percentile", cell.label),
-        x_name: "this part of the operations took at most …",
+        x_name: "part of the operations that took no longer",
         y_name: "latency",
         x_ticks,
         y_ticks: log_ticks(&frame, show::time),
@@ -261,13 +268,13 @@ pub(crate) fn throughput(cell: &CellDetail<'_>) -> Option<Plot> {
         x_ticks: ticks(x_most, linear_step(x_most))
             .map(|at| Tick {
                 at: coordinate(frame.x(at)),
-                text: show::time(at * 1e9),
+                text: zero_or(at, |at| show::time(at * 1e9)),
             })
             .collect(),
         y_ticks: ticks(frame.y_most, step)
             .map(|at| Tick {
                 at: coordinate(frame.y(at)),
-                text: show::per_second(at),
+                text: zero_or(at, show::per_second),
             })
             .collect(),
         lines: lines(&frame, &rounds),
@@ -349,6 +356,11 @@ fn names(frame: &Frame, rounds: &[Round]) -> Vec<Name> {
             text,
         })
         .collect()
+}
+
+/// The mark at 0 needs no unit.
+fn zero_or(at: f64, unit: fn(f64) -> String) -> String {
+    if at == 0.0 { "0".to_owned() } else { unit(at) }
 }
 
 /// 1, 2 or 5 times a power of ten.

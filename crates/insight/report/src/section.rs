@@ -222,7 +222,9 @@ fn proof(proof: &ProofDigest) -> Vec<Table> {
         if proof.trials == 1 { "" } else { "s" }
     );
     let mut threads = Table::new(
-        format!("Threads, over {trials}: migrations and switches of the worst, the rest of all"),
+        format!(
+            "Threads over {trials} together; migrations, waits and preemptions of the worst trial"
+        ),
         &[
             "Thread",
             "CPUs asked",
@@ -251,7 +253,7 @@ fn proof(proof: &ProofDigest) -> Vec<Table> {
         ]);
     }
     let mut pages = Table::new(
-        format!("Pages of the buffers, over {trials}"),
+        format!("Pages of the buffers: fewest and most in {trials}"),
         &["Node", "#Page size", "#Fewest", "#Most"],
     );
     for found in &proof.pages {

@@ -26,6 +26,28 @@ pub(crate) struct Row {
     pub(crate) entries: Vec<String>,
 }
 
+impl Row {
+    /// The entries, each with whether it is a figure; figures are broken before their interval and nowhere else.
+    pub(crate) fn shown(&self, columns: &[Column]) -> Vec<(bool, String)> {
+        self.entries
+            .iter()
+            .zip(columns)
+            .map(|(entry, column)| {
+                let text = match entry.split_once(" [") {
+                    _ if !column.numeric => entry.clone(),
+                    Some((figure, interval)) => format!("{} [{}", tie(figure), tie(interval)),
+                    None => tie(entry),
+                };
+                (column.numeric, text)
+            })
+            .collect()
+    }
+}
+
+fn tie(text: &str) -> String {
+    text.replace(' ', "\u{a0}")
+}
+
 impl Table {
     /// A table without rows; a column whose name begins with `#` holds figures.
     pub(crate) fn new(caption: impl Into<String>, columns: &[&str]) -> Self {

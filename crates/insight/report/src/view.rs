@@ -61,7 +61,7 @@ impl View {
                 .enumerate()
                 .map(|(at, (cell, line))| Section::of(at + 1, cell, line))
                 .collect(),
-            environment: parts(&run.environment),
+            environment: parts(&serde_json::to_value(&run.environment).unwrap_or_default()),
             plan: plan(run, analysed),
             cells: cells(analysed),
             command: text::command(&run.command),
@@ -120,6 +120,9 @@ fn share(cell: &CellDetail<'_>) -> String {
         .map_or_else(|| NONE.to_owned(), |c| text::estimate(c.share, text::share))
 }
 
+/// More cells than this are counted rather than named.
+const NAMED: usize = 3;
+
 /// Reasons for missing figures, each once with its cells.
 fn figure_notes(analysed: &Analysis<'_>) -> Vec<String> {
     let mut notes = vec![
@@ -140,13 +143,15 @@ fn figure_notes(analysed: &Analysis<'_>) -> Vec<String> {
         }
     }
     let all = analysed.cells.len();
-    notes.extend(reasons.into_iter().map(|(reason, labels)| {
-        if labels.len() == all && all > 1 {
-            reason
-        } else {
-            format!("{reason} ({})", labels.join("; "))
-        }
-    }));
+    notes.extend(
+        reasons
+            .into_iter()
+            .map(|(reason, labels)| match labels.len() {
+                n if n == all && all > 1 => reason,
+                n if n > NAMED => format!("{reason} ({n} of {all} cells)"),
+                _ => format!("{reason} ({})", labels.join("; ")),
+            }),
+    );
     notes
 }
 

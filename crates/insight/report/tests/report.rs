@@ -125,14 +125,14 @@ fn every_number_of_a_plot_is_one_and_lies_inside() {
     let page = html(&run, &analyse(&run, &records)).expect("a page");
     let mut seen = 0;
     for (attribute, most) in [
-        ("x", 520.0),
-        ("x1", 520.0),
-        ("x2", 520.0),
-        ("cx", 520.0),
-        ("y", 290.0),
-        ("y1", 290.0),
-        ("y2", 290.0),
-        ("cy", 290.0),
+        ("x", 440.0),
+        ("x1", 440.0),
+        ("x2", 440.0),
+        ("cx", 440.0),
+        ("y", 262.0),
+        ("y1", 262.0),
+        ("y2", 262.0),
+        ("cy", 262.0),
     ] {
         for value in attributes(&page, attribute) {
             let number: f64 = value
@@ -147,7 +147,7 @@ fn every_number_of_a_plot_is_one_and_lies_inside() {
             let (x, y) = point.split_once(',').expect("a point");
             let (x, y): (f64, f64) = (x.parse().expect("x"), y.parse().expect("y"));
             assert!(
-                (0.0..=520.0).contains(&x) && (0.0..=290.0).contains(&y),
+                (0.0..=440.0).contains(&x) && (0.0..=262.0).contains(&y),
                 "{point}"
             );
             seen += 1;
@@ -196,8 +196,11 @@ fn hostile_text_stays_text() {
     let mut run = run(vec![cell], 2);
     run.id = HOSTILE.to_owned();
     run.command.push(HOSTILE.to_owned());
-    run.environment =
-        serde_json::json!({HOSTILE: {HOSTILE: HOSTILE}, "list": [{HOSTILE: HOSTILE}]});
+    let mut environment = serde_json::to_value(&run.environment).expect("JSON");
+    environment["hostname"] = HOSTILE.into();
+    environment["sysctls"][HOSTILE] = HOSTILE.into();
+    environment["drives"][0]["model"] = HOSTILE.into();
+    run.environment = serde_json::from_value(environment).expect("an environment");
     let mut all = records(&run, |_, _| 2000.0);
     all[1].status = Status::Failed;
     all[1].reason = Some(HOSTILE.to_owned());

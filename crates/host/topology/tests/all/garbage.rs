@@ -5,7 +5,8 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
-use strata_topology::{Allowed, Environment, Topology, Want, choose};
+use strata_record::Environment;
+use strata_topology::{Allowed, Topology, Want, choose, read_environment};
 
 use crate::support::Tree;
 
@@ -87,7 +88,7 @@ proptest! {
                     prop_assert_eq!(choice.list().and(&allowed.cpus).len(), 2);
                 }
             }
-            let host = Environment::read(&root).expect("the topology was read");
+            let host = read_environment(&root).expect("the topology was read");
             let text = serde_json::to_string(&(&topology, &host)).expect("JSON");
             let back: (Topology, Environment) = serde_json::from_str(&text).expect("what was written");
             prop_assert_eq!(back, (topology, host));

@@ -6,9 +6,10 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use strata_record::Reality;
 use strata_topology::{
-    Allowed, Environment, PinError, Reality, Root, ThreadWatch, Topology, Want, choose,
-    file_device, pin_current_thread,
+    Allowed, PinError, Root, ThreadWatch, Topology, Want, choose, file_device, pin_current_thread,
+    read_environment,
 };
 use strata_units::{CpuId, CpuList};
 
@@ -65,7 +66,7 @@ fn topology_agrees_with_the_scheduler() {
 
 #[test]
 fn environment_agrees_with_uname() {
-    let host = Environment::read(&Root::live()).expect("an environment");
+    let host = read_environment(&Root::live()).expect("an environment");
     let release = Command::new("uname")
         .arg("-r")
         .output()
@@ -75,8 +76,8 @@ fn environment_agrees_with_uname() {
         host.kernel_release.as_deref(),
         Some(String::from_utf8_lossy(&release).trim())
     );
-    assert!(host.memory_total.is_some_and(|memory| memory.0 > 0));
-    assert!(host.memlock.is_some() || host.memlock_unlimited == Some(true));
+    assert!(host.memory_total_bytes.is_some_and(|memory| memory.0 > 0));
+    assert!(host.memlock_bytes.is_some() || host.memlock_unlimited == Some(true));
     assert!(host.clock_source.is_some() && host.boot_id.is_some());
     assert!(
         host.sysctls.contains_key("vm.swappiness"),
@@ -115,7 +116,11 @@ fn a_pinned_thread_stays_and_the_watch_proves_it() {
     .join()
     .expect("the thread");
     assert_eq!((proof.mask.as_ref(), &proof.seen), (Some(&list), &list));
-    assert_eq!(proof.changes, 0);
+    assert_eq!(
+        (proof.samples, proof.changes),
+        (12, 0),
+        "start, ten, finish"
+    );
     assert_eq!(
         proof.migrations.is_none(),
         proof.migrations_unknown.is_some()

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use strata_topology::{Allowed, Environment, Root, Topology};
+use strata_topology::{Allowed, Root, Topology, read_environment};
 use strata_units::{CpuId, NodeId};
 use tempfile::TempDir;
 
@@ -258,13 +258,13 @@ fn check(name: &str, root: &Path) {
 
     let allowed = Allowed::read(&Root::new(root), &topology);
     assert!(!allowed.cpus.is_empty(), "{name}: no CPU allowed");
-    let host = Environment::read(&Root::new(root)).expect(name);
+    let host = read_environment(&Root::new(root)).expect(name);
     let total = read(&root.join("proc/meminfo")).map(|text| {
         let number = text.split_whitespace().nth(1).map(str::to_owned);
         number.and_then(|n| n.parse::<u64>().ok())
     });
     assert_eq!(
-        host.memory_total.map(|memory| memory.0 / 1024),
+        host.memory_total_bytes.map(|memory| memory.0 / 1024),
         total.flatten(),
         "{name}: memory"
     );

@@ -1,9 +1,9 @@
 //! What is read of recorded trees of our own.
 
 use crate::support::{Tree, cpus};
+use strata_record::{Environment, Reality};
 use strata_topology::{
-    Allowed, BitRate, Environment, FileDevice, Judgement, ReadError, Reality, Root, ThreadProof,
-    Topology,
+    Allowed, BitRate, FileDevice, Judgement, ReadError, Root, Topology, Watched, read_environment,
 };
 use strata_units::{Bytes, CpuId, NodeId, NodeList, PciAddress};
 
@@ -41,7 +41,7 @@ fn laptop() {
     let pools: Vec<_> = node
         .hugepages
         .iter()
-        .map(|p| (p.page, p.total, p.free))
+        .map(|p| (p.page_bytes, p.total, p.free))
         .collect();
     assert_eq!(
         pools,
@@ -135,7 +135,7 @@ fn laptop() {
 #[test]
 fn environment_of_the_laptop() {
     let tree = Tree::unpack("laptop");
-    let host = Environment::read(&tree.root()).expect("an environment");
+    let host = read_environment(&tree.root()).expect("an environment");
     assert_eq!(host.notes, []);
     assert_eq!(host.hostname.as_deref(), Some("laptop"));
     assert_eq!(host.kernel_release.as_deref(), Some("6.1.0-18-amd64"));
@@ -164,13 +164,13 @@ fn environment_of_the_laptop() {
     assert_eq!(host.frequency_drivers["intel_pstate"], cpus("0-7"));
     assert_eq!((host.turbo, host.smt.as_deref()), (Some(true), Some("on")));
     assert_eq!(host.clock_source.as_deref(), Some("tsc"));
-    assert_eq!(host.memory_total, Some(Bytes(16_384_000 * 1024)));
+    assert_eq!(host.memory_total_bytes, Some(Bytes(16_384_000 * 1024)));
     assert_eq!(
         (host.thp.as_deref(), host.thp_defrag.as_deref()),
         (Some("madvise"), Some("madvise"))
     );
     assert_eq!(
-        (host.memlock, host.memlock_unlimited),
+        (host.memlock_bytes, host.memlock_unlimited),
         (Some(Bytes(65536)), Some(false))
     );
     assert_eq!(host.sysctls["net.ipv4.tcp_rmem"], "4096 131072 6291456");
@@ -476,7 +476,7 @@ fn json_gives_back_what_was_read() {
             topology,
             "{name}"
         );
-        let host = Environment::read(&tree.root()).expect("an environment");
+        let host = read_environment(&tree.root()).expect("an environment");
         let text = serde_json::to_string(&host).expect("JSON");
         assert_eq!(
             serde_json::from_str::<Environment>(&text).expect("an environment"),
@@ -499,7 +499,7 @@ fn schemas_have_units_in_their_keys() {
     };
     let file = keys(schemars::schema_for!(FileDevice));
     has(&file, &["logical_block_bytes", "reality", "reality_why"]);
-    let proof = keys(schemars::schema_for!(ThreadProof));
+    let proof = keys(schemars::schema_for!(Watched));
     has(
         &proof,
         &["cpu_time_ns", "user_ns", "system_ns", "migrations"],

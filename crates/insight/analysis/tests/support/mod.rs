@@ -81,20 +81,47 @@ pub(crate) fn run(cells: Vec<Cell>, rounds: u32) -> Run {
             rounds,
             seed: 7,
         },
-        environment: environment(),
+        environment: serde_json::from_value(environment()).expect("an environment"),
     }
 }
 
 fn environment() -> serde_json::Value {
     serde_json::json!({
-        "kernel": {"release": "6.1.0-18-amd64", "command_line": "quiet mitigations=auto"},
-        "cpu": {"model": "Example 7000", "online": 2, "governor": null, "smt": true},
-        "memory": {"total_bytes": 16_777_216_000_u64, "free_hugepages": 0},
-        "block_devices": [
-            {"name": "vda", "model": "Virtual disk", "size_bytes": 107_374_182_400_u64},
-            {"name": "vdb", "model": null, "size_bytes": 1_073_741_824_u64}
+        "hostname": "node1",
+        "boot_id": null,
+        "kernel_release": "6.1.0-18-amd64",
+        "kernel_version": null,
+        "command_line": "quiet mitigations=auto",
+        "distribution": "Debian GNU/Linux 12 (bookworm)",
+        "guest": {"is_guest": true, "hypervisor": "KVM", "told_by": "DMI"},
+        "cpu": {
+            "vendor": "Example", "model": "Example 7000", "microcode": "0x1", "flags": ["avx2", "constant_tsc"],
+            "online": [0, 1, 2, 3], "cores": 2, "packages": 1
+        },
+        "vulnerabilities": {"spectre_v2": "Mitigation: IBRS"},
+        "governors": {},
+        "frequency_drivers": {},
+        "turbo": null,
+        "smt": "on",
+        "isolated": [],
+        "clock_source": "tsc",
+        "memory_total_bytes": 16_777_216_000_u64,
+        "nodes": [{
+            "node": 0, "memory_total_bytes": 16_777_216_000_u64, "memory_free_bytes": 8_388_608_000_u64,
+            "hugepages": [{"page_bytes": 2_097_152, "total": 4, "free": 4}]
+        }],
+        "thp": "madvise",
+        "thp_defrag": null,
+        "memlock_bytes": 8_388_608,
+        "memlock_unlimited": false,
+        "sysctls": {"net.core.rmem_max": "212992"},
+        "drives": [
+            {"name": "vda", "pci": null, "node": 0, "driver": "virtio_blk", "model": "Virtual disk", "firmware": null,
+             "serial": "Z123"},
+            {"name": "vdb", "pci": null, "node": null, "driver": null, "model": null, "firmware": null, "serial": null}
         ],
-        "sysctls": {"net.core.rmem_max": "212992"}
+        "adapters": [],
+        "notes": []
     })
 }
 

@@ -1,0 +1,246 @@
+//! A record and a run in which nothing is null or empty, so that every field of the schema is met.
+
+use std::collections::BTreeMap;
+
+use strata_record::{
+    Adapter, Built, Ceiling, CeilingKind, Cell, ClockProof, ClockSource, Completes, Cost, CpuModel,
+    Drive, Environment, Guest, Harness, Hugepages, Latency, Layer, Measured, NodeMemory, Note, Op,
+    PagesProof, Percentiles, Placement, Plan, Proof, Reality, Record, Role, Run, Series,
+    Stationarity, Status, Target, TargetKind, ThreadProof, TimedBy, Warning, WarningCode, Workload,
+};
+use strata_units::{Bytes, CpuId, Nanos, NodeId, PciAddress, QueueDepth};
+
+/// The run that [`record`] and [`run`] are of.
+pub(crate) const RUN: &str = "20260102T030405Z-full";
+
+fn cell() -> Cell {
+    Cell {
+        layer: Layer::Block,
+        engine: "io_uring".to_owned(),
+        reality: Reality::Hardware,
+        target: Target {
+            kind: TargetKind::File,
+            identity: "xfs on nvme0n1p2, serial S\u{2192}1".to_owned(),
+            region_bytes: Some(Bytes::GIB),
+            node: Some(NodeId(0)),
+        },
+        via: "/var/tmp/strata.data".to_owned(),
+        workload: Workload {
+            op: Op::RandRw { read_percent: 70 },
+            block_bytes: Bytes(4096),
+            depth: QueueDepth::new(32).expect("a depth"),
+            threads: 2,
+            duration_ns: Some(Nanos::SECOND),
+            ops: Some(1_000_000),
+            ramp_ns: Nanos::from_millis(100),
+            timed_by: TimedBy::Batch,
+            verify: true,
+        },
+        placement: Placement {
+            cpus: vec![CpuId(2), CpuId(3)].into(),
+            peer_cpus: vec![CpuId(1)].into(),
+            mem_node: Some(NodeId(0)),
+        },
+    }
+}
+
+/// A trial that has everything a trial can have.
+pub(crate) fn record() -> Record {
+    Record {
+        trial: 3,
+        round: 1,
+        attempt: 1,
+        started_at: "2026-01-02T03:04:05Z".to_owned(),
+        started_s: 12.25,
+        seed: u64::MAX,
+        status: Status::Ok,
+        reason: Some("a reason".to_owned()),
+        result: Some(measured()),
+        cost: Some(Cost {
+            cpu_ns_per_op: 812.0,
+            system_share: Some(0.75),
+            peer_cpu_ns_per_op: Some(77.5),
+            instructions_per_op: Some(2345.0),
+        }),
+        proof: Some(proof()),
+        ceiling: Some(Ceiling {
+            ops_per_s: Some(1e6),
+            bytes_per_s: Some(4.096e9),
+            bound_by: "the measuring core".to_owned(),
+            kind: CeilingKind::Measured,
+            share: Some(0.123_456_7),
+        }),
+        harness: Some(Harness {
+            ns_per_op: 10.1,
+            ops: 1_500_000,
+        }),
+        warnings: vec![Warning {
+            code: WarningCode::NotStationary,
+            text: "the rate moved".to_owned(),
+        }],
+        ..Record::new(RUN, cell())
+    }
+}
+
+fn measured() -> Measured {
+    Measured {
+        ops: 123_457,
+        window_s: 1.000_000_321,
+        ops_per_s: 123_456.960_371,
+        bytes_per_s: Some(505_679_709.7),
+        errors: 0,
+        lost: 0,
+        completes: Completes::Device,
+        latency_ns: Some(Latency {
+            min: 81_023.0,
+            mean: 259_187.4,
+            percentiles: Percentiles {
+                p50: Some(241_663.0),
+                p90: Some(331_775.0),
+                p99: Some(561_151.0),
+                p999: Some(1_204_223.0),
+                p9999: Some(2_097_151.0),
+            },
+            max: 2_400_255.0,
+            count: 123_457,
+            batch_error_ns: Some(900.0),
+            histogram: "HISTFAAAAB94nJNpmSzMwMDAxAABzFCaEUoz2X+AsgAALEECFA==".to_owned(),
+        }),
+        series: Series {
+            interval_s: 0.5,
+            ops: vec![61_728, 61_729],
+        },
+        stationarity: Some(Stationarity {
+            slope: -0.001,
+            excursion: 0.02,
+            stationary: true,
+        }),
+        mean_depth: Some(31.98),
+    }
+}
+
+fn proof() -> Proof {
+    Proof {
+        threads: vec![ThreadProof {
+            role: Role::Measure,
+            asked: vec![CpuId(2)].into(),
+            mask: vec![CpuId(2)].into(),
+            seen: vec![CpuId(2)].into(),
+            samples: 22,
+            migrations: Some(0),
+            voluntary_switches: 12,
+            involuntary_switches: 3,
+            user_ns: Nanos::from_millis(200),
+            system_ns: Nanos::from_millis(700),
+        }],
+        pages: vec![PagesProof {
+            node: Some(NodeId(0)),
+            pages: 32,
+            page_bytes: Bytes(4096),
+        }],
+        clock: ClockProof {
+            source: ClockSource::Tsc,
+            hertz: 2_399_999_017.3,
+            error_ppm: 1.5,
+            read_ns: 14.0,
+        },
+        contradictions: vec!["seen on CPU 4".to_owned()],
+        missing: vec!["migrations: not told".to_owned()],
+    }
+}
+
+/// The run that [`record`] is a trial of.
+pub(crate) fn run() -> Run {
+    Run {
+        schema: strata_record::SCHEMA,
+        id: RUN.to_owned(),
+        created_at: "2026-01-02T03:04:05Z".to_owned(),
+        command: vec!["strata".to_owned(), "run".to_owned(), "quick".to_owned()],
+        built: Built {
+            version: "0.1.0".to_owned(),
+            commit: Some("0123456789ab-dirty".to_owned()),
+            profile: "release".to_owned(),
+        },
+        plan: Plan {
+            name: "quick".to_owned(),
+            cells: vec![cell()],
+            rounds: 8,
+            seed: u64::MAX,
+        },
+        environment: environment(),
+    }
+}
+
+fn environment() -> Environment {
+    let text = |text: &str| Some(text.to_owned());
+    let by_name = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
+    let pci: Option<PciAddress> = "0000:81:00.0".parse().ok();
+    let node = Some(NodeId(1));
+    Environment {
+        hostname: text("node-7"),
+        boot_id: text("6f1e0f0e-0000-4000-8000-000000000001"),
+        kernel_release: text("6.1.0-18-amd64"),
+        kernel_version: text("#1 SMP PREEMPT_DYNAMIC Debian 6.1.76-1"),
+        command_line: text("quiet isolcpus=3"),
+        distribution: text("Debian GNU/Linux 12 (bookworm)"),
+        guest: Guest {
+            is_guest: Some(true),
+            hypervisor: text("QEMU"),
+            told_by: "DMI".to_owned(),
+        },
+        cpu: CpuModel {
+            vendor: text("GenuineIntel"),
+            model: text("Example 7000"),
+            microcode: text("0xa6"),
+            flags: vec!["constant_tsc".to_owned()],
+            online: vec![CpuId(0), CpuId(1)].into(),
+            cores: 2,
+            packages: 1,
+        },
+        vulnerabilities: by_name("meltdown", "Not affected"),
+        governors: BTreeMap::from([("performance".to_owned(), vec![CpuId(0)].into())]),
+        frequency_drivers: BTreeMap::from([("acpi-cpufreq".to_owned(), vec![CpuId(0)].into())]),
+        turbo: Some(false),
+        smt: text("off"),
+        isolated: vec![CpuId(3)].into(),
+        clock_source: text("tsc"),
+        memory_total_bytes: Some(Bytes(16_777_216_000)),
+        nodes: vec![NodeMemory {
+            node: NodeId(0),
+            memory_total_bytes: Some(Bytes(16_777_216_000)),
+            memory_free_bytes: Some(Bytes(8_388_608_000)),
+            hugepages: vec![Hugepages {
+                page_bytes: Bytes(2 << 20),
+                total: 16,
+                free: Some(12),
+            }],
+        }],
+        thp: text("madvise"),
+        thp_defrag: text("madvise"),
+        memlock_bytes: Some(Bytes(65_536)),
+        memlock_unlimited: Some(false),
+        sysctls: by_name("vm.swappiness", "60"),
+        drives: vec![Drive {
+            name: text("nvme0"),
+            pci,
+            node,
+            driver: text("nvme"),
+            model: text("Example SSD"),
+            firmware: text("GXA7801Q"),
+            serial: text("S1"),
+        }],
+        adapters: vec![Adapter {
+            name: "mlx5_0".to_owned(),
+            pci,
+            node,
+            driver: text("mlx5_core"),
+            model: text("MT4123"),
+            firmware: text("20.38.1002"),
+            identity: text("0c42:a103:0000:0001"),
+        }],
+        notes: vec![Note {
+            path: "sys/devices/system/cpu/smt/control".to_owned(),
+            why: "permission denied".to_owned(),
+        }],
+    }
+}

@@ -1,0 +1,190 @@
+//! Length-framed JSON with a limit on everything.
+
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::time::Instant;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use strata_units::Nanos;
+
+/// The largest frame; a result with its histogram and series takes some tens of KiB.
+const LARGEST: u32 = 16 << 20;
+
+/// Why the two sides do not understand each other.
+#[derive(Debug, thiserror::Error)]
+pub enum PeerError {
+    /// It is gone.
+    #[error("the other side ended in mid-trial; look for its last words above")]
+    Gone,
+    /// It says nothing.
+    #[error("the other side said nothing for {0}; its CPUs may be taken by other work")]
+    Silent(Nanos),
+    /// It speaks something else.
+    #[error("the other side sent {0}; both must be one version of strata")]
+    Garbled(String),
+    /// The system refuses.
+    #[error("cannot speak to the other side: {0}")]
+    System(#[from] io::Error),
+}
+
+/// Frames to and from the other side.
+pub struct Channel<R, W> {
+    from: R,
+    to: W,
+}
+
+impl<R: Read, W: Write> Channel<R, W> {
+    /// A channel that reads `from` and writes `to`.
+    pub fn new(from: R, to: W) -> Self {
+        Self { from, to }
+    }
+
+    /// Sends one message.
+    ///
+    /// # Errors
+    /// [`PeerError::Gone`] when nobody reads any more; a message above the largest frame is garbled.
+    pub fn send<T: Serialize>(&mut self, message: &T) -> Result<(), PeerError> {
+        let text = serde_json::to_vec(message).map_err(|e| PeerError::Garbled(e.to_string()))?;
+        let len = u32::try_from(text.len())
+            .ok()
+            .filter(|len| *len <= LARGEST)
+            .ok_or_else(|| PeerError::Garbled(format!("a message of {} bytes", text.len())))?;
+        let mut frame = len.to_le_bytes().to_vec();
+        frame.extend(text);
+        self.to
+            .write_all(&frame)
+            .and_then(|()| self.to.flush())
+            .map_err(gone)
+    }
+
+    /// Waits for one message.
+    ///
+    /// # Errors
+    /// [`PeerError::Gone`] when the other side has closed, [`PeerError::Garbled`] when it sent anything else than a frame
+    /// with such a message. After either the channel is of no more use.
+    pub fn receive<T: DeserializeOwned>(&mut self) -> Result<T, PeerError> {
+        let mut len = [0; 4];
+        self.from.read_exact(&mut len).map_err(gone)?;
+        let len = u32::from_le_bytes(len);
+        if len > LARGEST {
+            return Err(PeerError::Garbled(format!("a frame of {len} bytes")));
+        }
+        // Taken as it comes: a length alone shall not make anybody allocate.
+        let mut text = Vec::new();
+        self.from
+            .by_ref()
+            .take(u64::from(len))
+            .read_to_end(&mut text)
+            .map_err(gone)?;
+        if text.len() < len as usize {
+            return Err(PeerError::Gone);
+        }
+        serde_json::from_slice(&text)
+            .map_err(|e| PeerError::Garbled(format!("something else ({e})")))
+    }
+}
+
+impl<R: Read + AsFd, W: Write> Channel<R, W> {
+    /// Waits for one message, at most so long for it to begin.
+    ///
+    /// # Errors
+    /// As [`Channel::receive`], and [`PeerError::Silent`] when none begins in time.
+    pub fn receive_within<T: DeserializeOwned>(&mut self, span: Nanos) -> Result<T, PeerError> {
+        let begun = Instant::now();
+        loop {
+            let left = span - Nanos::from(begun.elapsed());
+            // Rounded up, so that the last round does not spin.
+            let wait =
+                PollTimeout::try_from(left.as_duration() + std::time::Duration::from_millis(1))
+                    .unwrap_or(PollTimeout::MAX);
+            match poll(
+                &mut [PollFd::new(self.from.as_fd(), PollFlags::POLLIN)],
+                wait,
+            ) {
+                Ok(0) if Nanos::from(begun.elapsed()) >= span => {
+                    return Err(PeerError::Silent(span));
+                }
+                Ok(0) | Err(Errno::EINTR) => {}
+                Ok(_) => return self.receive(),
+                Err(e) => return Err(PeerError::System(e.into())),
+            }
+        }
+    }
+}
+
+fn gone(error: io::Error) -> PeerError {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof
+        | io::ErrorKind::BrokenPipe
+        | io::ErrorKind::ConnectionReset => PeerError::Gone,
+        _ => PeerError::System(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn frames(messages: &[&str]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut channel = Channel::new(io::empty(), &mut bytes);
+        for message in messages {
+            channel.send(message).expect("to memory");
+        }
+        bytes
+    }
+
+    #[test]
+    fn messages_arrive_in_order() {
+        let bytes = frames(&["one", "", "drei ½"]);
+        let mut channel = Channel::new(bytes.as_slice(), io::sink());
+        for expected in ["one", "", "drei ½"] {
+            assert_eq!(channel.receive::<String>().expect("a message"), expected);
+        }
+        assert!(matches!(channel.receive::<String>(), Err(PeerError::Gone)));
+    }
+
+    #[test]
+    fn what_is_no_message_is_named() {
+        let mut huge = (LARGEST + 1).to_le_bytes().to_vec();
+        huge.extend([0; 100]);
+        assert!(matches!(
+            Channel::new(huge.as_slice(), io::sink()).receive::<String>(),
+            Err(PeerError::Garbled(_))
+        ));
+        let number = frames(&["seven"]);
+        assert!(matches!(
+            Channel::new(number.as_slice(), io::sink()).receive::<u64>(),
+            Err(PeerError::Garbled(_))
+        ));
+        let cut = &number[..number.len() - 1];
+        assert!(matches!(
+            Channel::new(cut, io::sink()).receive::<String>(),
+            Err(PeerError::Gone)
+        ));
+    }
+
+    #[test]
+    fn silence_has_an_end() {
+        let (quiet, _open) = std::os::unix::net::UnixStream::pair().expect("a pair");
+        let silent =
+            Channel::new(quiet, io::sink()).receive_within::<String>(Nanos::from_millis(20));
+        assert!(matches!(silent, Err(PeerError::Silent(_))));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64), len in 0u32..64) {
+            let mut framed = len.to_le_bytes().to_vec();
+            framed.extend(&bytes);
+            for stream in [bytes, framed] {
+                let mut channel = Channel::new(stream.as_slice(), io::sink());
+                while channel.receive::<serde_json::Value>().is_ok() {}
+            }
+        }
+    }
+}

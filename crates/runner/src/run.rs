@@ -1,0 +1,173 @@
+//! The rounds themselves.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use jiff::Timestamp;
+use strata_measure::{Job, JobError, Trial};
+use strata_record::{Cell, Record, Run, Status};
+
+use crate::{Store, StoreError, Turn, turns};
+
+/// Where a run stands, for whoever watches it.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress<'a> {
+    /// The trial that begins, from 0.
+    pub trial: usize,
+    /// How many there are to be, as known now.
+    pub trials: usize,
+    /// Its round, from 0.
+    pub round: u32,
+    /// Its cell.
+    pub cell: &'a Cell,
+}
+
+/// Is told what happens, between trials only.
+pub trait Observer {
+    /// A trial begins.
+    fn begins(&mut self, at: Progress<'_>);
+    /// A trial has ended, and its record is on the disk.
+    fn ended(&mut self, record: &Record);
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// All rounds are made.
+    Done,
+    /// The user stopped it; what was measured is kept.
+    Interrupted,
+}
+
+/// Makes every trial of the plan that `records` does not hold yet, and adds its record to them. `jobs` are the plan's
+/// cells, in its order; without a store nothing is kept on the disk.
+///
+/// # Errors
+/// [`StoreError`] when a record cannot be written; those before are.
+pub fn execute(
+    run: &Run,
+    jobs: &mut [Box<dyn Job>],
+    records: &mut Vec<Record>,
+    mut store: Option<&mut Store>,
+    interrupted: &AtomicBool,
+    observer: &mut dyn Observer,
+) -> Result<Ended, StoreError> {
+    let plan = &run.plan;
+    let mut attempts: Vec<(u32, u32)> = (0..plan.rounds).map(|round| (round, 0)).collect();
+    let mut at = 0;
+    loop {
+        if at == attempts.len() {
+            let again = repeats(run, records, &attempts);
+            if again.is_empty() {
+                return Ok(Ended::Done);
+            }
+            attempts.extend(again);
+        }
+        let (round, attempt) = attempts[at];
+        at += 1;
+        for turn in turns(plan, round, attempt) {
+            let cell = &plan.cells[turn.cell];
+            let key = cell.key();
+            let made = |r: &Record| r.round == round && r.attempt == attempt && r.cell == key;
+            if records.iter().any(made) {
+                continue;
+            }
+            if interrupted.load(Ordering::Relaxed) {
+                return Ok(Ended::Interrupted);
+            }
+            let trials = attempts.len() * plan.cells.len();
+            observer.begins(Progress {
+                trial: records.len(),
+                trials,
+                round,
+                cell,
+            });
+            let Some(record) = make(
+                run,
+                cell,
+                jobs[turn.cell].as_mut(),
+                turn,
+                records.len(),
+                interrupted,
+            ) else {
+                return Ok(Ended::Interrupted);
+            };
+            if let Some(store) = store.as_deref_mut() {
+                store.append(&record)?;
+            }
+            observer.ended(&record);
+            records.push(record);
+        }
+    }
+}
+
+/// The voided rounds that are to be repeated: once each, and none when they are more than a fifth (METHOD 7).
+fn repeats(run: &Run, records: &[Record], attempts: &[(u32, u32)]) -> Vec<(u32, u32)> {
+    if attempts.iter().any(|(_, attempt)| *attempt > 0) {
+        return Vec::new();
+    }
+    let void: Vec<u32> = (0..run.plan.rounds)
+        .filter(|round| records.iter().any(|r| r.round == *round && voids(r)))
+        .collect();
+    if void.len() * 5 > run.plan.rounds as usize {
+        return Vec::new();
+    }
+    void.into_iter().map(|round| (round, 1)).collect()
+}
+
+/// Whether a trial voids its round. What the machine cannot run does not, nor what would be the same again.
+fn voids(record: &Record) -> bool {
+    record.status == Status::Failed
+        || record
+            .proof
+            .as_ref()
+            .is_some_and(|p| !p.contradictions.is_empty())
+}
+
+/// One trial's record; none when the user stopped it.
+fn make(
+    run: &Run,
+    cell: &Cell,
+    job: &mut dyn Job,
+    turn: Turn,
+    number: usize,
+    interrupted: &AtomicBool,
+) -> Option<Record> {
+    let now = Timestamp::now();
+    let since = run
+        .created_at
+        .parse::<Timestamp>()
+        .map_or(0.0, |begun| now.duration_since(begun).as_secs_f64());
+    let mut record = Record::new(&run.id, cell.clone());
+    record.trial = u32::try_from(number).unwrap_or(u32::MAX);
+    record.round = turn.round;
+    record.attempt = turn.attempt;
+    record.started_at = now.to_string();
+    record.started_s = since;
+    record.seed = turn.seed;
+    match job.run(&Trial {
+        seed: turn.seed,
+        interrupted,
+    }) {
+        Ok(done) => {
+            record.status = if done.failed.is_some() {
+                Status::Failed
+            } else {
+                Status::Ok
+            };
+            record.reason = done.failed;
+            record.result = Some(done.measured);
+            record.cost = Some(done.cost);
+            record.proof = Some(done.proof);
+            record.ceiling = Some(done.ceiling);
+            record.harness = Some(done.harness);
+            record.warnings = done.warnings;
+        }
+        Err(JobError::Skipped(why)) => {
+            record.status = Status::Skipped;
+            record.reason = Some(why);
+        }
+        Err(JobError::Failed(why)) => record.reason = Some(why),
+        Err(JobError::Interrupted) => return None,
+    }
+    Some(record)
+}

@@ -1,0 +1,168 @@
+//! A run's folder: who may write to it, and how a record gets onto the disk.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+use strata_record::{Record, Run, read_run, read_trials};
+
+/// Why a run's folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// There is one already.
+    #[error("{folder} holds a run already; go on with it by `strata run --resume {folder}`, or give another --output", folder = folder.display())]
+    Taken {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// Another process is at it.
+    #[error("another strata is writing to {}; wait for it, or give another --output", .0.display())]
+    Locked(PathBuf),
+    /// The system refuses.
+    #[error("cannot {what} {}: {source}; {next}", path.display())]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+        /// What to do.
+        next: &'static str,
+    },
+    /// It holds something else.
+    #[error(transparent)]
+    Unreadable(#[from] strata_record::StoreError),
+}
+
+fn system<'a>(
+    what: &'static str,
+    path: &'a Path,
+    next: &'static str,
+) -> impl Fn(io::Error) -> StoreError + 'a {
+    move |source| StoreError::System {
+        what,
+        path: path.to_owned(),
+        source,
+        next,
+    }
+}
+
+const WRITABLE: &str = "give an --output that you may write to, on a file system with room";
+const ROOM: &str = "what was measured is kept; make room and go on with `strata run --resume`";
+
+/// The open folder of a run; nobody else writes to it as long as this lives.
+#[derive(Debug)]
+pub struct Store {
+    folder: PathBuf,
+    trials: Flock<File>,
+}
+
+impl Store {
+    /// Makes the folder (and those above it) for a new run.
+    ///
+    /// # Errors
+    /// [`StoreError::Taken`] when it holds a run, and what the system refuses.
+    pub fn create(folder: &Path, run: &Run) -> Result<Store, StoreError> {
+        fs::create_dir_all(folder).map_err(system("make", folder, WRITABLE))?;
+        let head = folder.join("run.json");
+        if head.exists() || folder.join("trials.jsonl").exists() {
+            return Err(StoreError::Taken {
+                folder: folder.to_owned(),
+            });
+        }
+        let store = Store {
+            folder: folder.to_owned(),
+            trials: lock(folder)?,
+        };
+        // Looked at again behind the lock: two that came at once shall not both have it.
+        if head.exists() {
+            return Err(StoreError::Taken {
+                folder: folder.to_owned(),
+            });
+        }
+        let mut text = serde_json::to_vec_pretty(run)
+            .map_err(|e| system("write", &head, "this is a bug of strata")(e.into()))?;
+        text.push(b'\n');
+        store.put("run.json", &text)?;
+        Ok(store)
+    }
+
+    /// Opens the folder of a run to go on with it: the run, and the records of its trials so far. What a kill in mid-write
+    /// left behind the last whole record is cut off.
+    ///
+    /// # Errors
+    /// [`StoreError`], when it holds no run, or another process is at it.
+    pub fn resume(folder: &Path) -> Result<(Store, Run, Vec<Record>), StoreError> {
+        let run = read_run(folder)?;
+        let trials = lock(folder)?;
+        let (records, whole) = read_trials(folder, &run.id)?;
+        let mut store = Store {
+            folder: folder.to_owned(),
+            trials,
+        };
+        let path = folder.join("trials.jsonl");
+        store
+            .trials
+            .set_len(whole)
+            .map_err(system("cut", &path, WRITABLE))?;
+        store
+            .trials
+            .seek(SeekFrom::End(0))
+            .map_err(system("read", &path, WRITABLE))?;
+        Ok((store, run, records))
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Appends a record; it is on the disk when this returns.
+    ///
+    /// # Errors
+    /// What the system refuses. What was appended before stays whole.
+    pub fn append(&mut self, record: &Record) -> Result<(), StoreError> {
+        let path = self.folder.join("trials.jsonl");
+        let mut line = serde_json::to_vec(record)
+            .map_err(|e| system("write", &path, "this is a bug of strata")(e.into()))?;
+        line.push(b'\n');
+        self.trials
+            .write_all(&line)
+            .and_then(|()| self.trials.sync_data())
+            .map_err(system("write", &path, ROOM))
+    }
+
+    /// Puts a file into the folder as a whole: under another name first, synced, then renamed.
+    ///
+    /// # Errors
+    /// What the system refuses; a file of that name stays as it was.
+    pub fn put(&self, name: &str, text: &[u8]) -> Result<(), StoreError> {
+        let path = self.folder.join(name);
+        let partial = self.folder.join(format!("{name}.partial"));
+        let written = File::create(&partial)
+            .and_then(|mut file| file.write_all(text).and_then(|()| file.sync_all()))
+            .and_then(|()| fs::rename(&partial, &path))
+            .and_then(|()| File::open(&self.folder)?.sync_all());
+        if written.is_err() {
+            // Half of a file helps nobody; that it cannot be removed changes nothing about the error told.
+            let _ = fs::remove_file(&partial);
+        }
+        written.map_err(system("write", &path, ROOM))
+    }
+}
+
+fn lock(folder: &Path) -> Result<Flock<File>, StoreError> {
+    let path = folder.join("trials.jsonl");
+    let file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .read(true)
+        .open(&path)
+        .map_err(system("open", &path, WRITABLE))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+        nix::errno::Errno::EWOULDBLOCK => StoreError::Locked(folder.to_owned()),
+        other => system("lock", &path, WRITABLE)(other.into()),
+    })
+}

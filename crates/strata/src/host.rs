@@ -1,0 +1,158 @@
+//! The machine as a measuring command needs it: where threads and memory go, and what stands behind a file.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use strata_record::{Placement, Reality, Target, TargetKind};
+use strata_topology::{Allowed, ChooseError, Root, Topology, Want, check, choose, file_device};
+use strata_units::{Bytes, CpuList, NodeId};
+
+use crate::Usage;
+use crate::cli::Measuring;
+
+/// This machine, and what this process may use of it.
+pub(crate) struct Host {
+    pub(crate) topology: Topology,
+    pub(crate) allowed: Allowed,
+    name: String,
+}
+
+impl Host {
+    /// Reads this machine.
+    pub(crate) fn read() -> Result<Host> {
+        let root = Root::live();
+        let topology = Topology::read(&root).context("cannot read this machine's topology")?;
+        let allowed = Allowed::read(&root, &topology);
+        let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        Ok(Host {
+            topology,
+            allowed,
+            name: name.trim().to_owned(),
+        })
+    }
+
+    /// Where `asked` puts threads and memory, near `near`; the other side's threads as well when there is one.
+    pub(crate) fn place(
+        &self,
+        asked: &Measuring,
+        peer: Option<Option<&CpuList>>,
+        near: Option<NodeId>,
+    ) -> Result<Placement> {
+        let threads = usize::from(asked.threads);
+        let none = CpuList::default();
+        let taken = peer.flatten().unwrap_or(&none);
+        let cpus = self.cpus("--cpus", asked.cpus.as_ref(), threads, near, taken)?;
+        let peer_cpus = match peer {
+            None => CpuList::default(),
+            Some(given) => self.cpus("--peer-cpus", given, threads, near, &cpus)?,
+        };
+        if let Some(node) = asked.mem_node
+            && !self.topology.node_ids().contains(node)
+        {
+            let nodes = self.topology.node_ids();
+            return Err(Usage::error(format!(
+                "--mem-node {node}: there is no such node; this machine has {nodes}"
+            )));
+        }
+        let mem_node = asked.mem_node.or_else(|| self.topology.common_node(&cpus));
+        Ok(Placement {
+            cpus,
+            peer_cpus,
+            mem_node,
+        })
+    }
+
+    /// The given CPUs, checked, or `threads` chosen ones: whole physical cores if there are enough, not those of `taken` if
+    /// it can be helped.
+    fn cpus(
+        &self,
+        option: &str,
+        given: Option<&CpuList>,
+        threads: usize,
+        near: Option<NodeId>,
+        taken: &CpuList,
+    ) -> Result<CpuList> {
+        if let Some(given) = given {
+            check(&self.topology, &self.allowed, given)
+                .map_err(|e| Usage::error(format!("{option} {given}: {e}")))?;
+            if given.len() != threads {
+                let n = given.len();
+                return Err(Usage::error(format!(
+                    "{option} {given} names {n} CPUs for {threads} threads; give as many as --threads"
+                )));
+            }
+            return Ok(given.clone());
+        }
+        let want = |whole_cores, avoid| Want {
+            count: threads,
+            near,
+            whole_cores,
+            avoid,
+        };
+        let tries = [
+            want(true, taken.clone()),
+            want(false, taken.clone()),
+            want(false, CpuList::default()),
+        ];
+        let mut last = None;
+        for want in &tries {
+            match choose(&self.topology, &self.allowed, want) {
+                Ok(choice) => return Ok(choice.list()),
+                Err(e @ ChooseError::TooFew { .. }) => last = Some(e),
+                Err(e) => return Err(Usage::error(e)),
+            }
+        }
+        match last {
+            Some(e) => Err(Usage::error(e)),
+            None => bail!("no CPU could be chosen"),
+        }
+    }
+
+    /// What a file is as a target: the file system's type, its drive and its size, and what stands behind it. Of a file
+    /// that is not there yet, what its folder says.
+    pub(crate) fn file(
+        &self,
+        path: &Path,
+        size: Bytes,
+        region: Bytes,
+    ) -> Result<(Target, Reality)> {
+        let device = file_device(&self.topology, path)?;
+        let Some(reality) = device.judgement.reality else {
+            bail!(
+                "cannot tell what stands behind {}: {}; give a --target on a file system of this machine",
+                path.display(),
+                device.judgement.reality_why
+            );
+        };
+        let filesystem = device.filesystem.as_deref().unwrap_or("unknown");
+        let mut identity = format!("{size} file on {filesystem}");
+        if let Some(disk) = &device.disk {
+            identity.push_str(&format!(" on {disk}"));
+        }
+        match (&device.model, &device.serial) {
+            (model, Some(serial)) => identity.push_str(&format!(
+                " {} {serial}",
+                model.as_deref().unwrap_or("serial")
+            )),
+            // Without a serial number only the machine tells it from another's.
+            _ => identity.push_str(&format!(" of {}", self.name)),
+        }
+        let target = Target {
+            kind: TargetKind::File,
+            identity,
+            region_bytes: Some(region),
+            node: device.node,
+        };
+        Ok((target, reality))
+    }
+
+    /// The loopback interface as a wire.
+    pub(crate) fn loopback(&self) -> Target {
+        Target {
+            kind: TargetKind::Wire,
+            identity: format!("lo of {}: 127.0.0.1 to 127.0.0.1", self.name),
+            region_bytes: None,
+            node: None,
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! `strata run`: whole plans, and runs that are gone on with.
+
+use std::path::Path;
+
+use anyhow::{Result, anyhow};
+use strata_block::BlockEngine;
+use strata_record::{Layer, Op};
+use strata_units::{Bytes, Nanos, QueueDepth};
+
+use crate::block::{self, OWN_FILE};
+use crate::cli::RunArgs;
+use crate::host::Host;
+use crate::session::{Session, Target};
+use crate::{End, Usage, tcp};
+
+/// The window of each trial of `quick`, and the ramp before it.
+const WINDOW: (Nanos, Nanos) = (Nanos::from_millis(1500), Nanos::from_millis(300));
+
+pub(crate) fn run(args: RunArgs) -> Result<End> {
+    if let Some(folder) = &args.resume {
+        return resume(folder, args.printing);
+    }
+    let host = Host::read()?;
+    let session = Session::begin("quick", args.keeping, args.printing)?;
+    let path = args
+        .target
+        .clone()
+        .unwrap_or_else(|| session.folder().join(OWN_FILE));
+    let made = !path.exists();
+    let size = if made { Some(args.size) } else { None };
+    let largest = Bytes::KIB * 128;
+    let file = block::make(&session, &path, size, largest, false)?;
+    let measuring = block::plain(WINDOW.0, WINDOW.1);
+
+    let storage = |engine, op, bs, depth| {
+        Ok::<_, anyhow::Error>(block::Shape {
+            engine,
+            op,
+            bs,
+            depth: deep(depth)?,
+        })
+    };
+    let storage = [
+        storage(BlockEngine::Psync, Op::RandRead, Bytes(4096), 1)?,
+        storage(BlockEngine::IoUring, Op::RandRead, Bytes(4096), 1)?,
+        storage(BlockEngine::IoUring, Op::RandRead, Bytes(4096), 32)?,
+        storage(BlockEngine::IoUring, Op::Read, largest, 8)?,
+    ];
+    let wire = [
+        tcp::Shape {
+            op: Op::ReqRep,
+            bs: Bytes(64),
+            depth: QueueDepth::ONE,
+        },
+        tcp::Shape {
+            op: Op::Stream,
+            bs: largest,
+            depth: QueueDepth::ONE,
+        },
+    ];
+    let mut cells = block::cells(&host, &file, &storage, &measuring, false)?;
+    let mut jobs = block::jobs(&cells, &file, false)?;
+    let network = tcp::cells(&host, &wire, &measuring, None)?;
+    for cell in &network {
+        jobs.push(tcp::job(cell)?);
+    }
+    cells.extend(network);
+    session.run(cells, jobs, args.repeats, Target::own(made.then_some(path)))
+}
+
+fn deep(depth: u64) -> Result<QueueDepth> {
+    QueueDepth::new(depth).map_err(|e| anyhow!(e))
+}
+
+fn resume(folder: &Path, printing: crate::cli::Printing) -> Result<End> {
+    let (session, plan) = Session::resume(folder, printing)?;
+    let own = folder.join(OWN_FILE);
+    let own = std::path::absolute(&own).unwrap_or(own);
+    let jobs = plan
+        .cells
+        .iter()
+        .map(|cell| match cell.layer {
+            Layer::Block => block::resumed(cell, &own, plan.seed, session.interrupted()),
+            Layer::Tcp => tcp::job(cell),
+        })
+        .collect::<Result<Vec<_>>>()
+        .map_err(|e| Usage::error(format!("cannot go on with {}: {e:#}", folder.display())))?;
+    let made = own.exists().then_some(own);
+    session.run(plan.cells, jobs, plan.rounds, Target::own(made))
+}
