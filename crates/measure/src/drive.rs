@@ -337,10 +337,11 @@ fn run<E: Engine, const BATCH: bool>(
                     *posted = Some(op);
                 }
             }
-            if let Err(why) = engine.ring() {
-                broken = Some(why.0);
-                break;
-            }
+        }
+        // While draining too: an engine that works here, rather than in a queue, may be half way through an operation.
+        if let Err(why) = engine.ring() {
+            broken = Some(why.0);
+            break;
         }
 
         let (mut first, mut bytes_done) = (None, 0);

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::Result;
-use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets::UTF8_HORIZONTAL_ONLY};
+use comfy_table::{Cell, CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
 use serde::Serialize;
 use strata_analysis::Analysis;
 use strata_record::{Estimate, SummaryLine};
@@ -44,7 +44,7 @@ pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
 pub(crate) fn table(head: &[&str]) -> Table {
     let mut table = Table::new();
     table
-        .load_style(UTF8_HORIZONTAL_ONLY)
+        .load_style(TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─')))
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_header(head);
     table
@@ -88,8 +88,15 @@ pub(crate) fn summary(analysed: &Analysis<'_>, report: &Path) -> Result<()> {
     if !analysed.answer.is_empty() {
         out.push_str(&format!("\n{}\n", analysed.answer));
     }
-    for contrast in &analysed.summary.contrasts {
-        out.push_str(&format!("  {}: {}\n", contrast.name, contrast.words));
+    // Where rounds are too few for any interval the answer has said so.
+    let told = analysed.summary.contrasts.iter().zip(&analysed.contrasts);
+    for (contrast, detail) in told.filter(|(contrast, _)| contrast.ci95_low.is_some()) {
+        out.push_str(&format!(
+            "  {}, {}: {}\n",
+            contrast.name,
+            detail.response.name(),
+            contrast.words
+        ));
     }
     if !analysed.summary.doubts.is_empty() {
         out.push_str("\nTo doubt:\n");

@@ -174,10 +174,16 @@ impl Cell {
     /// A short name for people: `block io_uring randread 4KiB qd32`.
     pub fn label(&self) -> String {
         let w = &self.workload;
-        let mut label = format!(
-            "{} {} {} {} qd{}",
-            self.layer, self.engine, w.op, w.block_bytes, w.depth
-        );
+        let layer = self.layer.to_string();
+        let engine = if self.engine == layer {
+            String::new()
+        } else {
+            format!(" {}", self.engine)
+        };
+        let mut label = format!("{layer}{engine} {} {}", w.op, w.block_bytes);
+        if w.op != Op::Stream {
+            label.push_str(&format!(" qd{}", w.depth));
+        }
         if w.threads > 1 {
             label.push_str(&format!(" ×{}", w.threads));
         }

@@ -208,37 +208,38 @@ pub fn inspect(
             wanted: wanted.max(block),
         });
     }
-    let state = state_of(&plain, region).map_err(system("read", path, next))?;
-    if writes {
-        if let Seen::Foreign { sector } = state {
-            return Err(FileError::NotOurs {
-                path: path.to_owned(),
-                sector,
-            });
-        }
+    let seen = sample(&plain, region).map_err(system("read", path, next))?;
+    if writes && let Some(sector) = seen.foreign {
+        return Err(FileError::NotOurs {
+            path: path.to_owned(),
+            sector,
+        });
     }
-    let hole = has_hole(&plain, region);
+    let state = if seen.mostly_zeros || has_hole(&plain, region) {
+        WrittenState::Unwritten
+    } else if seen.foreign.is_none() {
+        WrittenState::Ours
+    } else {
+        WrittenState::Written
+    };
     Ok(Prepared {
         path: path.to_owned(),
         region,
         direct,
-        state: match state {
-            _ if hole => WrittenState::Unwritten,
-            Seen::Ours => WrittenState::Ours,
-            Seen::Foreign { .. } => WrittenState::Written,
-            Seen::Zeros => WrittenState::Unwritten,
-        },
+        state,
     })
 }
 
-enum Seen {
-    Ours,
-    Zeros,
-    Foreign { sector: u64 },
+/// What a sample of a file's sectors shows.
+struct Seen {
+    /// The first that does not carry its number.
+    foreign: Option<u64>,
+    /// A tenth are zeros: more than the data of people and programs has, and a file that was never written has.
+    mostly_zeros: bool,
 }
 
 /// Samples sectors evenly over the region, first and last among them.
-fn state_of(file: &File, region: Bytes) -> io::Result<Seen> {
+fn sample(file: &File, region: Bytes) -> io::Result<Seen> {
     let sectors = region.0 / payload::SECTOR.0;
     let mut sector = [0u8; 512];
     let mut zeros = 0;
@@ -256,13 +257,10 @@ fn state_of(file: &File, region: Bytes) -> io::Result<Seen> {
             zeros += u64::from(sector.iter().all(|b| *b == 0));
         }
     }
-    Ok(match foreign {
-        None if samples > 0 => Seen::Ours,
-        // A tenth of zero sectors is more than data of people and programs has; files without a sector have none.
-        _ if samples > 0 && zeros * 10 >= samples => Seen::Zeros,
-        at => Seen::Foreign {
-            sector: at.unwrap_or(0),
-        },
+    Ok(Seen {
+        // A region without a whole sector shows nothing of ours.
+        foreign: foreign.or((samples == 0).then_some(0)),
+        mostly_zeros: samples > 0 && zeros * 10 >= samples,
     })
 }
 
@@ -349,7 +347,7 @@ fn write_all(
 mod tests {
     use super::*;
 
-    const GO: AtomicBool = AtomicBool::new(false);
+    static GO: AtomicBool = AtomicBool::new(false);
 
     fn made(folder: &Path, size: Bytes) -> PathBuf {
         let path = folder.join("t.dat");
@@ -417,6 +415,11 @@ mod tests {
         for path in [sparse, zeros] {
             let found = inspect(&path, None, Bytes(4096), false).expect("readable");
             assert_eq!(found.state, WrittenState::Unwritten, "{}", path.display());
+            let refused = inspect(&path, None, Bytes(4096), true);
+            assert!(
+                matches!(refused, Err(FileError::NotOurs { .. })),
+                "{refused:?}"
+            );
         }
     }
 
