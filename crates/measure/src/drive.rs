@@ -312,7 +312,8 @@ fn run<E: Engine, const BATCH: bool>(
         at.edge(start);
     }
 
-    'trial: while at.phase != Phase::Drain || free.len() < usize::from(depth) {
+    // What is in flight when somebody stops the trial is not waited for, but called back.
+    'trial: while at.phase != Phase::Drain || (!at.interrupted && free.len() < usize::from(depth)) {
         if at.phase != Phase::Drain {
             while let Some(slot) = free.pop() {
                 let op = refused.take().unwrap_or_else(|| stream.next_op());
