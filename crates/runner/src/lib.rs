@@ -13,4 +13,4 @@ mod store;
 
 pub use order::{Turn, estimate, turns};
 pub use run::{Ended, Observer, Progress, execute};
-pub use store::{Store, StoreError};
+pub use store::{Claim, Store, StoreError};

@@ -166,6 +166,8 @@ fn make(
             record.status = Status::Skipped;
             record.reason = Some(why);
         }
+        // What breaks off when the user stops it (a terminal's Ctrl-C reaches the other side too) is no trial.
+        Err(JobError::Failed(_)) if interrupted.load(Ordering::Relaxed) => return None,
         Err(JobError::Failed(why)) => record.reason = Some(why),
         Err(JobError::Interrupted) => return None,
     }

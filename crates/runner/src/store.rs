@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -52,6 +53,90 @@ fn system<'a>(
 const WRITABLE: &str = "give an --output that you may write to, on a file system with room";
 const ROOM: &str = "what was measured is kept; make room and go on with `strata run --resume`";
 
+/// A folder that this process alone may write to, before it holds a run. Dropped without one, it leaves nothing of its own.
+#[derive(Debug)]
+pub struct Claim {
+    folder: PathBuf,
+    made: bool,
+    /// None when a run has been begun.
+    trials: Option<Flock<File>>,
+}
+
+impl Claim {
+    /// Makes the folder (and those above it) for a new run, and keeps others out of it: from here on, not only from the
+    /// first record on, since a file may be filled in it for minutes.
+    ///
+    /// # Errors
+    /// [`StoreError::Taken`] when it holds a run, [`StoreError::Locked`] when another process is at it, and what the
+    /// system refuses.
+    pub fn new(folder: &Path) -> Result<Claim, StoreError> {
+        let made = !folder.exists();
+        fs::create_dir_all(folder).map_err(system("make", folder, WRITABLE))?;
+        let taken = || StoreError::Taken {
+            folder: folder.to_owned(),
+        };
+        // Before the lock, so that a run's folder is told as such whoever is at it.
+        if folder.join("run.json").exists() {
+            return Err(taken());
+        }
+        let trials = lock(folder)?;
+        let claim = Claim {
+            folder: folder.to_owned(),
+            made,
+            trials: Some(trials),
+        };
+        // Looked at again behind the lock: two that came at once shall not both have it. Records without a run.json are
+        // somebody's; an empty file is what a kill before the first record leaves.
+        if folder.join("run.json").exists() || !claim.is_empty() {
+            return Err(taken());
+        }
+        Ok(claim)
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Writes down what is to be measured; from now on the folder holds a run.
+    ///
+    /// # Errors
+    /// What the system refuses; then there is no run.
+    pub fn begin(mut self, run: &Run) -> Result<Store, StoreError> {
+        let head = self.folder.join("run.json");
+        let mut text = serde_json::to_vec_pretty(run)
+            .map_err(|e| system("write", &head, "this is a bug of strata")(e.into()))?;
+        text.push(b'\n');
+        put(&self.folder, "run.json", &text).map_err(system("write", &head, WRITABLE))?;
+        let trials = match self.trials.take() {
+            Some(trials) => trials,
+            None => lock(&self.folder)?,
+        };
+        Ok(Store {
+            folder: self.folder.clone(),
+            trials,
+        })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.trials
+            .as_ref()
+            .is_some_and(|trials| trials.metadata().is_ok_and(|m| m.len() == 0))
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if self.is_empty() && !self.folder.join("run.json").exists() {
+            // Still locked, so it is ours; what cannot be removed is an empty file or folder.
+            let _ = fs::remove_file(self.folder.join("trials.jsonl"));
+            if self.made {
+                let _ = fs::remove_dir(&self.folder);
+            }
+        }
+    }
+}
+
 /// The open folder of a run; nobody else writes to it as long as this lives.
 #[derive(Debug)]
 pub struct Store {
@@ -63,30 +148,9 @@ impl Store {
     /// Makes the folder (and those above it) for a new run.
     ///
     /// # Errors
-    /// [`StoreError::Taken`] when it holds a run, and what the system refuses.
+    /// Those of [`Claim::new`] and [`Claim::begin`].
     pub fn create(folder: &Path, run: &Run) -> Result<Store, StoreError> {
-        fs::create_dir_all(folder).map_err(system("make", folder, WRITABLE))?;
-        let head = folder.join("run.json");
-        if head.exists() || folder.join("trials.jsonl").exists() {
-            return Err(StoreError::Taken {
-                folder: folder.to_owned(),
-            });
-        }
-        let store = Store {
-            folder: folder.to_owned(),
-            trials: lock(folder)?,
-        };
-        // Looked at again behind the lock: two that came at once shall not both have it.
-        if head.exists() {
-            return Err(StoreError::Taken {
-                folder: folder.to_owned(),
-            });
-        }
-        let mut text = serde_json::to_vec_pretty(run)
-            .map_err(|e| system("write", &head, "this is a bug of strata")(e.into()))?;
-        text.push(b'\n');
-        store.put("run.json", &text)?;
-        Ok(store)
+        Claim::new(folder)?.begin(run)
     }
 
     /// Opens the folder of a run to go on with it: the run, and the records of its trials so far. What a kill in mid-write
@@ -140,29 +204,45 @@ impl Store {
     /// What the system refuses; a file of that name stays as it was.
     pub fn put(&self, name: &str, text: &[u8]) -> Result<(), StoreError> {
         let path = self.folder.join(name);
-        let partial = self.folder.join(format!("{name}.partial"));
-        let written = File::create(&partial)
-            .and_then(|mut file| file.write_all(text).and_then(|()| file.sync_all()))
-            .and_then(|()| fs::rename(&partial, &path))
-            .and_then(|()| File::open(&self.folder)?.sync_all());
-        if written.is_err() {
-            // Half of a file helps nobody; that it cannot be removed changes nothing about the error told.
-            let _ = fs::remove_file(&partial);
-        }
-        written.map_err(system("write", &path, ROOM))
+        put(&self.folder, name, text).map_err(system("write", &path, ROOM))
     }
+}
+
+fn put(folder: &Path, name: &str, text: &[u8]) -> io::Result<()> {
+    let partial = folder.join(format!("{name}.partial"));
+    let written = File::create(&partial)
+        .and_then(|mut file| file.write_all(text).and_then(|()| file.sync_all()))
+        .and_then(|()| fs::rename(&partial, folder.join(name)))
+        .and_then(|()| File::open(folder)?.sync_all());
+    if written.is_err() {
+        // Half of a file helps nobody; that it cannot be removed changes nothing about the error told.
+        let _ = fs::remove_file(&partial);
+    }
+    written
 }
 
 fn lock(folder: &Path) -> Result<Flock<File>, StoreError> {
     let path = folder.join("trials.jsonl");
-    let file = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .read(true)
-        .open(&path)
-        .map_err(system("open", &path, WRITABLE))?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-        nix::errno::Errno::EWOULDBLOCK => StoreError::Locked(folder.to_owned()),
-        other => system("lock", &path, WRITABLE)(other.into()),
-    })
+    loop {
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .read(true)
+            .open(&path)
+            .map_err(system("open", &path, WRITABLE))?;
+        let file =
+            Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+                nix::errno::Errno::EWOULDBLOCK => StoreError::Locked(folder.to_owned()),
+                other => system("lock", &path, WRITABLE)(other.into()),
+            })?;
+        // A claim that was given up between our opening and our locking has removed the file: ours would be nobody's.
+        let same = |there: fs::Metadata, ours: fs::Metadata| {
+            (there.dev(), there.ino()) == (ours.dev(), ours.ino())
+        };
+        let there = fs::metadata(&path);
+        let ours = file.metadata().map_err(system("look at", &path, WRITABLE))?;
+        if there.is_ok_and(|there| same(there, ours)) {
+            return Ok(file);
+        }
+    }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 use comfy_table::{Cell, CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
 use serde::Serialize;
-use strata_analysis::Analysis;
+use strata_analysis::{Analysis, bandwidth, in_unit};
 use strata_record::{Estimate, SummaryLine};
 use strata_units::show;
 
@@ -63,15 +63,10 @@ pub(crate) fn summary(analysed: &Analysis<'_>, report: &Path) -> Result<()> {
         "CPU/op",
     ]);
     for (line, detail) in analysed.summary.lines.iter().zip(&analysed.cells) {
-        let bandwidth = |bytes: f64| match line.cell.layer {
-            strata_record::Layer::Tcp => {
-                format!("{} {}", show::bandwidth(bytes), show::link_rate(bytes))
-            }
-            strata_record::Layer::Block => show::bandwidth(bytes),
-        };
         let figures = [
             shown(line.ops_per_s, show::per_second),
-            shown(line.bytes_per_s, bandwidth),
+            line.bytes_per_s
+                .map_or_else(|| NONE.to_owned(), |e| bandwidth(line.cell.layer, e)),
             shown(line.p50_ns, show::time),
             shown(line.p99_ns, show::time),
             shown(line.cpu_ns_per_op, show::time),
@@ -116,12 +111,9 @@ fn name(line: &SummaryLine, skipped: Option<&str>) -> String {
 }
 
 /// A median with its interval, or a dash.
-fn shown(estimate: Option<Estimate>, unit: impl Fn(f64) -> String) -> String {
-    let Some(e) = estimate else {
-        return "–".to_owned();
-    };
-    match (e.ci95_low, e.ci95_high) {
-        (Some(low), Some(high)) => format!("{}\n[{}, {}]", unit(e.median), unit(low), unit(high)),
-        _ => unit(e.median),
-    }
+fn shown(estimate: Option<Estimate>, unit: fn(f64) -> String) -> String {
+    estimate.map_or_else(|| NONE.to_owned(), |e| in_unit(e, unit))
 }
+
+/// What stands where there is no figure.
+const NONE: &str = "–";

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use strata_record::{Estimate, Layer, Summary};
+use strata_record::{Estimate, Layer, Summary, Verdict};
 use strata_units::show;
 
 use crate::cells::CellDetail;
@@ -18,7 +18,7 @@ pub(crate) fn answer(
 ) -> String {
     let mut said: Vec<String> = [Factor::Engine, Factor::Depth]
         .into_iter()
-        .filter_map(|factor| headline(details, cells, factor))
+        .filter_map(|factor| headline(summary, details, cells, factor))
         .collect();
     let layers: BTreeSet<Layer> = cells.iter().map(|c| c.cell.layer).collect();
     let most: Vec<String> = layers
@@ -35,6 +35,7 @@ pub(crate) fn answer(
 /// The ratio of rates that this factor makes where it is told most of: for engines at the least depth, for depths over
 /// the widest step.
 fn headline(
+    summary: &Summary,
     details: &[ContrastDetail],
     cells: &[CellDetail<'_>],
     factor: Factor,
@@ -51,13 +52,24 @@ fn headline(
         .filter(|d| d.factor == factor && d.response == Response::OpsPerS)
         .map(step)
         .max()?;
-    let detail = details
-        .iter()
-        .find(|d| d.factor == factor && d.response == Response::OpsPerS && step(d) == greatest)?;
-    let cell = &cells[detail.cells.0].cell;
+    let (at, detail) = details.iter().enumerate().find(|(_, d)| {
+        d.factor == factor && d.response == Response::OpsPerS && step(d) == greatest
+    })?;
+    let (base, other) = (&cells[detail.cells.0].cell, &cells[detail.cells.1].cell);
+    // A verdict names the two; that there is none does not.
+    let between = match (summary.contrasts.get(at)?.verdict, factor) {
+        (Verdict::CannotTell, Factor::Engine) => format!(", {} and {}", other.engine, base.engine),
+        (Verdict::CannotTell, Factor::Depth) => {
+            format!(
+                ", depths {} and {}",
+                other.workload.depth, base.workload.depth
+            )
+        }
+        _ => String::new(),
+    };
     Some(format!(
-        "{} {} ({}): {}.",
-        cell.layer, detail.shared, cell.reality, detail.claim
+        "{} {} ({}){between}: {}.",
+        base.layer, detail.shared, base.reality, detail.claim
     ))
 }
 

@@ -34,7 +34,7 @@ pub use proof::{ClockDigest, PagesDigest, ProofDigest, ThreadDigest};
 pub use response::Response;
 pub use rounds::Rounds;
 pub use trials::{Fate, Trial};
-pub use words::{in_unit, percent, ratio};
+pub use words::{bandwidth, in_unit, percent, ratio};
 
 /// What analysis makes of a run.
 #[derive(Debug, Clone)]

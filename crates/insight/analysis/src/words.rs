@@ -1,6 +1,6 @@
 //! Verdicts in plain English, with their figures.
 
-use strata_record::Estimate;
+use strata_record::{Estimate, Layer};
 use strata_stats::{Doubt, Interval, ROUNDS_FOR_CLAIM, ROUNDS_FOR_INTERVAL, Verdict};
 use strata_units::show;
 
@@ -31,10 +31,23 @@ pub fn in_unit(estimate: Estimate, unit: fn(f64) -> String) -> String {
     }
 }
 
-/// A part of one as percent: one decimal below ten.
+/// Bytes a second with their interval; of a wire in bits a second as well, as links are sold.
+pub fn bandwidth(layer: Layer, bytes_per_s: Estimate) -> String {
+    match layer {
+        Layer::Tcp => {
+            let bytes = show::bandwidth(bytes_per_s.median);
+            format!("{} = {bytes}", in_unit(bytes_per_s, show::link_rate))
+        }
+        Layer::Block => in_unit(bytes_per_s, show::bandwidth),
+    }
+}
+
+/// A part of one as percent: one decimal below ten, three below a tenth.
 pub fn percent(part: f64) -> String {
     let percent = part * 100.0;
-    if percent.abs() < 9.95 {
+    if percent != 0.0 && percent.abs() < 0.095 {
+        format!("{percent:.3}")
+    } else if percent.abs() < 9.95 {
         format!("{percent:.1}")
     } else {
         format!("{percent:.0}")

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use strata_analysis::{Analysis, CellDetail, Response, ratio};
+use strata_analysis::{Analysis, CellDetail, Response, bandwidth, ratio};
 use strata_record::{Completes, Run, SummaryLine};
 use strata_units::show;
 
@@ -101,7 +101,7 @@ fn figures(analysed: &Analysis<'_>) -> Table {
                 cell.cell.reality.to_string(),
                 nothing.unwrap_or_else(|| line.rounds.to_string()),
                 text::estimate(line.ops_per_s, show::per_second),
-                text::estimate(line.bytes_per_s, show::bandwidth),
+                text::or_none(line.bytes_per_s.map(|e| bandwidth(line.cell.layer, e))),
                 text::estimate(line.p50_ns, show::time),
                 text::estimate(line.p99_ns, show::time),
                 cell.completes
