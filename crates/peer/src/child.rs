@@ -87,6 +87,7 @@ pub fn hello_from_child<R: Read, W: Write>(from: R, to: W) -> Result<Channel<R, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Instant;
 
     #[test]
     fn a_stranger_is_told_apart() {
@@ -100,12 +101,62 @@ mod tests {
         assert!(matches!(none, Err(PeerError::System(_))), "{none:?}");
     }
 
+    /// A shell that says hello (four bytes of length, then the protocol's number) and then does as told.
+    fn shell(protocol: u32, then: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args([
+            "-c",
+            &format!(r"printf '\001\000\000\000%s' {protocol}; {then}"),
+        ]);
+        command
+    }
+
+    #[test]
+    fn messages_go_both_ways() {
+        let mut child = Child::start(&mut shell(PROTOCOL, "exec cat")).expect("it says hello");
+        for message in ["", "one", &"x".repeat(30_000)] {
+            child.send(&message).expect("sent");
+            let back: String = child.receive_within(HELLO).expect("sent back");
+            assert_eq!(back, message);
+        }
+    }
+
+    #[test]
+    fn another_protocol_is_told_apart() {
+        let found = Child::start(&mut shell(PROTOCOL + 1, "exec cat")).map(|_| ());
+        let Err(PeerError::Garbled(why)) = found else {
+            panic!("{found:?}");
+        };
+        assert!(why.contains("protocol 2, expected 1"), "{why}");
+    }
+
+    #[test]
+    fn a_child_that_is_killed_or_silent_is_told_apart() {
+        let mut dying = Child::start(&mut shell(PROTOCOL, "sleep 0.1; kill -9 $$")).expect("alive");
+        let found = dying.receive_within::<String>(HELLO);
+        assert!(matches!(found, Err(PeerError::Gone)), "{found:?}");
+        // Another test's child, forked and not yet executed, may hold the pipe's end for a moment.
+        let begun = Instant::now();
+        let found = loop {
+            match dying.send(&"are you there?") {
+                Ok(()) if begun.elapsed().as_secs() < 10 => {}
+                found => break found,
+            }
+        };
+        assert!(matches!(found, Err(PeerError::Gone)), "{found:?}");
+
+        let mut silent = Child::start(&mut shell(PROTOCOL, "exec sleep 600")).expect("alive");
+        let span = Nanos::from_millis(30);
+        let found = silent.receive_within::<String>(span);
+        assert!(
+            matches!(found, Err(PeerError::Silent(s)) if s == span),
+            "{found:?}"
+        );
+    }
+
     #[test]
     fn a_dropped_child_is_gone() {
-        // It says hello (four bytes of length, then `1`) and sleeps.
-        let mut command = Command::new("sh");
-        command.args(["-c", r"printf '\001\000\000\0001'; exec sleep 600"]);
-        let child = Child::start(&mut command).expect("it says hello");
+        let child = Child::start(&mut shell(PROTOCOL, "exec sleep 600")).expect("it says hello");
         let pid = child.process.id();
         drop(child);
         assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());

@@ -58,8 +58,7 @@ const ROOM: &str = "what was measured is kept; make room and go on with `strata 
 pub struct Claim {
     folder: PathBuf,
     made: bool,
-    /// None when a run has been begun.
-    trials: Option<Flock<File>>,
+    trials: Flock<File>,
 }
 
 impl Claim {
@@ -83,7 +82,7 @@ impl Claim {
         let claim = Claim {
             folder: folder.to_owned(),
             made,
-            trials: Some(trials),
+            trials,
         };
         // Looked at again behind the lock: two that came at once shall not both have it. Records without a run.json are
         // somebody's; an empty file is what a kill before the first record leaves.
@@ -102,26 +101,17 @@ impl Claim {
     ///
     /// # Errors
     /// What the system refuses; then there is no run.
-    pub fn begin(mut self, run: &Run) -> Result<Store, StoreError> {
+    pub fn begin(self, run: &Run) -> Result<Store, StoreError> {
         let head = self.folder.join("run.json");
         let mut text = serde_json::to_vec_pretty(run)
             .map_err(|e| system("write", &head, "this is a bug of strata")(e.into()))?;
         text.push(b'\n');
         put(&self.folder, "run.json", &text).map_err(system("write", &head, WRITABLE))?;
-        let trials = match self.trials.take() {
-            Some(trials) => trials,
-            None => lock(&self.folder)?,
-        };
-        Ok(Store {
-            folder: self.folder.clone(),
-            trials,
-        })
+        Ok(Store { at: self })
     }
 
     fn is_empty(&self) -> bool {
-        self.trials
-            .as_ref()
-            .is_some_and(|trials| trials.metadata().is_ok_and(|m| m.len() == 0))
+        self.trials.metadata().is_ok_and(|m| m.len() == 0)
     }
 }
 
@@ -140,8 +130,7 @@ impl Drop for Claim {
 /// The open folder of a run; nobody else writes to it as long as this lives.
 #[derive(Debug)]
 pub struct Store {
-    folder: PathBuf,
-    trials: Flock<File>,
+    at: Claim,
 }
 
 impl Store {
@@ -162,25 +151,24 @@ impl Store {
         let run = read_run(folder)?;
         let trials = lock(folder)?;
         let (records, whole) = read_trials(folder, &run.id)?;
-        let mut store = Store {
+        let mut at = Claim {
             folder: folder.to_owned(),
+            made: false,
             trials,
         };
         let path = folder.join("trials.jsonl");
-        store
-            .trials
+        at.trials
             .set_len(whole)
             .map_err(system("cut", &path, WRITABLE))?;
-        store
-            .trials
+        at.trials
             .seek(SeekFrom::End(0))
             .map_err(system("read", &path, WRITABLE))?;
-        Ok((store, run, records))
+        Ok((Store { at }, run, records))
     }
 
     /// The folder.
     pub fn folder(&self) -> &Path {
-        &self.folder
+        self.at.folder()
     }
 
     /// Appends a record; it is on the disk when this returns.
@@ -188,13 +176,14 @@ impl Store {
     /// # Errors
     /// What the system refuses. What was appended before stays whole.
     pub fn append(&mut self, record: &Record) -> Result<(), StoreError> {
-        let path = self.folder.join("trials.jsonl");
+        let path = self.folder().join("trials.jsonl");
         let mut line = serde_json::to_vec(record)
             .map_err(|e| system("write", &path, "this is a bug of strata")(e.into()))?;
         line.push(b'\n');
-        self.trials
+        self.at
+            .trials
             .write_all(&line)
-            .and_then(|()| self.trials.sync_data())
+            .and_then(|()| self.at.trials.sync_data())
             .map_err(system("write", &path, ROOM))
     }
 
@@ -203,8 +192,8 @@ impl Store {
     /// # Errors
     /// What the system refuses; a file of that name stays as it was.
     pub fn put(&self, name: &str, text: &[u8]) -> Result<(), StoreError> {
-        let path = self.folder.join(name);
-        put(&self.folder, name, text).map_err(system("write", &path, ROOM))
+        let path = self.folder().join(name);
+        put(self.folder(), name, text).map_err(system("write", &path, ROOM))
     }
 }
 
@@ -231,16 +220,20 @@ fn lock(folder: &Path) -> Result<Flock<File>, StoreError> {
             .open(&path)
             .map_err(system("open", &path, WRITABLE))?;
         let file =
-            Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-                nix::errno::Errno::EWOULDBLOCK => StoreError::Locked(folder.to_owned()),
-                other => system("lock", &path, WRITABLE)(other.into()),
-            })?;
+            Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(
+                |(_, errno)| match errno {
+                    nix::errno::Errno::EWOULDBLOCK => StoreError::Locked(folder.to_owned()),
+                    other => system("lock", &path, WRITABLE)(other.into()),
+                },
+            )?;
         // A claim that was given up between our opening and our locking has removed the file: ours would be nobody's.
         let same = |there: fs::Metadata, ours: fs::Metadata| {
             (there.dev(), there.ino()) == (ours.dev(), ours.ino())
         };
         let there = fs::metadata(&path);
-        let ours = file.metadata().map_err(system("look at", &path, WRITABLE))?;
+        let ours = file
+            .metadata()
+            .map_err(system("look at", &path, WRITABLE))?;
         if there.is_ok_and(|there| same(there, ours)) {
             return Ok(file);
         }

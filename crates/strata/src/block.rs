@@ -1,10 +1,9 @@
 //! `strata block`: cells of the kernel's storage path on a file.
 
-use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::path::Path;
 
 use anyhow::{Result, anyhow};
-use strata_block::{BlockEngine, BlockJob, FileError, Prepared, inspect, prepare};
+use strata_block::{BlockEngine, BlockJob, FileError, Prepared, WrittenState, inspect, prepare};
 use strata_measure::Job;
 use strata_record::{Cell, Layer, Op, TimedBy, Workload};
 use strata_units::{Bytes, Nanos, QueueDepth};
@@ -67,22 +66,20 @@ pub(crate) fn run(args: BlockArgs) -> Result<End> {
             .map_err(|why| anyhow!("--engine {engine}: {why}"))?;
     }
     let host = Host::read()?;
+    // Placement is checked before a file is filled for minutes.
+    host.place(&args.measuring, None, None)?;
     let session = Session::begin("block", args.keeping, args.printing)?;
     let target = args.target.as_deref();
     let path = target.map_or_else(|| session.folder().join(OWN_FILE), Path::to_owned);
-    // Placement is checked before a file is filled for minutes.
-    host.place(&args.measuring, None, None)?;
+    // One that lies there already is somebody's.
+    let made = target.is_none() && !path.exists();
     let block = shapes.iter().map(|s| s.bs).max().unwrap_or(Bytes(4096));
     let writes = shapes.iter().any(|s| s.op.writes());
     let file = make(&session, &path, args.size, block, writes)?;
+    let own = Target::own(made.then_some(path));
     let cells = cells(&host, &file, &shapes, &args.measuring, args.verify)?;
     let jobs = jobs(&cells, &file, writes)?;
-    session.run(
-        cells,
-        jobs,
-        args.measuring.repeats,
-        Target::own(target.is_none().then_some(path)),
-    )
+    session.run(cells, jobs, args.measuring.repeats, own)
 }
 
 /// Looks at the file, or makes it; a run that is stopped meanwhile ends here.
@@ -199,22 +196,47 @@ pub(crate) fn plain(duration: Nanos, ramp: Nanos) -> Measuring {
     }
 }
 
-/// The jobs of a plan's block cells when it is gone on with: its file is made again when it was the run's own.
-pub(crate) fn resumed(
-    cell: &Cell,
-    own: &Path,
-    seed: u64,
-    interrupted: &AtomicBool,
-) -> Result<Box<dyn Job>> {
-    let path = PathBuf::from(&cell.via);
-    let w = &cell.workload;
-    let size = cell.target.region_bytes;
-    let file = if path == own {
-        prepare(&path, size, w.block_bytes, w.op.writes(), seed, interrupted)
-    } else {
-        inspect(&path, size, w.block_bytes, w.op.writes())
+/// Looks at the file of a plan that is gone on with, and makes it again when it is gone: a run removes what it made for
+/// itself. A run goes on with the target that it was begun with, or not at all.
+pub(crate) fn again(host: &Host, session: &Session, cells: &[Cell]) -> Result<Target> {
+    let on_files = || cells.iter().filter(|c| c.layer == Layer::Block);
+    let Some(first) = on_files().next() else {
+        return Ok(Target::own(None));
+    };
+    let path = Path::new(&first.via);
+    // The cell of the largest block has the file's whole region.
+    let size = on_files().filter_map(|c| c.target.region_bytes).max();
+    let block = on_files().map(|c| c.workload.block_bytes).max();
+    let block = block.unwrap_or(Bytes(4096));
+    let made = !path.exists();
+    let file = make(session, path, size, block, false)?;
+    // A run that was killed has left its own file behind.
+    let left = file.state == WrittenState::Ours && is_own(path, session.folder());
+    let own = Target::own((made || left).then(|| path.to_owned()));
+    let (target, _) = host.file(path, file.region, file.region)?;
+    if target.identity != first.target.identity {
+        return Err(Usage::error(format!(
+            "{} is now a {}, and the run was begun on a {}; put that in its place, or begin a new run",
+            path.display(),
+            target.identity,
+            first.target.identity
+        )));
     }
-    .map_err(usage_or_not)?;
+    Ok(own)
+}
+
+/// Whether a path is that of the file that a run makes in its folder.
+fn is_own(path: &Path, folder: &Path) -> bool {
+    let real = |path: &Path| path.canonicalize().ok();
+    real(path).is_some_and(|path| real(&folder.join(OWN_FILE)) == Some(path))
+}
+
+/// The job of a plan's block cell, when the run is gone on with.
+pub(crate) fn resumed(cell: &Cell) -> Result<Box<dyn Job>> {
+    let w = &cell.workload;
+    let path = Path::new(&cell.via);
+    let size = cell.target.region_bytes;
+    let file = inspect(path, size, w.block_bytes, w.op.writes()).map_err(usage_or_not)?;
     Ok(Box::new(
         BlockJob::new(cell.clone(), file).map_err(Usage::error)?,
     ))

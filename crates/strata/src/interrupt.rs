@@ -6,17 +6,28 @@ use std::sync::atomic::AtomicBool;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
+use strata_block::FileError;
 
 /// Exit code of an interrupted run.
-const INTERRUPTED: i32 = 130;
+pub(crate) const INTERRUPTED: u8 = 130;
 
 /// A flag that SIGINT, SIGTERM and SIGHUP set; a second one of them ends the process at once.
 pub(crate) fn watch() -> io::Result<Arc<AtomicBool>> {
     let flag = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         // In this order: the first signal finds the flag unset here, and sets it next.
-        flag::register_conditional_shutdown(signal, INTERRUPTED, Arc::clone(&flag))?;
+        flag::register_conditional_shutdown(signal, INTERRUPTED.into(), Arc::clone(&flag))?;
         flag::register(signal, Arc::clone(&flag))?;
     }
     Ok(flag)
+}
+
+/// Whether an error says that the user stopped what was being prepared.
+pub(crate) fn stopped(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        matches!(
+            cause.downcast_ref::<FileError>(),
+            Some(FileError::Interrupted { .. })
+        )
+    })
 }

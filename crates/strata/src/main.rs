@@ -63,19 +63,31 @@ fn main() -> ExitCode {
         Command::Report(args) => report::run(&args),
         Command::Completions { shell } => generate::completions(shell),
         Command::Man { folder } => generate::man(&folder),
-        Command::Peer => strata_tcp::serve()
-            .map(|()| End::Done)
-            .map_err(anyhow::Error::new),
+        Command::Peer => peer(),
     };
     match ended {
         Ok(End::Done) => ExitCode::SUCCESS,
         Ok(End::Failed) => ExitCode::from(1),
-        Ok(End::Interrupted) => ExitCode::from(130),
+        Ok(End::Interrupted) => ExitCode::from(interrupt::INTERRUPTED),
         // Whoever read our output has seen enough.
         Err(e) if output::is_closed_pipe(&e) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("strata: {e:#}");
-            ExitCode::from(if e.is::<Usage>() { 2 } else { 1 })
+            output::tell(&output::line(&e));
+            ExitCode::from(if e.is::<Usage>() {
+                2
+            } else if interrupt::stopped(&e) {
+                interrupt::INTERRUPTED
+            } else {
+                1
+            })
         }
     }
+}
+
+/// The other side of a trial. It ends when its input does, and not by Ctrl-C, which a terminal sends to it too: this side
+/// would take that for a failed trial.
+fn peer() -> anyhow::Result<End> {
+    let _ignored = interrupt::watch()?;
+    strata_tcp::serve()?;
+    Ok(End::Done)
 }

@@ -3,40 +3,58 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use comfy_table::{Cell, CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
 use serde::Serialize;
 use strata_analysis::{Analysis, bandwidth, in_unit};
 use strata_record::{Estimate, SummaryLine};
 use strata_units::show;
 
+/// A line on standard error. Where nobody reads that any more, or its disk is full, there is nobody to tell so.
+pub(crate) fn tell(what: &str) {
+    let _ = writeln!(io::stderr().lock(), "strata: {what}");
+}
+
 /// One JSON document and a newline.
 pub(crate) fn json<T: Serialize>(value: &T) -> Result<()> {
-    let mut out = io::stdout().lock();
-    serde_json::to_writer(&mut out, value)?;
-    writeln!(out)?;
-    Ok(out.flush()?)
+    let mut document = serde_json::to_vec(value).context("cannot write JSON")?;
+    document.push(b'\n');
+    print(&document)
 }
 
 /// Text as it is.
 pub(crate) fn text(text: &str) -> Result<()> {
+    print(text.as_bytes())
+}
+
+fn print(bytes: &[u8]) -> Result<()> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    Ok(out.flush()?)
+    out.write_all(bytes)
+        .and_then(|()| out.flush())
+        .context("cannot write to standard output; give it room, or --quiet")
+}
+
+/// An error and its causes in one line; a cause that the text above it has told already is not told again.
+pub(crate) fn line(error: &anyhow::Error) -> String {
+    error
+        .chain()
+        .skip(1)
+        .fold(error.to_string(), |line, cause| {
+            let cause = cause.to_string();
+            if line.contains(&cause) {
+                line
+            } else {
+                format!("{line}: {cause}")
+            }
+        })
 }
 
 /// Whether an error says that nobody reads standard output any more.
 pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
-        let kind = cause
+        cause
             .downcast_ref::<io::Error>()
-            .map(io::Error::kind)
-            .or_else(|| {
-                cause
-                    .downcast_ref::<serde_json::Error>()
-                    .and_then(serde_json::Error::io_error_kind)
-            });
-        kind == Some(io::ErrorKind::BrokenPipe)
+            .is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
     })
 }
 

@@ -37,7 +37,7 @@ impl Line {
         self.write("");
         if !quiet {
             for why in self.failed {
-                eprintln!("strata: {why}");
+                crate::output::tell(&why);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use strata_block::BlockEngine;
 use strata_record::{Layer, Op};
 use strata_units::{Bytes, Nanos, QueueDepth};
@@ -11,7 +11,7 @@ use crate::block::{self, OWN_FILE};
 use crate::cli::RunArgs;
 use crate::host::Host;
 use crate::session::{Session, Target};
-use crate::{End, Usage, tcp};
+use crate::{End, tcp};
 
 /// The window of each trial of `quick`, and the ramp before it.
 const WINDOW: (Nanos, Nanos) = (Nanos::from_millis(1500), Nanos::from_millis(300));
@@ -30,6 +30,7 @@ pub(crate) fn run(args: RunArgs) -> Result<End> {
     let size = if made { Some(args.size) } else { None };
     let largest = Bytes::KIB * 128;
     let file = block::make(&session, &path, size, largest, false)?;
+    let own = Target::own(made.then_some(path));
     let measuring = block::plain(WINDOW.0, WINDOW.1);
 
     let storage = |engine, op, bs, depth| {
@@ -65,7 +66,7 @@ pub(crate) fn run(args: RunArgs) -> Result<End> {
         jobs.push(tcp::job(cell)?);
     }
     cells.extend(network);
-    session.run(cells, jobs, args.repeats, Target::own(made.then_some(path)))
+    session.run(cells, jobs, args.repeats, own)
 }
 
 fn deep(depth: u64) -> Result<QueueDepth> {
@@ -74,17 +75,14 @@ fn deep(depth: u64) -> Result<QueueDepth> {
 
 fn resume(folder: &Path, printing: crate::cli::Printing) -> Result<End> {
     let (session, plan) = Session::resume(folder, printing)?;
-    let own = folder.join(OWN_FILE);
-    let own = std::path::absolute(&own).unwrap_or(own);
-    let jobs = plan
-        .cells
-        .iter()
-        .map(|cell| match cell.layer {
-            Layer::Block => block::resumed(cell, &own, plan.seed, session.interrupted()),
+    let jobs = || {
+        let own = block::again(&Host::read()?, &session, &plan.cells)?;
+        let jobs = plan.cells.iter().map(|cell| match cell.layer {
+            Layer::Block => block::resumed(cell),
             Layer::Tcp => tcp::job(cell),
-        })
-        .collect::<Result<Vec<_>>>()
-        .map_err(|e| Usage::error(format!("cannot go on with {}: {e:#}", folder.display())))?;
-    let made = own.exists().then_some(own);
-    session.run(plan.cells, jobs, plan.rounds, Target::own(made))
+        });
+        Ok::<_, anyhow::Error>((jobs.collect::<Result<Vec<_>>>()?, own))
+    };
+    let (jobs, own) = jobs().with_context(|| format!("cannot go on with {}", folder.display()))?;
+    session.run(plan.cells, jobs, plan.rounds, own)
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use jiff::Timestamp;
 use strata_measure::Job;
 use strata_record::{Cell, Document, Plan, Record, Run, SCHEMA, Status};
-use strata_runner::{Ended, Store, estimate, execute};
+use strata_runner::{Claim, Ended, Store, StoreError, estimate, execute};
 use strata_topology::{Root, read_environment};
 use strata_units::Nanos;
 
@@ -42,11 +42,19 @@ pub(crate) struct Session {
     seed: u64,
     printing: Printing,
     interrupted: Arc<AtomicBool>,
-    resumed: Option<(Store, Run, Vec<Record>)>,
+    begun: Begun,
+}
+
+/// What there is of a run when its session begins.
+enum Begun {
+    /// A folder of its own, in which nothing is left when it comes to no trial.
+    Claimed(Claim),
+    /// The run, and its records so far.
+    Resumed(Store, Box<Run>, Vec<Record>),
 }
 
 impl Session {
-    /// A new run called `name`. Its folder is looked at here and made when there is something to keep.
+    /// A new run called `name`. Its folder is made here, and nobody else's from here on.
     pub(crate) fn begin(
         name: &'static str,
         keeping: Keeping,
@@ -57,14 +65,9 @@ impl Session {
             PathBuf::from("results").join(format!("{}-{name}", now.strftime("%Y%m%dT%H%M%S%3fZ")))
         });
         let folder = std::path::absolute(&folder).unwrap_or(folder);
-        if folder.join("run.json").exists() {
-            return Err(Usage::error(strata_runner::StoreError::Taken { folder }));
-        }
-        std::fs::create_dir_all(&folder).with_context(|| {
-            format!(
-                "cannot make {}; give an --output that you may write to",
-                folder.display()
-            )
+        let claim = Claim::new(&folder).map_err(|e| match e {
+            taken @ StoreError::Taken { .. } => Usage::error(taken),
+            other => other.into(),
         })?;
         Ok(Session {
             name,
@@ -72,7 +75,7 @@ impl Session {
             seed: keeping.seed.unwrap_or_else(|| now.as_nanosecond() as u64),
             printing,
             interrupted: interrupt::watch().context("cannot watch for Ctrl-C")?,
-            resumed: None,
+            begun: Begun::Claimed(claim),
         })
     }
 
@@ -99,7 +102,7 @@ impl Session {
             seed: plan.seed,
             printing,
             interrupted: interrupt::watch().context("cannot watch for Ctrl-C")?,
-            resumed: Some((store, run, records)),
+            begun: Begun::Resumed(store, Box::new(run), records),
         };
         Ok((session, plan))
     }
@@ -121,27 +124,25 @@ impl Session {
 
     /// A line for the user, on standard error.
     pub(crate) fn say(&self, what: &str) {
-        if !self.printing.quiet {
-            eprintln!("strata: {what}");
-        }
+        say(&self.printing, what);
     }
 
     /// Runs the cells in rounds, keeps each record, renders the report and prints what came of it.
     pub(crate) fn run(
-        mut self,
+        self,
         cells: Vec<Cell>,
         mut jobs: Vec<Box<dyn Job>>,
         rounds: u32,
         own: Target,
     ) -> Result<End> {
-        let (mut store, run, mut records) = match self.resumed.take() {
-            Some(resumed) => resumed,
-            None => {
-                let run = self.head(cells, rounds)?;
-                (Store::create(&self.folder, &run)?, run, Vec::new())
+        let (mut store, run, mut records) = match self.begun {
+            Begun::Resumed(store, run, records) => (store, run, records),
+            Begun::Claimed(claim) => {
+                let run = Box::new(head(self.name, self.seed, cells, rounds)?);
+                (claim.begin(&run)?, run, Vec::new())
             }
         };
-        self.forecast(&run, records.len());
+        say(&self.printing, &forecast(&run, records.len()));
         let mut line = Line::new(self.printing.quiet);
         let ended = execute(
             &run,
@@ -154,94 +155,106 @@ impl Session {
         line.finish(self.printing.quiet);
         drop(own);
         // What was measured is reported, even when its last record could not be kept.
-        let printed = self.report(&run, &records, &store);
+        let printed = report(&self.printing, &run, &records, &store);
         let ended = ended?;
-        printed?;
+        match printed {
+            // Whoever read our output has seen enough; how the run ended is told all the same.
+            Err(e) if output::is_closed_pipe(&e) => {}
+            other => other?,
+        }
         Ok(match ended {
             Ended::Interrupted => {
-                self.say(&format!(
-                    "interrupted; go on with `strata run --resume {}`",
-                    self.folder.display()
-                ));
+                let folder = self.folder.display();
+                say(
+                    &self.printing,
+                    &format!("interrupted; go on with `strata run --resume {folder}`"),
+                );
                 End::Interrupted
             }
             Ended::Done if any_cell_failed(&run.plan, &records) => End::Failed,
             Ended::Done => End::Done,
         })
     }
+}
 
-    fn head(&self, cells: Vec<Cell>, rounds: u32) -> Result<Run> {
-        let now = Timestamp::now();
-        Ok(Run {
+fn say(printing: &Printing, what: &str) {
+    if !printing.quiet {
+        output::tell(what);
+    }
+}
+
+fn head(name: &str, seed: u64, cells: Vec<Cell>, rounds: u32) -> Result<Run> {
+    let now = Timestamp::now();
+    Ok(Run {
+        schema: SCHEMA,
+        id: format!("{}-{:08x}", now.strftime("%Y%m%dT%H%M%SZ"), seed as u32),
+        created_at: now.to_string(),
+        // A path may hold any bytes.
+        command: std::env::args_os()
+            .map(|a| a.to_string_lossy().into_owned())
+            .collect(),
+        built: built::built(),
+        plan: Plan {
+            name: name.to_owned(),
+            cells,
+            rounds,
+            seed,
+        },
+        environment: read_environment(&Root::live())?,
+    })
+}
+
+/// What is to be done, and how long it will take.
+fn forecast(run: &Run, made: usize) -> String {
+    let plan = &run.plan;
+    let trials = plan.cells.len() as u64 * u64::from(plan.rounds);
+    let time = estimate(plan).map_or_else(
+        || "for as long as its operations take".to_owned(),
+        |all| {
+            let left = trials.saturating_sub(made as u64);
+            format!(
+                "about {}",
+                about(Nanos(all.0 / trials.max(1) * left).as_duration())
+            )
+        },
+    );
+    let kept = if made > 0 {
+        format!(", {made} trials of it made before")
+    } else {
+        String::new()
+    };
+    format!(
+        "{} cells × {} rounds{kept}: {time}",
+        plan.cells.len(),
+        plan.rounds
+    )
+}
+
+/// Writes the report's files and prints what was asked for.
+fn report(printing: &Printing, run: &Run, records: &[Record], store: &Store) -> Result<()> {
+    let analysed = strata_analysis::analyse(run, records);
+    store.put(
+        "report.md",
+        strata_report::markdown(run, &analysed).as_bytes(),
+    )?;
+    store.put(
+        "report.html",
+        strata_report::html(run, &analysed)?.as_bytes(),
+    )?;
+    let folder = store.folder();
+    if printing.json {
+        output::json(&Document {
             schema: SCHEMA,
-            id: format!(
-                "{}-{:08x}",
-                now.strftime("%Y%m%dT%H%M%SZ"),
-                self.seed as u32
-            ),
-            created_at: now.to_string(),
-            command: std::env::args().collect(),
-            built: built::built(),
-            plan: Plan {
-                name: self.name.to_owned(),
-                cells,
-                rounds,
-                seed: self.seed,
-            },
-            environment: read_environment(&Root::live())?,
+            run: Some(folder.display().to_string()),
+            records: records.to_vec(),
+            summary: analysed.summary.lines,
+            contrasts: analysed.summary.contrasts,
+            doubts: analysed.summary.doubts,
         })
-    }
-
-    fn forecast(&self, run: &Run, made: usize) {
-        let plan = &run.plan;
-        let trials = plan.cells.len() as u64 * u64::from(plan.rounds);
-        let time = estimate(plan).map_or_else(
-            || "for as long as its operations take".to_owned(),
-            |all| {
-                let left = trials.saturating_sub(made as u64);
-                format!(
-                    "about {}",
-                    about(Nanos(all.0 / trials.max(1) * left).as_duration())
-                )
-            },
-        );
-        let kept = if made > 0 {
-            format!(", {made} trials of it made before")
-        } else {
-            String::new()
-        };
-        self.say(&format!(
-            "{} cells × {} rounds{kept}: {time}",
-            plan.cells.len(),
-            plan.rounds
-        ));
-    }
-
-    /// Writes the report's files and prints what was asked for.
-    fn report(&self, run: &Run, records: &[Record], store: &Store) -> Result<()> {
-        let analysed = strata_analysis::analyse(run, records);
-        store.put(
-            "report.md",
-            strata_report::markdown(run, &analysed).as_bytes(),
-        )?;
-        store.put(
-            "report.html",
-            strata_report::html(run, &analysed)?.as_bytes(),
-        )?;
-        if self.printing.json {
-            output::json(&Document {
-                schema: SCHEMA,
-                run: Some(self.folder.display().to_string()),
-                records: records.to_vec(),
-                summary: analysed.summary.lines,
-                contrasts: analysed.summary.contrasts,
-                doubts: analysed.summary.doubts,
-            })
-        } else if self.printing.quiet {
-            Ok(())
-        } else {
-            output::summary(&analysed, &self.folder.join("report.html"))
-        }
+    } else if printing.quiet {
+        Ok(())
+    } else {
+        output::summary(&analysed, &folder.join("report.html"))
     }
 }
 

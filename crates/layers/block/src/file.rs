@@ -1,8 +1,8 @@
 //! The file that is measured: filled by the suite, or one that is only read.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -66,6 +66,12 @@ pub enum FileError {
         path: PathBuf,
         /// The first sector without its number.
         sector: u64,
+    },
+    /// Another process fills it.
+    #[error("another strata is filling {path}; wait for it, or name another --target", path = path.display())]
+    Busy {
+        /// The path.
+        path: PathBuf,
     },
     /// The user stopped the filling.
     #[error("interrupted while filling {path}; what was written of it is removed", path = path.display())]
@@ -292,7 +298,8 @@ fn fill(path: &Path, size: Bytes, seed: u64, interrupted: &AtomicBool) -> Result
     let mut name = path.as_os_str().to_owned();
     name.push(".partial");
     let partial = PathBuf::from(name);
-    let written = write_all(&partial, size, seed, interrupted).and_then(|whole| {
+    let file = claim(&partial)?;
+    let written = write_all(&partial, &file, size, seed, interrupted).and_then(|whole| {
         if !whole {
             return Err(FileError::Interrupted {
                 path: path.to_owned(),
@@ -310,20 +317,52 @@ fn fill(path: &Path, size: Bytes, seed: u64, interrupted: &AtomicBool) -> Result
     written
 }
 
+const WRITABLE: &str = "name a file in a folder that you may write to, on a file system with room";
+
+/// Opens the file that is to be filled, empty and kept from others. One may be left there by a filling that was killed;
+/// anything else of this name is somebody's.
+fn claim(path: &Path) -> Result<File, FileError> {
+    let make = system("make", path, WRITABLE);
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
+        .map_err(&make)?;
+    let busy = || FileError::Busy {
+        path: path.to_owned(),
+    };
+    // A file system without locks keeps nobody out, and that is no reason not to measure it.
+    if let Err(TryLockError::WouldBlock) = file.try_lock() {
+        return Err(busy());
+    }
+    let ours = file.metadata().map_err(&make)?;
+    // Whoever had it between our opening and our locking has filled it and given it its name.
+    if !fs::metadata(path).is_ok_and(|there| there.ino() == ours.ino()) {
+        return Err(busy());
+    }
+    let mut sector = [0u8; 512];
+    if ours.len() > 0
+        && (file.read_exact_at(&mut sector, 0).is_err() || payload::number(&sector) != Some(0))
+    {
+        return Err(FileError::NotOurs {
+            path: path.to_owned(),
+            sector: 0,
+        });
+    }
+    file.set_len(0).map_err(&make)?;
+    Ok(file)
+}
+
 /// Whether it came to the end.
 fn write_all(
     path: &Path,
+    mut file: &File,
     size: Bytes,
     seed: u64,
     interrupted: &AtomicBool,
 ) -> Result<bool, FileError> {
-    let next = "name a file in a folder that you may write to, on a file system with room";
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .open(path)
-        .map_err(system("make", path, next))?;
     let mut random = Rng::new(seed);
     let mut chunk = vec![0u8; CHUNK.as_usize()];
     let mut at = 0;
@@ -334,12 +373,12 @@ fn write_all(
         let len = (size.0 - at).min(CHUNK.0) as usize;
         payload::fill(&mut chunk[..len], ByteOffset(at), &mut random);
         file.write_all(&chunk[..len])
-            .map_err(system("fill", path, next))?;
+            .map_err(system("fill", path, WRITABLE))?;
         at += len as u64;
     }
-    file.sync_all().map_err(system("sync", path, next))?;
+    file.sync_all().map_err(system("sync", path, WRITABLE))?;
     // What is read past the page cache must not be answered from it, and it shall not crowd out other pages.
-    crate::sys::drop_cached(&file);
+    crate::sys::drop_cached(file);
     Ok(true)
 }
 
@@ -451,6 +490,40 @@ mod tests {
             &GO,
         ));
         assert!(error.contains("free") && !huge.exists(), "{error}");
+    }
+
+    #[test]
+    fn a_half_filled_file_is_taken_over_only_when_it_is_ours_and_nobody_has_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, partial) = (
+            folder.path().join("t.dat"),
+            folder.path().join("t.dat.partial"),
+        );
+        let make = || prepare(&path, Some(Bytes::MIB), Bytes(4096), false, 1, &GO);
+        fs::write(&partial, "my half of a download").expect("written");
+        let refused = make();
+        assert!(
+            matches!(refused, Err(FileError::NotOurs { .. })),
+            "{refused:?}"
+        );
+        assert_eq!(fs::read(&partial).expect("kept"), b"my half of a download");
+        fs::remove_file(&partial).expect("removed");
+
+        let other = claim(&partial).expect("nobody has it");
+        let refused = make();
+        assert!(
+            matches!(refused, Err(FileError::Busy { .. })),
+            "{refused:?}"
+        );
+        assert!(partial.exists(), "it is the other's");
+        assert!(write_all(&partial, &other, Bytes(8192), 1, &GO).is_ok_and(|whole| whole));
+        drop(other);
+        let found = make().expect("what a killed filling left");
+        assert_eq!(
+            (found.region, found.state),
+            (Bytes::MIB, WrittenState::Ours)
+        );
+        assert!(!partial.exists());
     }
 
     #[test]

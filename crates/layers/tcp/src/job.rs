@@ -139,7 +139,7 @@ impl TcpJob {
         });
         let run = ran(run)?;
         // Its connections are closed now, and so the other side ends by itself.
-        let report = finished(&mut child, SLACK, trial.interrupted)?;
+        let report = finished(&mut child, SLACK, &[trial.interrupted])?;
         let mut result = run.into_result(Vec::new());
         result.cost.peer_cpu_ns_per_op = Some(report.cpu_ns_per_op);
         join(&mut result, report.proof, report.failed);
@@ -153,16 +153,19 @@ impl TcpJob {
         trial: &Trial<'_>,
     ) -> Result<TrialResult, JobError> {
         let w = &self.cell.workload;
-        let enough = AtomicBool::new(false);
-        // The receiver's window is the trial's; the sender goes on until the receiver has closed it.
+        let (enough, given_up) = (AtomicBool::new(false), AtomicBool::new(false));
+        // The receiver's window is the trial's, and its patience too; the sender goes on until the receiver has closed. By
+        // count it looks every 10 ms whether it has.
         let sending = Load {
             ramp: Nanos(0),
-            window: Window::Time(Nanos::SECOND * 3600),
+            window: Window::Ops(u64::MAX),
+            patience: Nanos(u64::MAX),
             ..self.load
         };
         let (run, report) = thread::scope(|scope| {
             let waiting = scope.spawn(|| {
-                let report = finished(&mut child, self.deadline(), trial.interrupted);
+                let stop = [trial.interrupted, &given_up];
+                let report = finished(&mut child, self.deadline(), &stop);
                 enough.store(true, Ordering::Relaxed);
                 report
             });
@@ -174,6 +177,8 @@ impl TcpJob {
                     stream: Stream::new(w.op, w.block_bytes, 1, trial.seed),
                 })
             });
+            // Nobody sends: the receiver need not be waited for.
+            given_up.store(run.is_err(), Ordering::Relaxed);
             let report = waiting.join().unwrap_or_else(|_| {
                 Err(JobError::Failed(
                     "waiting for the receiver panicked; this is a bug of strata".to_owned(),
@@ -229,11 +234,11 @@ fn ran(run: Result<CrewRun, CrewError>) -> Result<CrewRun, JobError> {
     })
 }
 
-/// Waits for the other side's report, looking now and then whether the user still wants it.
+/// Waits for the other side's report, looking now and then whether anything says that it is no longer wanted.
 fn finished(
     child: &mut Child,
     within: Nanos,
-    interrupted: &AtomicBool,
+    unwanted: &[&AtomicBool],
 ) -> Result<Report, JobError> {
     const LOOK: Nanos = Nanos::from_millis(200);
     let mut left = within;
@@ -246,7 +251,9 @@ fn finished(
             Ok(Answer::Listening(_)) => {
                 return Err(JobError::Failed("the other side listened twice".to_owned()));
             }
-            Err(_) if interrupted.load(Ordering::Relaxed) => return Err(JobError::Interrupted),
+            Err(_) if unwanted.iter().any(|stop| stop.load(Ordering::Relaxed)) => {
+                return Err(JobError::Interrupted);
+            }
             Err(PeerError::Silent(_)) if left > LOOK => left = left - LOOK,
             Err(PeerError::Silent(_)) => {
                 return Err(JobError::Failed(PeerError::Silent(within).to_string()));

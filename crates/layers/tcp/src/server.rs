@@ -21,7 +21,7 @@ use crate::engine::Receiver;
 use crate::message::{Answer, Received, Report, Task};
 
 /// How long connections are awaited.
-const ACCEPT: Duration = Duration::from_secs(10);
+pub(crate) const ACCEPT: Duration = Duration::from_secs(10);
 
 /// Does one task told over standard input and answers over standard output. Ends this process as soon as its input does,
 /// that is, when whoever started it is gone.
@@ -57,7 +57,7 @@ pub fn serve() -> Result<(), PeerError> {
 
 fn work(listener: &TcpListener, task: &Task) -> Result<Report, Fatal> {
     let cpus: Vec<CpuId> = task.cpus.iter().collect();
-    let sockets = accept(listener, task.token, cpus.len())?;
+    let sockets = accept(listener, task.token, cpus.len(), ACCEPT)?;
     match task.workload.op {
         Op::Stream => receive(sockets, &cpus, task),
         Op::ReqRep => reply(sockets, &cpus, task.workload.block_bytes),
@@ -65,16 +65,22 @@ fn work(listener: &TcpListener, task: &Task) -> Result<Report, Fatal> {
     }
 }
 
-/// Takes as many connections as are awaited; one that does not begin with the token is none of ours, and is closed.
-fn accept(listener: &TcpListener, token: u64, wanted: usize) -> Result<Vec<TcpStream>, Fatal> {
+/// Takes as many connections as are awaited, and says the token back to each; one that does not begin with it is none of
+/// ours, and is closed without a word.
+fn accept(
+    listener: &TcpListener,
+    token: u64,
+    wanted: usize,
+    within: Duration,
+) -> Result<Vec<TcpStream>, Fatal> {
     let fatal = |e: io::Error| Fatal(format!("cannot accept a connection: {e}"));
     let begun = Instant::now();
     let mut sockets = Vec::new();
     while sockets.len() < wanted {
-        let left = ACCEPT.saturating_sub(begun.elapsed());
+        let left = within.saturating_sub(begun.elapsed());
         if left.is_zero() {
             return Err(Fatal(format!(
-                "{} of {wanted} connections came within {ACCEPT:?}",
+                "{} of {wanted} connections came within {within:?}",
                 sockets.len()
             )));
         }
@@ -87,6 +93,7 @@ fn accept(listener: &TcpListener, token: u64, wanted: usize) -> Result<Vec<TcpSt
             .map_err(fatal)?;
         let mut said = [0; 8];
         if socket.read_exact(&mut said).is_ok() && u64::from_le_bytes(said) == token {
+            socket.write_all(&said).map_err(fatal)?;
             set_up(&socket).map_err(fatal)?;
             sockets.push(socket);
         }
@@ -261,4 +268,60 @@ fn send_all(socket: &mut TcpStream, mut bytes: &[u8]) -> Result<bool, Fatal> {
         }
     }
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::connect;
+
+    const TOKEN: u64 = 0x5eed;
+
+    /// What a stranger says before it falls silent, and whether it hangs up then.
+    fn stranger(port: u16, says: &[u8], hangs_up: bool) -> Option<TcpStream> {
+        let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("it listens");
+        socket.write_all(says).expect("into the kernel's buffer");
+        (!hangs_up).then_some(socket)
+    }
+
+    #[test]
+    fn strangers_are_neither_taken_nor_answered() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        let waiting = [
+            stranger(port, &[], false),
+            stranger(port, b"GET / HTTP/1.1\r\n\r\n", false),
+            stranger(port, &(TOKEN + 1).to_le_bytes(), false),
+            stranger(port, &TOKEN.to_le_bytes()[..3], true),
+            stranger(port, &[], true),
+        ];
+        thread::scope(|scope| {
+            let ours: Vec<_> = (0..2)
+                .map(|_| scope.spawn(move || connect(port, TOKEN).expect("taken")))
+                .collect();
+            let taken = accept(&listener, TOKEN, 2, ACCEPT).expect("both came");
+            let mut theirs: Vec<_> = taken.iter().map(|s| s.peer_addr().ok()).collect();
+            let mut addresses: Vec<_> = ours
+                .into_iter()
+                .map(|t| t.join().expect("no panic").local_addr().ok())
+                .collect();
+            theirs.sort();
+            addresses.sort();
+            assert_eq!(theirs, addresses);
+        });
+        for mut socket in waiting.into_iter().flatten() {
+            let mut heard = Vec::new();
+            // Closed, or reset when it had said more than was read.
+            let _ = socket.read_to_end(&mut heard);
+            assert_eq!(heard, b"", "nothing is said to a stranger");
+        }
+    }
+
+    #[test]
+    fn connections_that_do_not_come_are_told() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let none = accept(&listener, TOKEN, 1, Duration::from_millis(50));
+        let why = none.map(|_| ()).expect_err("nobody came").0;
+        assert!(why.contains("0 of 1 connections"), "{why}");
+    }
 }

@@ -1,0 +1,6 @@
+//! Rounds, their records and their folder, with jobs that answer as they are told.
+
+mod resume;
+mod rounds;
+mod store;
+mod support;

@@ -1,0 +1,187 @@
+//! A run's folder: one writer, whole files, nobody else's records.
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use strata_record::{Record, Run, read_run, read_trials};
+use strata_runner::{Claim, Store, StoreError};
+use tempfile::TempDir;
+
+use crate::support::run;
+
+fn begun(run: &Run) -> (TempDir, Store) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Claim::new(folder.path())
+        .and_then(|claim| claim.begin(run))
+        .expect("begun");
+    (folder, store)
+}
+
+fn record(run: &Run, trial: u32) -> Record {
+    Record {
+        trial,
+        ..Record::new(&run.id, run.plan.cells[0].clone())
+    }
+}
+
+/// That the error is told in one line that names the folder.
+fn told<T>(found: Result<T, StoreError>, folder: &Path) -> StoreError {
+    let Err(error) = found else {
+        panic!("this ought to be refused");
+    };
+    let text = error.to_string();
+    assert!(text.contains(&*folder.to_string_lossy()), "{text}");
+    assert!(!text.contains('\n'), "{text}");
+    error
+}
+
+#[test]
+fn nobody_else_writes_to_a_run_that_is_open() {
+    let run = run(1, 1, 1);
+    let folder = tempfile::tempdir().expect("a folder");
+    let claim = Claim::new(folder.path()).expect("free");
+    let second = told(Claim::new(folder.path()).map(drop), folder.path());
+    assert!(matches!(second, StoreError::Locked(_)), "{second:?}");
+
+    let mut store = claim.begin(&run).expect("begun");
+    store.append(&record(&run, 0)).expect("written");
+    let resumed = told(Store::resume(folder.path()).map(|_| ()), folder.path());
+    assert!(matches!(resumed, StoreError::Locked(_)), "{resumed:?}");
+    store.append(&record(&run, 1)).expect("still ours");
+
+    drop(store);
+    let (_, _, records) = Store::resume(folder.path()).expect("free again");
+    assert_eq!(records.len(), 2);
+}
+
+#[test]
+fn a_folder_that_holds_a_run_is_refused_and_left_alone() {
+    let run = run(1, 1, 1);
+    let (folder, mut store) = begun(&run);
+    store.append(&record(&run, 0)).expect("written");
+    drop(store);
+    let refused = told(Claim::new(folder.path()).map(drop), folder.path());
+    assert!(matches!(refused, StoreError::Taken { .. }), "{refused:?}");
+    assert!(refused.to_string().contains("--resume"));
+
+    // Records whose run.json is lost are somebody's measurements too.
+    fs::remove_file(folder.path().join("run.json")).expect("removed");
+    let refused = told(Claim::new(folder.path()).map(drop), folder.path());
+    assert!(matches!(refused, StoreError::Taken { .. }), "{refused:?}");
+    let (records, _) = read_trials(folder.path(), &run.id).expect("still there");
+    assert_eq!(records.len(), 1);
+}
+
+#[test]
+fn a_claim_without_a_run_leaves_nothing_of_its_own() {
+    let parent = tempfile::tempdir().expect("a folder");
+    let made = parent.path().join("run");
+    drop(Claim::new(&made).expect("free"));
+    assert!(!made.exists());
+    fs::create_dir(&made).expect("made by somebody");
+    fs::write(made.join("note.txt"), "mine").expect("a note");
+    drop(Claim::new(&made).expect("free"));
+    let left: Vec<_> = fs::read_dir(&made)
+        .expect("still there")
+        .map(|entry| entry.expect("an entry").file_name())
+        .collect();
+    assert_eq!(left, ["note.txt"]);
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_named() {
+    let parent = tempfile::tempdir().expect("a folder");
+    let file = parent.path().join("file");
+    fs::write(&file, "no folder").expect("a file");
+    let below = file.join("run");
+    let refused = told(Claim::new(&below).map(drop), &below);
+    assert!(matches!(refused, StoreError::System { .. }), "{refused:?}");
+    assert!(refused.to_string().contains("--output"), "{refused}");
+}
+
+#[test]
+fn a_record_is_readable_as_soon_as_it_is_appended() {
+    let run = run(1, 1, 1);
+    let (folder, mut store) = begun(&run);
+    assert_eq!(read_run(folder.path()).expect("written first"), run);
+    for n in 0..5 {
+        store.append(&record(&run, n)).expect("written");
+        let (records, bytes) = read_trials(folder.path(), &run.id).expect("whole");
+        assert_eq!(
+            records,
+            (0..=n).map(|n| record(&run, n)).collect::<Vec<_>>()
+        );
+        let length = fs::metadata(folder.path().join("trials.jsonl")).expect("a file");
+        assert_eq!(bytes, length.len());
+    }
+}
+
+#[test]
+fn foreign_lines_are_refused_and_left_as_they_are() {
+    let run = run(1, 1, 1);
+    let (folder, mut store) = begun(&run);
+    store.append(&record(&run, 0)).expect("written");
+    drop(store);
+    let path = folder.path().join("trials.jsonl");
+    let ours = fs::read(&path).expect("a record");
+    let mut other = record(&run, 1);
+    other.run = "20250101T000000Z-other".to_owned();
+    let mut other = serde_json::to_vec(&other).expect("JSON");
+    other.push(b'\n');
+    for foreign in [
+        &b"not JSON at all\n"[..],
+        b"{\"schema\":1}\n",
+        b"[1,2,3]\n",
+        b"\xff\xfe\n",
+        &other,
+    ] {
+        let bytes = [&ours[..], foreign].concat();
+        fs::write(&path, &bytes).expect("written");
+        let refused = told(Store::resume(folder.path()).map(|_| ()), folder.path());
+        assert!(matches!(refused, StoreError::Unreadable(_)), "{refused:?}");
+        assert!(refused.to_string().contains("line 2"), "{refused}");
+        assert_eq!(fs::read(&path).expect("still there"), bytes);
+    }
+}
+
+#[test]
+fn a_folder_without_a_run_is_not_resumed_and_nothing_is_made_in_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let refused = told(Store::resume(folder.path()).map(|_| ()), folder.path());
+    assert!(refused.to_string().contains("run.json"), "{refused}");
+    assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0);
+}
+
+#[test]
+fn a_file_is_put_as_a_whole_or_not_at_all() {
+    let run = run(1, 1, 1);
+    let (folder, store) = begun(&run);
+    let path = folder.path().join("report.md");
+    let texts = [vec![b'a'; 300_000], vec![b'b'; 200_000]];
+    store.put("report.md", &texts[0]).expect("put");
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut seen = 0u32;
+            while !over.load(Ordering::Relaxed) || seen == 0 {
+                let found = fs::read(&path).expect("there at every moment");
+                assert!(texts.contains(&found), "{} bytes", found.len());
+                seen += 1;
+            }
+        });
+        for n in 0..20 {
+            store.put("report.md", &texts[n % 2]).expect("put");
+        }
+        over.store(true, Ordering::Relaxed);
+        reader.join().expect("only whole files were seen");
+    });
+    assert!(!folder.path().join("report.md.partial").exists());
+
+    // What cannot be written leaves the old one.
+    fs::create_dir(folder.path().join("report.md.partial")).expect("in the way");
+    let refused = told(store.put("report.md", b"new"), folder.path());
+    assert!(matches!(refused, StoreError::System { .. }), "{refused:?}");
+    assert_eq!(fs::read(&path).expect("the old one"), texts[1]);
+}
