@@ -23,7 +23,8 @@ impl Buffers {
     /// # Errors
     /// Those of [`Region::new`].
     pub fn new(depth: QueueDepth, len: Bytes, want: Want) -> Result<Buffers, MemoryError> {
-        let stride = len.0.next_multiple_of(4096);
+        // Saturating, as the product below: a size that no machine has is refused, not wrapped.
+        let stride = len.0.checked_next_multiple_of(4096).unwrap_or(u64::MAX);
         let slots = usize::from(depth.get());
         let region = Region::new(&Want {
             bytes: Bytes(stride) * u64::from(depth.get()),
@@ -91,11 +92,6 @@ impl Buffers {
     /// What the memory was wished to be and is not.
     pub fn notes(&self) -> Vec<String> {
         self.region.notes().to_vec()
-    }
-
-    /// Keeps the memory until the process ends: something may still write to it.
-    pub fn leak(self) {
-        std::mem::forget(self.region);
     }
 }
 

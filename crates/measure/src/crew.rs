@@ -1,14 +1,14 @@
 //! The threads of a trial: pinned, proved, started and stopped together.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use strata_record::{
     Ceiling, CeilingKind, Cost, Harness, Measured, PagesProof, Proof, Role, ThreadProof, Warning,
     WarningCode,
 };
-use strata_topology::{ThreadWatch, pin_current_thread, thread_times};
+use strata_topology::{ThreadWatch, pin_current_thread, process_time, thread_times};
 use strata_units::{CpuId, CpuList, Nanos, NodeId};
 
 use crate::{
@@ -52,6 +52,8 @@ pub struct CrewRun {
     pub failures: Vec<String>,
     /// CPU time of the threads within the window: outside the kernel and in it.
     pub cpu_time: (Nanos, Nanos),
+    /// CPU time within the window of threads that the kernel runs on the process's behalf (io_uring's workers).
+    pub workers: Nanos,
     /// Where they were.
     pub proof: Proof,
     /// What measuring costs a thread.
@@ -77,11 +79,36 @@ struct Brought {
     limits: Limits,
     failures: Vec<String>,
     cpu_time: (Nanos, Nanos),
+    process_time: Nanos,
     thread: ThreadProof,
     missing: Vec<String>,
     pages: Vec<PagesProof>,
     harness: Harness,
     notes: Vec<String>,
+}
+
+/// Sends all threads home from the gate, and keeps the first reason. Dropped by a panic it does so too.
+struct Home<'a> {
+    gate: &'a Gate,
+    why: &'a Mutex<Option<String>>,
+}
+
+impl Home<'_> {
+    fn send(&self, why: &str) {
+        // The reason first: whom the gate lets go has only heard of it.
+        let mut kept = self.why.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.get_or_insert_with(|| why.to_owned());
+        drop(kept);
+        self.gate.abort(why);
+    }
+}
+
+impl Drop for Home<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.send("a measuring thread panicked; this is a bug of strata");
+        }
+    }
 }
 
 impl Crew<'_> {
@@ -105,34 +132,39 @@ impl Crew<'_> {
                 .iter()
                 .enumerate()
                 .map(|(n, cpu)| {
-                    let (gate, why, build) = (&gate, &why, &build);
-                    scope.spawn(move || {
-                        self.work(*cpu, || build(n), gate, clock)
-                            .map_err(|fatal| {
-                                gate.abort(&fatal.0);
-                                if let Ok(mut why) = why.lock() {
-                                    why.get_or_insert(fatal.0);
-                                }
-                            })
-                            .ok()
+                    let (gate, home, build) = (
+                        &gate,
+                        Home {
+                            gate: &gate,
+                            why: &why,
+                        },
+                        &build,
+                    );
+                    thread::Builder::new().spawn_scoped(scope, move || {
+                        let worked = self.work(*cpu, n, || build(n), gate, clock);
+                        worked.map_err(|fatal| home.send(&fatal.0)).ok()
                     })
                 })
                 .collect();
+            let home = Home {
+                gate: &gate,
+                why: &why,
+            };
+            // Before any is waited for, so that none waits at the gate for one that never began.
+            for thread in &threads {
+                if let Err(e) = thread {
+                    home.send(&format!(
+                        "cannot start a measuring thread: {e}; look at `ulimit -u` and the cgroup's pids.max"
+                    ));
+                }
+            }
             threads
                 .into_iter()
-                .filter_map(|thread| {
-                    thread.join().unwrap_or_else(|_| {
-                        if let Ok(mut why) = why.lock() {
-                            why.get_or_insert(
-                                "a measuring thread panicked; this is a bug of strata".to_owned(),
-                            );
-                        }
-                        None
-                    })
-                })
+                .flatten()
+                .filter_map(|thread| thread.join().unwrap_or(None))
                 .collect()
         });
-        if let Ok(Some(why)) = why.into_inner() {
+        if let Some(why) = why.into_inner().unwrap_or_else(PoisonError::into_inner) {
             return Err(CrewError::SetUp(why));
         }
         if self.interrupted.load(Ordering::Relaxed) {
@@ -149,6 +181,7 @@ impl Crew<'_> {
             limits: first.limits,
             failures: first.failures,
             cpu_time: first.cpu_time,
+            workers: Nanos(0),
             proof: Proof {
                 threads: vec![first.thread],
                 pages: first.pages,
@@ -170,6 +203,9 @@ impl Crew<'_> {
             run.harness.ns_per_op = run.harness.ns_per_op.max(one.harness.ns_per_op);
             run.memory_notes.extend(one.notes);
         }
+        // What the process used in the window beyond its measuring threads, it used in threads of the kernel's on its behalf.
+        let ours = run.cpu_time.0 + run.cpu_time.1;
+        run.workers = first.process_time - ours;
         run.proof.pages = together(run.proof.pages);
         for list in [
             &mut run.failures,
@@ -188,6 +224,7 @@ impl Crew<'_> {
     fn work<E: Engine>(
         &self,
         cpu: CpuId,
+        number: usize,
         build: impl FnOnce() -> Result<Member<E>, Fatal>,
         gate: &Gate,
         clock: Clock,
@@ -209,7 +246,8 @@ impl Crew<'_> {
         let mut watch = ThreadWatch::start();
         let start = gate.arrive().map_err(|e| Fatal(e.to_string()))?;
 
-        let mut cpu_time = (Nanos(0), Nanos(0));
+        let mut opened = None;
+        let mut closed = None;
         let tally = drive(
             &mut engine,
             &mut stream,
@@ -219,10 +257,10 @@ impl Crew<'_> {
             &mut |edge| {
                 watch.sample();
                 match edge {
-                    Edge::Open => cpu_time = thread_times(),
+                    // The first thread looks at the process too.
+                    Edge::Open => opened = Some((thread_times(), (number == 0).then(process_time))),
                     Edge::Close => {
-                        let (user, system) = thread_times();
-                        cpu_time = (user - cpu_time.0, system - cpu_time.1);
+                        closed = Some((thread_times(), (number == 0).then(process_time)))
                     }
                     Edge::Interval => {}
                 }
@@ -235,6 +273,14 @@ impl Crew<'_> {
                 }
             },
         );
+        let (cpu_time, process_time) = match (opened, closed) {
+            (Some((before, all_before)), Some((after, all_after))) => (
+                (after.0 - before.0, after.1 - before.1),
+                all_after.unwrap_or_default() - all_before.unwrap_or_default(),
+            ),
+            // There was no window.
+            _ => ((Nanos(0), Nanos(0)), Nanos(0)),
+        };
         let (thread, unknown) = thread_proof(self.role, asked, watch.finish());
         let mut missing: Vec<String> = unknown.into_iter().collect();
         let pages = engine.pages().unwrap_or_else(|why| {
@@ -250,6 +296,7 @@ impl Crew<'_> {
             limits,
             failures,
             cpu_time,
+            process_time,
             thread,
             missing,
             pages,
@@ -307,10 +354,11 @@ fn harness_cost(load: &Load, stream: &Stream, clock: Clock) -> Harness {
 }
 
 impl CrewRun {
-    /// What an operation cost the CPUs; `peer` is the CPU time of the other side.
+    /// What an operation cost the CPUs, the kernel's threads on its behalf included; `peer` is the CPU time of the other side.
     pub fn cost(&self, peer: Option<Nanos>) -> Cost {
         let ops = self.tally.ops().max(1) as f64;
-        let (user, system) = (self.cpu_time.0.0 as f64, self.cpu_time.1.0 as f64);
+        let user = self.cpu_time.0.0 as f64;
+        let system = (self.cpu_time.1 + self.workers).0 as f64;
         Cost {
             cpu_ns_per_op: (user + system) / ops,
             system_share: (user + system > 0.0).then(|| system / (user + system)),
@@ -340,6 +388,17 @@ impl CrewRun {
             code: WarningCode::Memory,
             text,
         }));
+        let ours = self.cpu_time.0 + self.cpu_time.1;
+        // Accounting is not exact to the tick, and a process has a little to do beside measuring.
+        if self.workers.0 * 10 > ours.0 {
+            warnings.push(Warning {
+                code: WarningCode::KernelWorkers,
+                text: format!(
+                    "{:.0} % of the CPU time went to threads of the kernel's own (io_uring's workers), which run where the kernel likes: the file system or drive does not take the operation without sleeping",
+                    self.workers.0 as f64 / (self.workers + ours).0 as f64 * 100.0
+                ),
+            });
+        }
         let measured = self.tally.measured(self.limits.completes);
         warnings.extend(doubts(&measured));
         TrialResult {

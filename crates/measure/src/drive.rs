@@ -57,6 +57,8 @@ struct Progress<'a> {
     next_edge: Tick,
     opens: Tick,
     closes: Tick,
+    /// Whether there is a ramp.
+    ramped: bool,
     interval: Nanos,
     /// Where the current phase's intervals begin, how many edges of it have passed, and the next one.
     phase_began: Tick,
@@ -107,6 +109,14 @@ impl Progress<'_> {
     #[inline(always)]
     fn counts(&mut self, at: Tick) -> bool {
         if at >= self.next_edge {
+            let by_count = self.limit != u64::MAX;
+            if by_count && self.phase == Phase::Ramp && at >= self.opens && self.ramped {
+                // A window by count opens with a completion, which is not of it: opened between two, it would count the
+                // whole time of an operation that began before.
+                self.opens = at;
+                self.edge(at);
+                return false;
+            }
             self.edge(at);
         }
         self.phase != Phase::Drain
@@ -121,6 +131,12 @@ impl Progress<'_> {
     }
 
     fn close(&mut self, at: Tick) {
+        if self.phase == Phase::Ramp {
+            // The ramp's operations are no figure, also when there never was a window.
+            (self.ops, self.bytes, self.sum) = (0, 0, 0);
+            self.times = Times::new();
+            self.opens = at;
+        }
         self.phase = Phase::Drain;
         self.ended = at;
         self.next_edge = Tick::NEVER;
@@ -271,6 +287,7 @@ fn run<E: Engine, const BATCH: bool>(
         next_edge: opens.min(interval_edge),
         opens,
         closes,
+        ramped: load.ramp > Nanos(0),
         interval,
         phase_began: start,
         edges: 1,
@@ -386,7 +403,9 @@ fn run<E: Engine, const BATCH: bool>(
             }
             idle = 0;
             let now = clock.now();
-            if now >= at.next_edge {
+            // A window by count opens with a completion only.
+            let opens_later = at.phase == Phase::Ramp && at.limit != u64::MAX && now >= at.opens;
+            if now >= at.next_edge && !opens_later {
                 at.edge(now);
             }
             if clock.between(at.last, now) > load.patience {
@@ -442,7 +461,9 @@ fn run<E: Engine, const BATCH: bool>(
         let now = clock.now();
         at.close(now);
     }
+    let mut lost = 0;
     if let Err(stuck) = engine.quiesce(clock.after(clock.now(), load.patience)) {
+        lost = stuck.operations as u64;
         broken = Some(match broken {
             Some(why) => format!("{why}; {stuck}"),
             None => stuck.to_string(),
@@ -463,6 +484,7 @@ fn run<E: Engine, const BATCH: bool>(
         times: limits.has_latency.then_some(at.times),
         longest_batch: (BATCH && limits.has_latency).then(|| Nanos(clock.nanos(at.longest_batch))),
         intervals: at.intervals,
+        lost,
         broken,
         interrupted: at.interrupted,
     }

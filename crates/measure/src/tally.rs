@@ -108,6 +108,8 @@ pub struct Tally {
     pub(crate) times: Option<Times>,
     pub(crate) longest_batch: Option<Nanos>,
     pub(crate) intervals: Intervals,
+    /// Operations that never came back.
+    pub(crate) lost: u64,
     /// Why the trial could not be ended as it should.
     pub(crate) broken: Option<String>,
     /// Whether it was told to stop before its window was over.
@@ -150,7 +152,8 @@ impl Tally {
         self.interrupted
     }
 
-    /// Adds another thread of the same trial. The window becomes the longer one; series keep what both have.
+    /// Adds another thread of the same trial. The window becomes the longer one (by time all are equal; by count the rate
+    /// is that until the last thread had its operations); series keep what both have.
     pub fn merge(&mut self, other: Tally) {
         self.ops += other.ops;
         self.bytes += other.bytes;
@@ -184,6 +187,7 @@ impl Tally {
             *a += b;
         }
         self.intervals = ours;
+        self.lost += other.lost;
         self.broken = self.broken.take().or(other.broken);
         self.interrupted |= other.interrupted;
     }
@@ -210,7 +214,7 @@ impl Tally {
             ops_per_s: per_s(self.ops),
             bytes_per_s: (self.bytes > 0).then(|| per_s(self.bytes)),
             errors: self.faults.count,
-            lost: 0,
+            lost: self.lost,
             completes,
             mean_depth: latency_ns.as_ref().map(|l| l.mean * per_s(self.ops) / 1e9),
             latency_ns,
@@ -342,6 +346,7 @@ mod tests {
                 times: Some(times),
                 longest_batch: Some(Nanos(ops)),
                 intervals,
+                lost: 0,
                 broken: None,
                 interrupted: false,
             }

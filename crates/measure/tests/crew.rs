@@ -167,6 +167,18 @@ fn one_thread_that_cannot_start_sends_all_home() {
 }
 
 #[test]
+fn a_thread_that_panics_hangs_nobody() {
+    let (cpus, stop) = (allowed(), AtomicBool::new(false));
+    let crew = crew(&cpus, load(10_000), &stop);
+    let last = cpus.len() - 1;
+    let failed = crew.run(|n| {
+        assert!(n != last, "this panic is the test's own");
+        null(&crew.load)
+    });
+    assert!(matches!(failed, Err(CrewError::SetUp(why)) if why.contains("panicked")));
+}
+
+#[test]
 fn interruption_ends_a_crew_within_a_second() {
     let (cpus, stop) = (allowed(), AtomicBool::new(false));
     let crew = crew(&cpus, load(60_000), &stop);

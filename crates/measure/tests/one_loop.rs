@@ -204,6 +204,36 @@ fn a_whole_window_has_all_its_intervals() {
 }
 
 #[test]
+fn a_window_by_count_opens_between_operations() {
+    for timed_by in [TimedBy::Operation, TimedBy::Batch] {
+        let load = load(1, Window::Ops(1), timed_by);
+        for _ in 0..20 {
+            let measured =
+                go(&mut NullEngine::new(load.depth), reads(), &load).measured(Completes::Device);
+            let depth = measured.mean_depth.expect("timed");
+            assert!(
+                measured.ops == 1 && depth < 1.2,
+                "{depth} in flight on average, of one"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_trial_that_breaks_before_its_window_has_no_figure() {
+    let load = Load {
+        ramp: Nanos::SECOND * 100,
+        ..load(1, Window::Ops(10), TimedBy::Operation)
+    };
+    let tally = go(&mut Fake::new(Behaviour::Breaks(500)), reads(), &load);
+    assert_eq!(
+        (tally.ops(), tally.bytes(), tally.broken()),
+        (0, Bytes(0), Some("the cable was pulled"))
+    );
+    assert_eq!(tally.measured(Completes::Device).latency_ns, None);
+}
+
+#[test]
 fn a_request_and_response_engine() {
     let load = load(8, Window::Time(Nanos::from_millis(20)), TimedBy::Operation);
     let mut engine = Fake::new(Behaviour::Answers);

@@ -1,6 +1,7 @@
 //! The other side as a child process on this machine.
 
 use std::io::{self, Read, Write};
+use std::os::unix::process::CommandExt;
 use std::process::{self, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde::Serialize;
@@ -28,6 +29,8 @@ impl Child {
     /// [`PeerError`] when it does not start, or is something else.
     pub fn start(command: &mut Command) -> Result<Child, PeerError> {
         let mut process = command
+            // A Ctrl-C at the terminal is for whoever started it, who then ends it.
+            .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;

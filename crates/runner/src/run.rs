@@ -148,6 +148,9 @@ fn make(
         seed: turn.seed,
         interrupted,
     }) {
+        // What breaks off when the user stops it is no trial.
+        Ok(done) if done.failed.is_some() && interrupted.load(Ordering::Relaxed) => return None,
+        Err(JobError::Failed(_)) if interrupted.load(Ordering::Relaxed) => return None,
         Ok(done) => {
             record.status = if done.failed.is_some() {
                 Status::Failed
@@ -166,8 +169,6 @@ fn make(
             record.status = Status::Skipped;
             record.reason = Some(why);
         }
-        // What breaks off when the user stops it (a terminal's Ctrl-C reaches the other side too) is no trial.
-        Err(JobError::Failed(_)) if interrupted.load(Ordering::Relaxed) => return None,
         Err(JobError::Failed(why)) => record.reason = Some(why),
         Err(JobError::Interrupted) => return None,
     }

@@ -17,6 +17,14 @@ pub enum StoreError {
         /// The folder.
         folder: PathBuf,
     },
+    /// It is somebody's.
+    #[error("{folder} holds {found} and no run; give an --output that does not exist yet, or is empty", folder = folder.display())]
+    NotEmpty {
+        /// The folder.
+        folder: PathBuf,
+        /// One of the things in it.
+        found: String,
+    },
     /// Another process is at it.
     #[error("another strata is writing to {}; wait for it, or give another --output", .0.display())]
     Locked(PathBuf),
@@ -70,6 +78,13 @@ impl Claim {
     /// system refuses.
     pub fn new(folder: &Path) -> Result<Claim, StoreError> {
         let made = !folder.exists();
+        // What is put into a run's folder takes the place of what had its name.
+        if let Some(found) = stranger(folder) {
+            return Err(StoreError::NotEmpty {
+                folder: folder.to_owned(),
+                found,
+            });
+        }
         fs::create_dir_all(folder).map_err(system("make", folder, WRITABLE))?;
         let taken = || StoreError::Taken {
             folder: folder.to_owned(),
@@ -113,6 +128,21 @@ impl Claim {
     fn is_empty(&self) -> bool {
         self.trials.metadata().is_ok_and(|m| m.len() == 0)
     }
+}
+
+/// Something in a folder that holds no run, and that a run would not leave there before its first record.
+fn stranger(folder: &Path) -> Option<String> {
+    let names: Vec<String> = fs::read_dir(folder)
+        .ok()?
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    if names.iter().any(|name| name == "run.json") {
+        return None;
+    }
+    names
+        .into_iter()
+        .find(|name| !matches!(name.as_str(), "trials.jsonl" | "target.dat.partial"))
 }
 
 impl Drop for Claim {

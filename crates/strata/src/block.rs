@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Result, anyhow};
-use strata_block::{BlockEngine, BlockJob, FileError, Prepared, WrittenState, inspect, prepare};
+use strata_block::{BlockEngine, BlockJob, FileError, Prepared, prepare};
 use strata_measure::Job;
 use strata_record::{Cell, Layer, Op, TimedBy, Workload};
 use strata_units::{Bytes, Nanos, QueueDepth};
@@ -20,7 +20,7 @@ pub(crate) const OWN_FILE: &str = "target.dat";
 pub(crate) const DURATION: Nanos = Nanos(2_000_000_000);
 
 /// One shape of load on the file.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Shape {
     pub(crate) engine: BlockEngine,
     pub(crate) op: Op,
@@ -49,12 +49,15 @@ pub(crate) fn run(args: BlockArgs) -> Result<End> {
                             "--depth {depth} with {engine}, which has one operation in flight; give --depth 1, more --threads, or --engine io_uring"
                         )));
                     }
-                    shapes.push(Shape {
+                    let shape = Shape {
                         engine: *engine,
                         op: *op,
                         bs: *bs,
                         depth: *depth,
-                    });
+                    };
+                    if !shapes.contains(&shape) {
+                        shapes.push(shape);
+                    }
                 }
             }
         }
@@ -71,14 +74,12 @@ pub(crate) fn run(args: BlockArgs) -> Result<End> {
     let session = Session::begin("block", args.keeping, args.printing)?;
     let target = args.target.as_deref();
     let path = target.map_or_else(|| session.folder().join(OWN_FILE), Path::to_owned);
-    // One that lies there already is somebody's.
-    let made = target.is_none() && !path.exists();
     let block = shapes.iter().map(|s| s.bs).max().unwrap_or(Bytes(4096));
     let writes = shapes.iter().any(|s| s.op.writes());
     let file = make(&session, &path, args.size, block, writes)?;
-    let own = Target::own(made.then_some(path));
+    let own = Target::own((target.is_none() && file.made).then(|| file.path.clone()));
     let cells = cells(&host, &file, &shapes, &args.measuring, args.verify)?;
-    let jobs = jobs(&cells, &file, writes)?;
+    let jobs = jobs(&cells, &file)?;
     session.run(cells, jobs, args.measuring.repeats, own)
 }
 
@@ -90,6 +91,14 @@ pub(crate) fn make(
     block: Bytes,
     writes: bool,
 ) -> Result<Prepared> {
+    // A run is gone on with from any folder, and its records hold the path as text.
+    let path = &std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    if path.to_str().is_none() {
+        let path = path.display();
+        return Err(Usage::error(format!(
+            "{path} is not UTF-8, as records need it; name another --target"
+        )));
+    }
     if !path.exists() {
         session.say(&format!(
             "filling {} with {}",
@@ -169,13 +178,11 @@ pub(crate) fn workload(
 }
 
 /// A job a cell, on the file as it was found for all of them.
-pub(crate) fn jobs(cells: &[Cell], file: &Prepared, writes: bool) -> Result<Vec<Box<dyn Job>>> {
+pub(crate) fn jobs(cells: &[Cell], file: &Prepared) -> Result<Vec<Box<dyn Job>>> {
     cells
         .iter()
         .map(|cell| {
-            let region = cell.target.region_bytes;
-            let file = inspect(&file.path, region, cell.workload.block_bytes, writes)
-                .map_err(usage_or_not)?;
+            let file = file.for_blocks(cell.workload.block_bytes);
             let job = BlockJob::new(cell.clone(), file).map_err(Usage::error)?;
             Ok(Box::new(job) as Box<dyn Job>)
         })
@@ -196,23 +203,29 @@ pub(crate) fn plain(duration: Nanos, ramp: Nanos) -> Measuring {
     }
 }
 
-/// Looks at the file of a plan that is gone on with, and makes it again when it is gone: a run removes what it made for
-/// itself. A run goes on with the target that it was begun with, or not at all.
-pub(crate) fn again(host: &Host, session: &Session, cells: &[Cell]) -> Result<Target> {
-    let on_files = || cells.iter().filter(|c| c.layer == Layer::Block);
-    let Some(first) = on_files().next() else {
-        return Ok(Target::own(None));
+/// The jobs of the block cells of a run that is gone on with, on its file, which is made again when it is gone: a run removes
+/// what it made for itself. A run goes on with the target that it was begun with, or not at all.
+pub(crate) fn again(
+    host: &Host,
+    session: &Session,
+    cells: &[Cell],
+) -> Result<(Vec<Box<dyn Job>>, Target)> {
+    let Some(first) = cells.first() else {
+        return Ok((Vec::new(), Target::own(None)));
     };
     let path = Path::new(&first.via);
     // The cell of the largest block has the file's whole region.
-    let size = on_files().filter_map(|c| c.target.region_bytes).max();
-    let block = on_files().map(|c| c.workload.block_bytes).max();
-    let block = block.unwrap_or(Bytes(4096));
-    let made = !path.exists();
-    let file = make(session, path, size, block, false)?;
-    // A run that was killed has left its own file behind.
-    let left = file.state == WrittenState::Ours && is_own(path, session.folder());
-    let own = Target::own((made || left).then(|| path.to_owned()));
+    let size = cells.iter().filter_map(|c| c.target.region_bytes).max();
+    let block = cells
+        .iter()
+        .map(|c| c.workload.block_bytes)
+        .max()
+        .unwrap_or(Bytes(4096));
+    let writes = cells.iter().any(|c| c.workload.op.writes());
+    let file = make(session, path, size, block, writes)?;
+    // One that is there may be what a killed run of ours has left behind.
+    let own = file.made || session.own_file() == path.to_str();
+    let own = Target::own(own.then(|| path.to_owned()));
     let (target, _) = host.file(path, file.region, file.region)?;
     if target.identity != first.target.identity {
         return Err(Usage::error(format!(
@@ -222,22 +235,5 @@ pub(crate) fn again(host: &Host, session: &Session, cells: &[Cell]) -> Result<Ta
             first.target.identity
         )));
     }
-    Ok(own)
-}
-
-/// Whether a path is that of the file that a run makes in its folder.
-fn is_own(path: &Path, folder: &Path) -> bool {
-    let real = |path: &Path| path.canonicalize().ok();
-    real(path).is_some_and(|path| real(&folder.join(OWN_FILE)) == Some(path))
-}
-
-/// The job of a plan's block cell, when the run is gone on with.
-pub(crate) fn resumed(cell: &Cell) -> Result<Box<dyn Job>> {
-    let w = &cell.workload;
-    let path = Path::new(&cell.via);
-    let size = cell.target.region_bytes;
-    let file = inspect(path, size, w.block_bytes, w.op.writes()).map_err(usage_or_not)?;
-    Ok(Box::new(
-        BlockJob::new(cell.clone(), file).map_err(Usage::error)?,
-    ))
+    Ok((jobs(cells, &file)?, own))
 }

@@ -63,7 +63,9 @@ fn main() -> ExitCode {
         Command::Report(args) => report::run(&args),
         Command::Completions { shell } => generate::completions(shell),
         Command::Man { folder } => generate::man(&folder),
-        Command::Peer => peer(),
+        Command::Peer => strata_tcp::serve()
+            .map(|()| End::Done)
+            .map_err(anyhow::Error::new),
     };
     match ended {
         Ok(End::Done) => ExitCode::SUCCESS,
@@ -82,12 +84,4 @@ fn main() -> ExitCode {
             })
         }
     }
-}
-
-/// The other side of a trial. It ends when its input does, and not by Ctrl-C, which a terminal sends to it too: this side
-/// would take that for a failed trial.
-fn peer() -> anyhow::Result<End> {
-    let _ignored = interrupt::watch()?;
-    strata_tcp::serve()?;
-    Ok(End::Done)
 }

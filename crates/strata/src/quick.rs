@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
 use strata_block::BlockEngine;
-use strata_record::{Layer, Op};
+use strata_record::{Cell, Layer, Op};
 use strata_units::{Bytes, Nanos, QueueDepth};
 
 use crate::block::{self, OWN_FILE};
@@ -26,11 +26,10 @@ pub(crate) fn run(args: RunArgs) -> Result<End> {
         .target
         .clone()
         .unwrap_or_else(|| session.folder().join(OWN_FILE));
-    let made = !path.exists();
-    let size = if made { Some(args.size) } else { None };
+    let size = (!path.exists()).then_some(args.size);
     let largest = Bytes::KIB * 128;
     let file = block::make(&session, &path, size, largest, false)?;
-    let own = Target::own(made.then_some(path));
+    let own = Target::own(file.made.then(|| file.path.clone()));
     let measuring = block::plain(WINDOW.0, WINDOW.1);
 
     let storage = |engine, op, bs, depth| {
@@ -60,7 +59,7 @@ pub(crate) fn run(args: RunArgs) -> Result<End> {
         },
     ];
     let mut cells = block::cells(&host, &file, &storage, &measuring, false)?;
-    let mut jobs = block::jobs(&cells, &file, false)?;
+    let mut jobs = block::jobs(&cells, &file)?;
     let network = tcp::cells(&host, &wire, &measuring, None)?;
     for cell in &network {
         jobs.push(tcp::job(cell)?);
@@ -76,9 +75,18 @@ fn deep(depth: u64) -> Result<QueueDepth> {
 fn resume(folder: &Path, printing: crate::cli::Printing) -> Result<End> {
     let (session, plan) = Session::resume(folder, printing)?;
     let jobs = || {
-        let own = block::again(&Host::read()?, &session, &plan.cells)?;
+        let on_files: Vec<Cell> = plan
+            .cells
+            .iter()
+            .filter(|c| c.layer == Layer::Block)
+            .cloned()
+            .collect();
+        let (on_files, own) = block::again(&Host::read()?, &session, &on_files)?;
+        let mut on_files = on_files.into_iter();
         let jobs = plan.cells.iter().map(|cell| match cell.layer {
-            Layer::Block => block::resumed(cell),
+            Layer::Block => on_files
+                .next()
+                .context("a job is missing; this is a bug of strata"),
             Layer::Tcp => tcp::job(cell),
         });
         Ok::<_, anyhow::Error>((jobs.collect::<Result<Vec<_>>>()?, own))

@@ -24,6 +24,10 @@ impl Target {
     pub(crate) fn own(path: Option<PathBuf>) -> Target {
         Target(path)
     }
+
+    fn name(&self) -> Option<String> {
+        self.0.as_ref().map(|path| path.display().to_string())
+    }
 }
 
 impl Drop for Target {
@@ -117,6 +121,14 @@ impl Session {
         self.seed
     }
 
+    /// The file that the run that is gone on with made for itself.
+    pub(crate) fn own_file(&self) -> Option<&str> {
+        match &self.begun {
+            Begun::Resumed(_, run, _) => run.own_file.as_deref(),
+            Begun::Claimed(_) => None,
+        }
+    }
+
     /// Set when the user wants to stop.
     pub(crate) fn interrupted(&self) -> &AtomicBool {
         &self.interrupted
@@ -138,7 +150,7 @@ impl Session {
         let (mut store, run, mut records) = match self.begun {
             Begun::Resumed(store, run, records) => (store, run, records),
             Begun::Claimed(claim) => {
-                let run = Box::new(head(self.name, self.seed, cells, rounds)?);
+                let run = Box::new(head(self.name, self.seed, cells, rounds, own.name())?);
                 (claim.begin(&run)?, run, Vec::new())
             }
         };
@@ -183,7 +195,13 @@ fn say(printing: &Printing, what: &str) {
     }
 }
 
-fn head(name: &str, seed: u64, cells: Vec<Cell>, rounds: u32) -> Result<Run> {
+fn head(
+    name: &str,
+    seed: u64,
+    cells: Vec<Cell>,
+    rounds: u32,
+    own_file: Option<String>,
+) -> Result<Run> {
     let now = Timestamp::now();
     Ok(Run {
         schema: SCHEMA,
@@ -194,6 +212,7 @@ fn head(name: &str, seed: u64, cells: Vec<Cell>, rounds: u32) -> Result<Run> {
             .map(|a| a.to_string_lossy().into_owned())
             .collect(),
         built: built::built(),
+        own_file,
         plan: Plan {
             name: name.to_owned(),
             cells,

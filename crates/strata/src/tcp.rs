@@ -13,7 +13,7 @@ use crate::session::{Session, Target};
 use crate::{End, Usage};
 
 /// One shape of load on the wire.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Shape {
     pub(crate) op: Op,
     pub(crate) bs: Bytes,
@@ -39,11 +39,14 @@ pub(crate) fn run(args: TcpArgs) -> Result<End> {
         };
         for bs in sizes {
             for depth in &args.depth {
-                shapes.push(Shape {
+                let shape = Shape {
                     op: *op,
                     bs,
                     depth: *depth,
-                });
+                };
+                if !shapes.contains(&shape) {
+                    shapes.push(shape);
+                }
             }
         }
     }

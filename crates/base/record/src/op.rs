@@ -45,6 +45,15 @@ impl Op {
         }
     }
 
+    /// Whether any of its operations reads the target.
+    pub fn reads(self) -> bool {
+        match self {
+            Op::RandRead | Op::Read => true,
+            Op::RandRw { read_percent } => read_percent > 0,
+            Op::RandWrite | Op::Write | Op::Stream | Op::ReqRep => false,
+        }
+    }
+
     /// Whether it is an operation on storage.
     pub fn is_storage(self) -> bool {
         !matches!(self, Op::Stream | Op::ReqRep)
@@ -142,5 +151,6 @@ mod tests {
         }
         assert!("randrw:99".parse::<Op>().is_ok_and(Op::writes));
         assert!(!"randrw:100".parse::<Op>().is_ok_and(Op::writes));
+        assert!(!"randrw:0".parse::<Op>().is_ok_and(Op::reads));
     }
 }

@@ -47,6 +47,8 @@ pub struct Run {
     pub command: Vec<String>,
     /// The program.
     pub built: Built,
+    /// The file that the run made for itself, and removes when it ends; null when it measures somebody's.
+    pub own_file: Option<String>,
     /// The plan.
     pub plan: Plan,
     /// The machine.

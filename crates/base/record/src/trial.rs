@@ -140,7 +140,7 @@ pub struct Measured {
     pub bytes_per_s: Option<f64>,
     /// Operations that ended in an error, in the window or not.
     pub errors: u64,
-    /// Operations or bytes sent that never arrived.
+    /// Operations that never came back, or messages that never arrived.
     pub lost: u64,
     /// When an operation counts as complete.
     pub completes: Completes,
@@ -213,11 +213,13 @@ pub struct Stationarity {
 /// What an operation cost the CPUs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Cost {
-    /// CPU time of the measuring threads an operation of the window.
+    /// CPU time of the measuring threads, and of the kernel's threads on their behalf, an operation of the window; of a
+    /// stream's sender, an operation that it sent.
     pub cpu_ns_per_op: f64,
     /// The part of it spent in the kernel, from 0 to 1; null when no time was accounted.
     pub system_share: Option<f64>,
-    /// CPU time of the other side's threads an operation; null when there is none.
+    /// CPU time of the other side's threads an operation that it did (of an answering side ramp and drain included); null
+    /// when there is none.
     pub peer_cpu_ns_per_op: Option<f64>,
     /// Instructions an operation; null where the machine has no counter.
     pub instructions_per_op: Option<f64>,
@@ -265,7 +267,7 @@ pub struct ThreadProof {
 pub struct PagesProof {
     /// The node; null for pages that are not in memory.
     pub node: Option<NodeId>,
-    /// How many pages.
+    /// How many pages; of regions above 4096 pages an even sample of 4096.
     pub pages: u64,
     /// Their size.
     pub page_bytes: Bytes,
@@ -341,7 +343,8 @@ pub struct Ceiling {
 /// What measuring itself costs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Harness {
-    /// Clock, operation stream, histogram and loop, an operation, against an engine that does nothing.
+    /// Clock, operation stream, histogram and loop, an operation, against an engine that does nothing. Numbering the sectors
+    /// of writes and checking those of reads is not in it.
     pub ns_per_op: f64,
     /// Operations that this was taken over.
     pub ops: u64,
@@ -365,8 +368,8 @@ pub enum WarningCode {
     Memory,
     /// The file system buffers what was to go direct.
     Buffered,
-    /// Other work took CPU time from a measuring thread.
-    Disturbed,
+    /// Threads of the kernel's own did part of the work, on other CPUs.
+    KernelWorkers,
 }
 
 impl WarningCode {

@@ -116,15 +116,17 @@ impl FromStr for Bytes {
 
 impl Add for Bytes {
     type Output = Bytes;
+    /// Saturates: no machine has so many.
     fn add(self, other: Bytes) -> Bytes {
-        Bytes(self.0 + other.0)
+        Bytes(self.0.saturating_add(other.0))
     }
 }
 
 impl Mul<u64> for Bytes {
     type Output = Bytes;
+    /// Saturates: no machine has so many.
     fn mul(self, times: u64) -> Bytes {
-        Bytes(self.0 * times)
+        Bytes(self.0.saturating_mul(times))
     }
 }
 
@@ -196,8 +198,9 @@ impl From<Duration> for Nanos {
 
 impl Add for Nanos {
     type Output = Nanos;
+    /// Saturates at 584 years.
     fn add(self, other: Nanos) -> Nanos {
-        Nanos(self.0 + other.0)
+        Nanos(self.0.saturating_add(other.0))
     }
 }
 

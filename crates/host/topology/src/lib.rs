@@ -43,4 +43,4 @@ pub use rdma::{RdmaDevice, RdmaPort};
 pub use reality::Judgement;
 pub use root::Root;
 pub use topology::{ReadError, Topology};
-pub use watch::{ThreadWatch, Watched, thread_times};
+pub use watch::{ThreadWatch, Watched, process_time, thread_times};

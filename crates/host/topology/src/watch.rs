@@ -137,6 +137,14 @@ fn migrations() -> Result<u64, String> {
         .ok_or_else(|| format!("{SCHED} has no se.nr_migrations"))
 }
 
+/// CPU time of the whole process so far, with the threads that the kernel runs on its behalf (io_uring's workers), in and
+/// outside the kernel (clock_gettime(2), CLOCK_PROCESS_CPUTIME_ID).
+pub fn process_time() -> Nanos {
+    clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID)
+        .map(|spent| nanos(spent.tv_sec(), spent.tv_nsec()))
+        .unwrap_or_default()
+}
+
 /// CPU time of the calling thread so far: outside the kernel, and in it (getrusage(2), RUSAGE_THREAD).
 pub fn thread_times() -> (Nanos, Nanos) {
     let counts = Counts::read();

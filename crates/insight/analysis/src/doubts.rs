@@ -262,7 +262,7 @@ impl Facts<'_, '_> {
         const ORDER: [WarningCode; 6] = [
             WarningCode::Buffered,
             WarningCode::SharedCpu,
-            WarningCode::Disturbed,
+            WarningCode::KernelWorkers,
             WarningCode::NotStationary,
             WarningCode::FewOperations,
             WarningCode::Memory,

@@ -13,7 +13,7 @@ use strata_units::{ByteOffset, Bytes};
 /// How much is generated and written at a time.
 const CHUNK: Bytes = Bytes::MIB;
 
-/// How many places of a file are looked at before it is believed to be the suite's own, or written.
+/// How many places of a file that is only read are looked at, to tell whether it was written, and by whom.
 const SAMPLES: u64 = 256;
 
 /// Why a file cannot be measured.
@@ -103,6 +103,34 @@ pub struct Prepared {
     pub direct: bool,
     /// What is known of its blocks.
     pub state: WrittenState,
+    /// Whether it was made by this call.
+    pub made: bool,
+    /// What tells it from any other file that may come to lie at its path: device and inode.
+    file: (u64, u64),
+}
+
+impl Prepared {
+    /// The same file for operations of `block` bytes: its region in whole blocks.
+    #[must_use]
+    pub fn for_blocks(&self, block: Bytes) -> Prepared {
+        Prepared {
+            region: Bytes(self.region.0 / block.0.max(1) * block.0),
+            ..self.clone()
+        }
+    }
+
+    /// Opens it for measuring, if it is still the one that was looked at.
+    pub(crate) fn open(&self, write: bool) -> io::Result<File> {
+        let (file, _) = open(&self.path, write)?;
+        if identity(&file.metadata()?) != self.file {
+            return Err(io::Error::other("another file lies there now"));
+        }
+        Ok(file)
+    }
+}
+
+fn identity(meta: &fs::Metadata) -> (u64, u64) {
+    (meta.dev(), meta.ino())
 }
 
 fn system<'a>(
@@ -119,7 +147,7 @@ fn system<'a>(
 }
 
 /// Opens for measuring: past the page cache where the file system can; says whether it could.
-pub(crate) fn open(path: &Path, write: bool) -> io::Result<(File, bool)> {
+fn open(path: &Path, write: bool) -> io::Result<(File, bool)> {
     let with = |flags: i32| {
         OpenOptions::new()
             .read(true)
@@ -150,7 +178,7 @@ pub fn prepare(
     seed: u64,
     interrupted: &AtomicBool,
 ) -> Result<Prepared, FileError> {
-    match fs::metadata(path) {
+    let made = match fs::metadata(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             let size = size.unwrap_or(Bytes::GIB);
             let whole = Bytes(size.0 / block.0.max(1) * block.0);
@@ -162,14 +190,17 @@ pub fn prepare(
                 });
             }
             fill(path, size, seed, interrupted)?;
+            true
         }
         Err(e) => return Err(system("look at", path, "name a file that you may read")(e)),
-        Ok(_) => {}
-    }
-    inspect(path, size, block, writes)
+        Ok(_) => false,
+    };
+    let found = inspect(path, size, block, writes)?;
+    Ok(Prepared { made, ..found })
 }
 
-/// Looks at an existing file without changing it.
+/// Looks at an existing file without changing it: a sample of its sectors when it is to be read, every one of them when it
+/// is to be written.
 ///
 /// # Errors
 /// [`FileError`], when it is none, too short, or to be written and not the suite's own.
@@ -214,16 +245,21 @@ pub fn inspect(
             wanted: wanted.max(block),
         });
     }
-    let seen = sample(&plain, region).map_err(system("read", path, next))?;
-    if writes && let Some(sector) = seen.foreign {
+    let looked = if writes {
+        whole(&plain, region)
+    } else {
+        sample(&plain, region)
+    };
+    let seen = looked.map_err(system("read", path, next))?;
+    if writes && let Some(sector) = seen.foreign() {
         return Err(FileError::NotOurs {
             path: path.to_owned(),
             sector,
         });
     }
-    let state = if seen.mostly_zeros || has_hole(&plain, region) {
+    let state = if seen.mostly_zeros() || has_hole(&plain, region) {
         WrittenState::Unwritten
-    } else if seen.foreign.is_none() {
+    } else if seen.foreign().is_none() {
         WrittenState::Ours
     } else {
         WrittenState::Written
@@ -233,23 +269,62 @@ pub fn inspect(
         region,
         direct,
         state,
+        made: false,
+        file: identity(&meta),
     })
 }
 
-/// What a sample of a file's sectors shows.
+/// What a file's sectors show.
+#[derive(Default)]
 struct Seen {
+    sectors: u64,
+    zeros: u64,
     /// The first that does not carry its number.
     foreign: Option<u64>,
+}
+
+impl Seen {
+    fn look(&mut self, sector: &[u8], at: u64) {
+        self.sectors += 1;
+        if payload::number(sector) != Some(at) {
+            self.foreign = self.foreign.or(Some(at));
+            self.zeros += u64::from(sector.iter().all(|b| *b == 0));
+        }
+    }
+
+    /// The first sector that is not ours; a region without a whole sector shows nothing of ours.
+    fn foreign(&self) -> Option<u64> {
+        self.foreign.or((self.sectors == 0).then_some(0))
+    }
+
     /// A tenth are zeros: more than the data of people and programs has, and a file that was never written has.
-    mostly_zeros: bool,
+    fn mostly_zeros(&self) -> bool {
+        self.sectors > 0 && self.zeros * 10 >= self.sectors
+    }
+}
+
+/// Looks at every sector of the region.
+fn whole(file: &File, region: Bytes) -> io::Result<Seen> {
+    let mut seen = Seen::default();
+    let mut chunk = vec![0u8; CHUNK.as_usize()];
+    let mut at = 0;
+    while at < region.0 {
+        let len = (region.0 - at).min(CHUNK.0) as usize;
+        file.read_exact_at(&mut chunk[..len], at)?;
+        for (n, sector) in (at / payload::SECTOR.0..).zip(chunk[..len].chunks_exact(512)) {
+            seen.look(sector, n);
+        }
+        at += len as u64;
+    }
+    crate::sys::drop_cached(file);
+    Ok(seen)
 }
 
 /// Samples sectors evenly over the region, first and last among them.
 fn sample(file: &File, region: Bytes) -> io::Result<Seen> {
     let sectors = region.0 / payload::SECTOR.0;
     let mut sector = [0u8; 512];
-    let mut zeros = 0;
-    let mut foreign = None;
+    let mut seen = Seen::default();
     let samples = SAMPLES.min(sectors);
     for n in 0..samples {
         let at = if samples > 1 {
@@ -258,16 +333,9 @@ fn sample(file: &File, region: Bytes) -> io::Result<Seen> {
             0
         };
         file.read_exact_at(&mut sector, at * payload::SECTOR.0)?;
-        if payload::number(&sector) != Some(at) {
-            foreign = foreign.or(Some(at));
-            zeros += u64::from(sector.iter().all(|b| *b == 0));
-        }
+        seen.look(&sector, at);
     }
-    Ok(Seen {
-        // A region without a whole sector shows nothing of ours.
-        foreign: foreign.or((samples == 0).then_some(0)),
-        mostly_zeros: samples > 0 && zeros * 10 >= samples,
-    })
+    Ok(seen)
 }
 
 /// Whether the region has a hole, or blocks that are allocated and not written (lseek(2), SEEK_HOLE). A file system that
@@ -305,7 +373,11 @@ fn fill(path: &Path, size: Bytes, seed: u64, interrupted: &AtomicBool) -> Result
                 path: path.to_owned(),
             });
         }
-        fs::rename(&partial, path).map_err(system("name", path, "look at the folder's rights"))?;
+        crate::sys::name(&partial, path).map_err(system(
+            "name",
+            path,
+            "look at the folder's rights",
+        ))?;
         File::open(folder)
             .and_then(|f| f.sync_all())
             .map_err(system("sync", folder, "see dmesg"))

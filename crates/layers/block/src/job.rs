@@ -5,14 +5,20 @@ use strata_measure::{
     TrialResult, payload,
 };
 use strata_memory::{Huge, Lock, Want};
-use strata_record::{Cell, Role, Warning, WarningCode};
+use strata_record::{Cell, Completes, Role, Warning, WarningCode};
 use strata_stats::Rng;
 use strata_units::{Bytes, CpuId};
 
 use crate::engine::BlockEngine;
-use crate::file::{Prepared, WrittenState, open};
+use crate::file::{Prepared, WrittenState};
 use crate::psync::Psync;
 use crate::uring::Uring;
+
+/// The largest block: read(2) and write(2) move less than 2 GiB at once.
+const MOST: Bytes = Bytes::GIB;
+
+/// From here on buffers lie on pages of 2 MiB where such are free: below, one would be mostly empty.
+const HUGE: Bytes = Bytes(2 << 20);
 
 /// A cell on a prepared file.
 pub struct BlockJob {
@@ -51,6 +57,12 @@ impl BlockJob {
                 "a block of {} is no multiple of the sector of {}; give a --bs of 512, 4KiB, …",
                 w.block_bytes,
                 payload::SECTOR
+            ));
+        }
+        if w.block_bytes > MOST {
+            return Err(format!(
+                "a block of {} is more than one system call moves; give a --bs of at most {MOST}",
+                w.block_bytes
             ));
         }
         if w.block_bytes > file.region {
@@ -102,7 +114,11 @@ impl BlockJob {
         let want = Want {
             bytes: Bytes(0),
             node: self.cell.placement.mem_node,
-            huge: Huge::Never,
+            huge: if w.block_bytes * u64::from(w.depth.get()) >= HUGE {
+                Huge::Prefer
+            } else {
+                Huge::Never
+            },
             lock: Lock::Prefer,
         };
         let buffers =
@@ -126,18 +142,27 @@ impl BlockJob {
         };
         let opened = || {
             let path = &self.file.path;
-            open(path, w.op.writes())
-                .map(|(file, _)| file)
-                .map_err(|e| {
-                    Fatal(format!(
-                        "cannot open {}: {e}; it was there before the run: leave it in its place",
-                        path.display()
-                    ))
-                })
+            self.file.open(w.op.writes()).map_err(|e| {
+                Fatal(format!(
+                    "cannot open {}: {e}; it was there before the run: leave it in its place",
+                    path.display()
+                ))
+            })
+        };
+        // Behind the page cache a write is only promised; a read has been read either way.
+        let completes = if self.file.direct || !w.op.writes() {
+            Completes::Device
+        } else {
+            Completes::AcceptedLocally
         };
         let run = match self.engine {
             BlockEngine::Psync => crew.run(|n| {
-                let engine = Psync::new(opened()?, self.buffers(trial.seed)?, payload::SECTOR);
+                let engine = Psync::new(
+                    opened()?,
+                    self.buffers(trial.seed)?,
+                    payload::SECTOR,
+                    completes,
+                );
                 Ok(Member {
                     engine,
                     stream: self.stream(n, trial.seed),
@@ -149,6 +174,7 @@ impl BlockJob {
                     self.buffers(trial.seed)?,
                     w.depth,
                     payload::SECTOR,
+                    completes,
                 )
                 .map_err(Fatal)?;
                 Ok(Member {
@@ -165,9 +191,7 @@ impl BlockJob {
 
     fn warnings(&self) -> Vec<Warning> {
         let mut warnings = Vec::new();
-        if self.file.state == WrittenState::Unwritten
-            && self.cell.workload.op != strata_record::Op::RandWrite
-        {
+        if self.file.state == WrittenState::Unwritten && self.cell.workload.op.reads() {
             warnings.push(Warning {
                 code: WarningCode::Unwritten,
                 text: "the file has holes or blocks of zeros: reading those measures no medium; name a file that does not exist yet, and it is made and filled".to_owned(),

@@ -18,16 +18,18 @@ pub(crate) struct Psync {
     file: File,
     buffers: Buffers,
     align: Bytes,
+    completes: Completes,
     posted: Option<(Slot, Op)>,
     done: Option<(Slot, Outcome)>,
 }
 
 impl Psync {
-    pub(crate) fn new(file: File, buffers: Buffers, align: Bytes) -> Psync {
+    pub(crate) fn new(file: File, buffers: Buffers, align: Bytes, completes: Completes) -> Psync {
         Psync {
             file,
             buffers,
             align,
+            completes,
             posted: None,
             done: None,
         }
@@ -39,7 +41,7 @@ impl Engine for Psync {
         Limits {
             depth: 1,
             align: self.align,
-            completes: Completes::Device,
+            completes: self.completes,
             has_latency: true,
             wait: Wait::Spin,
         }

@@ -61,6 +61,34 @@ pub(crate) fn free_bytes(folder: &Path) -> io::Result<Option<Bytes>> {
     Ok((found.f_blocks > 0).then(|| Bytes(found.f_bavail.saturating_mul(found.f_frsize))))
 }
 
+/// Gives a file its name, unless something has that name already (renameat2(2), RENAME_NOREPLACE; where the file system
+/// does not know that, after a look).
+///
+/// # Errors
+/// The system's; `EEXIST` when the name is taken.
+pub(crate) fn name(from: &Path, to: &Path) -> io::Result<()> {
+    let [old, new] = [from, to].map(|path| CString::new(path.as_os_str().as_bytes()));
+    let (old, new) = (old?, new?);
+    // SAFETY: both paths end in a zero byte and live for the call.
+    let renamed = unsafe {
+        libc::renameat2(
+            libc::AT_FDCWD,
+            old.as_ptr(),
+            libc::AT_FDCWD,
+            new.as_ptr(),
+            libc::RENAME_NOREPLACE,
+        )
+    };
+    if renamed == 0 {
+        return Ok(());
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::EINVAL | libc::ENOSYS) if !to.exists() => std::fs::rename(from, to),
+        _ => Err(error),
+    }
+}
+
 /// Asks the kernel to drop what it has cached of a file (posix_fadvise(2)); a wish, whose refusal changes nothing.
 pub(crate) fn drop_cached(file: &File) {
     // SAFETY: takes no pointers; the descriptor is open.

@@ -39,7 +39,7 @@ fn make(depth: u32) -> Result<IoUring, String> {
                 Some(libc::EPERM) => {
                     "kernel.io_uring_disabled or a seccomp filter forbids it; `sysctl kernel.io_uring_disabled=0`, or --engine psync"
                 }
-                Some(libc::ENOSYS) => "this kernel has none (it came with 5.1), or a seccomp filter hides it; use --engine psync",
+                Some(libc::ENOSYS) => "this kernel has none (5.11 or later is needed), or a seccomp filter hides it; use --engine psync",
                 Some(libc::ENOMEM) => "too little locked memory; raise it with `ulimit -l unlimited` or lower --depth",
                 _ => "use --engine psync",
             };
@@ -54,6 +54,7 @@ pub(crate) struct Uring {
     /// Dropped by hand: what never came back keeps its memory.
     buffers: ManuallyDrop<Buffers>,
     align: Bytes,
+    completes: Completes,
     held: Vec<Option<(Slot, Bytes)>>,
     in_flight: usize,
     unsent: usize,
@@ -66,12 +67,14 @@ impl Uring {
         buffers: Buffers,
         depth: QueueDepth,
         align: Bytes,
+        completes: Completes,
     ) -> Result<Uring, String> {
         Ok(Uring {
             ring: make(u32::from(depth.get()).next_power_of_two())?,
             file,
             buffers: ManuallyDrop::new(buffers),
             align,
+            completes,
             held: (0..depth.get()).map(|_| None).collect(),
             in_flight: 0,
             unsent: 0,
@@ -79,15 +82,11 @@ impl Uring {
         })
     }
 
-    /// Submits what is unsent and, when `wait`, sleeps until one completion or the end of `sleep`.
-    fn enter(&mut self, wait: bool) -> Result<(), Fatal> {
+    /// Submits what is unsent and sleeps until one completion or the end of `sleep`. It always asks for completions: with
+    /// deferred task work none is posted otherwise.
+    fn enter(&mut self) -> Result<(), Fatal> {
         let args = SubmitArgs::new().timespec(&self.sleep);
-        let sent = if wait {
-            self.ring.submitter().submit_with_args(1, &args)
-        } else {
-            self.ring.submit()
-        };
-        match sent {
+        match self.ring.submitter().submit_with_args(1, &args) {
             Ok(taken) => {
                 self.unsent = self.unsent.saturating_sub(taken);
                 Ok(())
@@ -135,7 +134,7 @@ impl Engine for Uring {
         Limits {
             depth: u16::try_from(self.held.len()).unwrap_or(u16::MAX),
             align: self.align,
-            completes: Completes::Device,
+            completes: self.completes,
             has_latency: true,
             wait: Wait::Block { at_most: SLEEP },
         }
@@ -186,9 +185,9 @@ impl Engine for Uring {
     }
 
     #[inline]
-    fn reap(&mut self, wait: Wait, done: impl FnMut(Slot, Outcome)) -> Result<usize, Fatal> {
+    fn reap(&mut self, _: Wait, done: impl FnMut(Slot, Outcome)) -> Result<usize, Fatal> {
         if self.unsent > 0 || self.ring.completion().is_empty() {
-            self.enter(wait != Wait::Spin)?;
+            self.enter()?;
         }
         Ok(self.take(done))
     }
@@ -203,7 +202,7 @@ impl Engine for Uring {
                 .register_sync_cancel(Some(Timespec::new().sec(1)), CancelBuilder::any());
         }
         while self.in_flight > 0 && clock.now() < by {
-            if let Err(fatal) = self.enter(true) {
+            if let Err(fatal) = self.enter() {
                 return Err(Stuck {
                     operations: self.in_flight,
                     why: fatal.0,

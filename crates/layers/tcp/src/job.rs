@@ -1,5 +1,7 @@
 //! One cell of the tcp layer, ready to be run again and again.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -78,7 +80,7 @@ impl TcpJob {
         })
     }
 
-    fn start(&self, token: u64) -> Result<(Child, u16), JobError> {
+    fn start(&self, token: u64, interrupted: &AtomicBool) -> Result<(Child, u16), JobError> {
         let failed = |e: PeerError| JobError::Failed(format!("{}: {e}", self.program.display()));
         let mut child =
             Child::start(Command::new(&self.program).args(&self.arguments)).map_err(failed)?;
@@ -88,20 +90,21 @@ impl TcpJob {
             token,
         };
         child.send(&task).map_err(failed)?;
-        match child.receive_within(SLACK).map_err(failed)? {
+        match answer(&mut child, SLACK, &[interrupted])? {
             Answer::Listening(port) => Ok((child, port)),
-            Answer::Failed(why) => Err(JobError::Failed(why)),
             Answer::Done(_) => Err(JobError::Failed(
                 "the other side was done before it began".to_owned(),
             )),
+            Answer::Failed(why) => Err(JobError::Failed(why)),
         }
     }
 
-    /// The longest that the other side may take from the first connection on; by count nobody knows.
+    /// The longest that the other side may take from the first connection on. By count nobody knows, and a receiver that was
+    /// stopped shall not be waited for until somebody looks.
     fn deadline(&self) -> Nanos {
         match self.load.window {
             Window::Time(span) => self.load.ramp + span + SLACK,
-            Window::Ops(_) => Nanos(u64::MAX),
+            Window::Ops(_) => Nanos::SECOND * 3600,
         }
     }
 
@@ -124,12 +127,12 @@ impl TcpJob {
     fn request_and_reply(
         &self,
         mut child: Child,
-        port: u16,
+        (port, token): (u16, u64),
         trial: &Trial<'_>,
     ) -> Result<TrialResult, JobError> {
         let w = &self.cell.workload;
         let run = self.crew(self.load, trial, None).run(|_| {
-            let socket = connect(port, trial.seed).map_err(no_connection)?;
+            let socket = connect(port, token).map_err(no_connection)?;
             let engine =
                 Requester::new(socket, w.block_bytes, w.depth, self.cell.placement.mem_node)?;
             Ok(Member {
@@ -149,7 +152,7 @@ impl TcpJob {
     fn stream(
         &self,
         mut child: Child,
-        port: u16,
+        (port, token): (u16, u64),
         trial: &Trial<'_>,
     ) -> Result<TrialResult, JobError> {
         let w = &self.cell.workload;
@@ -170,7 +173,7 @@ impl TcpJob {
                 report
             });
             let run = self.crew(sending, trial, Some(&enough)).run(|_| {
-                let socket = connect(port, trial.seed).map_err(no_connection)?;
+                let socket = connect(port, token).map_err(no_connection)?;
                 let engine = Sender::new(socket, w.block_bytes, self.cell.placement.mem_node)?;
                 Ok(Member {
                     engine,
@@ -234,23 +237,26 @@ fn ran(run: Result<CrewRun, CrewError>) -> Result<CrewRun, JobError> {
     })
 }
 
-/// Waits for the other side's report, looking now and then whether anything says that it is no longer wanted.
+/// Waits for the other side's report.
 fn finished(
     child: &mut Child,
     within: Nanos,
     unwanted: &[&AtomicBool],
 ) -> Result<Report, JobError> {
+    match answer(child, within, unwanted)? {
+        Answer::Done(report) => Ok(*report),
+        Answer::Failed(why) => Err(JobError::Failed(format!("the other side: {why}"))),
+        Answer::Listening(_) => Err(JobError::Failed("the other side listened twice".to_owned())),
+    }
+}
+
+/// Waits for the other side's next word, looking now and then whether anything says that it is no longer wanted.
+fn answer(child: &mut Child, within: Nanos, unwanted: &[&AtomicBool]) -> Result<Answer, JobError> {
     const LOOK: Nanos = Nanos::from_millis(200);
     let mut left = within;
     loop {
         match child.receive_within(LOOK.min(left)) {
-            Ok(Answer::Done(report)) => return Ok(*report),
-            Ok(Answer::Failed(why)) => {
-                return Err(JobError::Failed(format!("the other side: {why}")));
-            }
-            Ok(Answer::Listening(_)) => {
-                return Err(JobError::Failed("the other side listened twice".to_owned()));
-            }
+            Ok(answer) => return Ok(answer),
             Err(_) if unwanted.iter().any(|stop| stop.load(Ordering::Relaxed)) => {
                 return Err(JobError::Interrupted);
             }
@@ -261,6 +267,17 @@ fn finished(
             Err(e) => return Err(JobError::Failed(e.to_string())),
         }
     }
+}
+
+/// A number that nobody else knows, for the connections of one trial.
+fn secret() -> Result<u64, JobError> {
+    let mut bytes = [0; 8];
+    File::open("/dev/urandom")
+        .and_then(|mut random| random.read_exact(&mut bytes))
+        .map_err(|e| {
+            JobError::Failed(format!("cannot read /dev/urandom: {e}; make it readable"))
+        })?;
+    Ok(u64::from_le_bytes(bytes))
 }
 
 /// Adds what the other side found about itself.
@@ -283,10 +300,11 @@ fn join(result: &mut TrialResult, theirs: strata_record::Proof, failed: Option<S
 
 impl Job for TcpJob {
     fn run(&mut self, trial: &Trial<'_>) -> Result<TrialResult, JobError> {
-        let (child, port) = self.start(trial.seed)?;
+        let token = secret()?;
+        let (child, port) = self.start(token, trial.interrupted)?;
         let mut result = match self.cell.workload.op {
-            Op::Stream => self.stream(child, port, trial)?,
-            _ => self.request_and_reply(child, port, trial)?,
+            Op::Stream => self.stream(child, (port, token), trial)?,
+            _ => self.request_and_reply(child, (port, token), trial)?,
         };
         result.warnings.extend(self.shared_cpus());
         Ok(result)

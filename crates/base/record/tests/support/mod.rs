@@ -156,6 +156,7 @@ pub(crate) fn run() -> Run {
         id: RUN.to_owned(),
         created_at: "2026-01-02T03:04:05Z".to_owned(),
         command: vec!["strata".to_owned(), "run".to_owned(), "quick".to_owned()],
+        own_file: Some("/data/run/target.dat".to_owned()),
         built: Built {
             version: "0.1.0".to_owned(),
             commit: Some("0123456789ab-dirty".to_owned()),
