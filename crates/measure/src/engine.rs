@@ -139,6 +139,15 @@ pub trait Engine {
     /// What it can do.
     fn limits(&self) -> Limits;
 
+    /// Waits until its first operation can begin, last thing before the gate: a receiver whose sender has not begun would
+    /// measure the sender's set-up.
+    ///
+    /// # Errors
+    /// [`Fatal`] when it never can.
+    fn ready(&mut self) -> Result<(), Fatal> {
+        Ok(())
+    }
+
     /// Takes an operation into the current batch.
     ///
     /// # Errors

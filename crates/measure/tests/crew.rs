@@ -50,7 +50,7 @@ fn a_crew_is_where_it_was_sent() {
     assert_eq!(run.proof.threads.len(), cpus.len());
     for (thread, cpu) in run.proof.threads.iter().zip(&cpus) {
         assert_eq!(thread.seen, [*cpu].into_iter().collect::<CpuList>());
-        assert!(thread.samples >= 5);
+        assert!(thread.samples >= 2, "at the start and at the end at least");
     }
     assert!(run.harness.ns_per_op > 0.0 && run.harness.ops > 1000);
     let cost = run.cost(None);

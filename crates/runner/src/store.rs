@@ -140,9 +140,12 @@ fn stranger(folder: &Path) -> Option<String> {
     if names.iter().any(|name| name == "run.json") {
         return None;
     }
-    names
-        .into_iter()
-        .find(|name| !matches!(name.as_str(), "trials.jsonl" | "target.dat.partial"))
+    names.into_iter().find(|name| {
+        !matches!(
+            name.as_str(),
+            "trials.jsonl" | "target.dat.partial" | "run.json.partial"
+        )
+    })
 }
 
 impl Drop for Claim {

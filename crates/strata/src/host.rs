@@ -108,8 +108,7 @@ impl Host {
         }
     }
 
-    /// What a file is as a target: the file system's type, its drive and its size, and what stands behind it. Of a file
-    /// that is not there yet, what its folder says.
+    /// What a file is as a target: the file system's type, its drive and its size, and what stands behind it.
     pub(crate) fn file(
         &self,
         path: &Path,
@@ -117,17 +116,11 @@ impl Host {
         region: Bytes,
     ) -> Result<(Target, Reality)> {
         let device = file_device(&self.topology, path)?;
-        let Some(reality) = device.judgement.reality else {
-            bail!(
-                "cannot tell what stands behind {}: {}; give a --target on a file system of this machine",
-                path.display(),
-                device.judgement.reality_why
-            );
-        };
+        let reality = device.judgement.reality.unwrap_or(Reality::Unknown);
         let filesystem = device.filesystem.as_deref().unwrap_or("unknown");
         let mut identity = format!("{size} file on {filesystem}");
-        if let Some(disk) = &device.disk {
-            identity.push_str(&format!(" on {disk}"));
+        if let Some(on) = device.disk.as_ref().or(device.source.as_ref()) {
+            identity.push_str(&format!(" on {on}"));
         }
         match (&device.model, &device.serial) {
             (model, Some(serial)) => identity.push_str(&format!(

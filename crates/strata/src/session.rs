@@ -70,7 +70,9 @@ impl Session {
         });
         let folder = std::path::absolute(&folder).unwrap_or(folder);
         let claim = Claim::new(&folder).map_err(|e| match e {
-            taken @ StoreError::Taken { .. } => Usage::error(taken),
+            theirs @ (StoreError::Taken { .. } | StoreError::NotEmpty { .. }) => {
+                Usage::error(theirs)
+            }
             other => other.into(),
         })?;
         Ok(Session {
@@ -183,7 +185,7 @@ impl Session {
                 );
                 End::Interrupted
             }
-            Ended::Done if any_cell_failed(&run.plan, &records) => End::Failed,
+            Ended::Done if any_failed(&records) => End::Failed,
             Ended::Done => End::Done,
         })
     }
@@ -277,11 +279,14 @@ fn report(printing: &Printing, run: &Run, records: &[Record], store: &Store) -> 
     }
 }
 
-/// Whether any cell has only failures to show. One that this machine cannot run has not failed.
-fn any_cell_failed(plan: &Plan, records: &[Record]) -> bool {
-    plan.cells.iter().any(|cell| {
-        let key = cell.key();
-        let mut of_cell = records.iter().filter(|r| r.cell == key).peekable();
-        of_cell.peek().is_some() && of_cell.all(|r| r.status == Status::Failed)
+/// Whether a trial failed and was not made again with success. What this machine cannot run has not failed.
+fn any_failed(records: &[Record]) -> bool {
+    records.iter().any(|failed| {
+        let again = |r: &Record| {
+            (r.round, &r.cell) == (failed.round, &failed.cell)
+                && r.attempt > failed.attempt
+                && r.status != Status::Failed
+        };
+        failed.status == Status::Failed && !records.iter().any(again)
     })
 }

@@ -47,6 +47,8 @@ pub enum Reality {
     Software,
     /// Memory that answers as storage: tmpfs, brd, zram.
     Memory,
+    /// The system does not say: a container's overlay whose disk is out of sight, a file system behind a server.
+    Unknown,
 }
 
 impl fmt::Display for Reality {
@@ -58,6 +60,7 @@ impl fmt::Display for Reality {
             Reality::Emulated => "emulated",
             Reality::Software => "software",
             Reality::Memory => "memory",
+            Reality::Unknown => "unknown",
         })
     }
 }

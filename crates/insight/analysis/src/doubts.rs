@@ -251,6 +251,10 @@ impl Facts<'_, '_> {
                 (Reality::Memory, TargetKind::Wire) => {
                     "these figures are of memory. They tell of this machine, not of a wire."
                 }
+                (Reality::Unknown, _) => {
+                    "the system does not say what device stands behind these figures (a container's file system, or one \
+                     behind a server). Give a target on a drive of this machine."
+                }
             };
             seen.add(text.to_owned(), &cell.label);
         }

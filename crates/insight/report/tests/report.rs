@@ -51,7 +51,7 @@ fn rich() -> (Run, Vec<Record>) {
             }
             ("io_uring", 2) if record.what.workload.depth.get() == 32 => {
                 record.warnings.push(Warning {
-                    code: WarningCode::Disturbed,
+                    code: WarningCode::KernelWorkers,
                     text: "other work took 4 % of CPU 1".to_owned(),
                 })
             }

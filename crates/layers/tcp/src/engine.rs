@@ -12,10 +12,13 @@ use strata_memory::{Huge, Lock, Want};
 use strata_record::{Completes, PagesProof};
 use strata_units::{Bytes, Nanos, NodeId, QueueDepth};
 
-use crate::sys::{Sleep, receive, send, wait_either};
+use crate::sys::{Sleep, receive, send, wait_either, wait_readable};
 
 /// The longest sleep in the kernel before the loop looks at its clock; also set on the sockets.
 pub(crate) const SLEEP: Nanos = Nanos::from_millis(100);
+
+/// How long a receiver waits for the sender's first byte.
+const BEGIN: Nanos = Nanos(10_000_000_000);
 
 /// One piece of memory of `len` bytes on `node`.
 fn memory(len: Bytes, node: Option<NodeId>) -> Result<Buffers, Fatal> {
@@ -196,6 +199,16 @@ impl Receiver {
 impl Engine for Receiver {
     fn limits(&self) -> Limits {
         limits(1, Completes::Received, false)
+    }
+
+    fn ready(&mut self) -> Result<(), Fatal> {
+        if wait_readable(&self.socket, BEGIN) {
+            Ok(())
+        } else {
+            Err(Fatal(format!(
+                "the sender sent nothing for {BEGIN}; its CPUs may be taken by other work"
+            )))
+        }
     }
 
     #[inline]

@@ -87,12 +87,21 @@ pub(crate) fn receive(
 
 /// Sleeps until the socket can be read or written, or for so long.
 pub(crate) fn wait_either(socket: &TcpStream, at_most: Nanos) {
+    wait(socket, libc::POLLIN | libc::POLLOUT, at_most);
+}
+
+/// Sleeps until the socket can be read, or for so long; whether it can.
+pub(crate) fn wait_readable(socket: &TcpStream, at_most: Nanos) -> bool {
+    wait(socket, libc::POLLIN, at_most)
+}
+
+fn wait(socket: &TcpStream, events: libc::c_short, at_most: Nanos) -> bool {
     let mut poll = libc::pollfd {
         fd: socket.as_raw_fd(),
-        events: libc::POLLIN | libc::POLLOUT,
+        events,
         revents: 0,
     };
     let ms = i32::try_from(at_most.0 / 1_000_000).unwrap_or(i32::MAX);
-    // SAFETY: one valid pollfd, as the count says. Whatever it returns, the caller tries to read and write next.
-    unsafe { libc::poll(&raw mut poll, 1, ms) };
+    // SAFETY: one valid pollfd, as the count says.
+    unsafe { libc::poll(&raw mut poll, 1, ms) > 0 }
 }

@@ -81,13 +81,31 @@ fn a_claim_without_a_run_leaves_nothing_of_its_own() {
     drop(Claim::new(&made).expect("free"));
     assert!(!made.exists());
     fs::create_dir(&made).expect("made by somebody");
-    fs::write(made.join("note.txt"), "mine").expect("a note");
     drop(Claim::new(&made).expect("free"));
-    let left: Vec<_> = fs::read_dir(&made)
-        .expect("still there")
-        .map(|entry| entry.expect("an entry").file_name())
-        .collect();
-    assert_eq!(left, ["note.txt"]);
+    assert_eq!(fs::read_dir(&made).expect("still there").count(), 0);
+}
+
+#[test]
+fn a_folder_of_somebody_elses_is_refused_and_what_a_kill_leaves_is_not() {
+    let run = run(1, 1, 1);
+    let folder = tempfile::tempdir().expect("a folder");
+    let note = folder.path().join("note.txt");
+    fs::write(&note, "mine").expect("a note");
+    let refused = told(Claim::new(folder.path()).map(drop), folder.path());
+    assert!(
+        matches!(refused, StoreError::NotEmpty { .. }),
+        "{refused:?}"
+    );
+    assert!(refused.to_string().contains("note.txt"), "{refused}");
+    assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1);
+
+    fs::remove_file(note).expect("removed");
+    // Killed before the first record, while run.json was being written.
+    fs::write(folder.path().join("trials.jsonl"), "").expect("empty");
+    fs::write(folder.path().join("run.json.partial"), "{").expect("half");
+    let store = Claim::new(folder.path()).and_then(|claim| claim.begin(&run));
+    drop(store.expect("begun anew"));
+    assert_eq!(read_run(folder.path()).expect("whole"), run);
 }
 
 #[test]

@@ -126,6 +126,10 @@ fn records_without_their_run_are_not_run_over() {
     let (_folder, output) = finished();
     let before = fs::read(output.join("trials.jsonl")).expect("records");
     fs::remove_file(output.join("run.json")).expect("removed");
+    fails(into(&output, "block"), 2, &["and no run"]);
+    for name in ["report.md", "report.html"] {
+        fs::remove_file(output.join(name)).expect("removed");
+    }
     fails(into(&output, "block"), 2, &["holds a run already"]);
     assert_eq!(
         fs::read(output.join("trials.jsonl")).expect("records"),

@@ -145,7 +145,7 @@ fn a_file_in_the_runs_folder_is_not_taken_for_the_runs_own() {
     fs::write(&target, &text).expect("written");
     let mut command = strata(short("block --size 1MiB --quiet"));
     command.arg("--output").arg(folder.path());
-    done(command);
+    fails(command, 2, &["holds target.dat and no run"]);
     assert_eq!(fs::read(&target).expect("it is still there"), text);
 
     let partial = folder.path().join("own.dat.partial");

@@ -158,10 +158,10 @@ pub(crate) fn measured(cell: &Cell, file: &Prepared, test: &str) -> TrialResult 
     assert!(m.series.ops.iter().sum::<u64>() <= m.ops, "{label}");
 
     let harness = result.harness;
-    assert!(harness.ns_per_op > 0.0, "{label}: {harness:?}");
-    if harness.ops == 0 {
-        println!("SKIP {test}: harness cost: other work had the CPU for all of its window");
-    }
+    assert!(
+        harness.ns_per_op > 0.0 && harness.ops > 0,
+        "{label}: {harness:?}"
+    );
     let share = result.ceiling.share.expect("a rate");
     let expected = m.ops_per_s * harness.ns_per_op / 1e9 / f64::from(w.threads);
     close(share, expected, &label);
