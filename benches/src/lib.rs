@@ -5,7 +5,7 @@
 
 #![forbid(unsafe_code)]
 
-use strata_measure::{Clock, Load, NullEngine, Step, Stream, Tally, Window, drive};
+use strata_measure::{Clock, Load, NullEngine, Scratch, Step, Stream, Tally, Window, drive};
 use strata_record::{Op, TimedBy};
 use strata_units::{Bytes, Nanos, QueueDepth};
 
@@ -21,11 +21,13 @@ pub fn harness(timed_by: TimedBy, ops: u64) -> Tally {
     };
     let mut stream = Stream::new(Op::RandRead, Bytes(4096), 1 << 18, 1);
     let clock = Clock::get();
+    let scratch = Scratch::new(&load, &stream);
     drive(
         &mut NullEngine::new(depth),
         &mut stream,
         &load,
         clock,
+        scratch,
         clock.now(),
         &mut |_| Step::Go,
     )

@@ -12,8 +12,8 @@ use strata_topology::{ThreadWatch, pin_current_thread, process_time, thread_time
 use strata_units::{CpuId, CpuList, Nanos, NodeId};
 
 use crate::{
-    Clock, Edge, Engine, FailCode, Fatal, Gate, Limits, Load, NullEngine, Step, Stream, Tally,
-    TrialResult, Window, contradictions, drive, thread_proof,
+    Clock, Edge, Engine, FailCode, Fatal, Gate, Limits, Load, NullEngine, Scratch, Step, Stream,
+    Tally, TrialResult, Window, contradictions, drive, thread_proof,
 };
 
 /// What one thread of a crew drives: built on the thread, after it is pinned.
@@ -243,6 +243,7 @@ impl Crew<'_> {
             )));
         }
         let harness = harness_cost(&self.load, &stream, clock);
+        let scratch = Scratch::new(&self.load, &stream);
         let mut watch = ThreadWatch::start();
         engine.ready()?;
         let start = gate.arrive().map_err(|e| Fatal(e.to_string()))?;
@@ -254,6 +255,7 @@ impl Crew<'_> {
             &mut stream,
             &self.load,
             clock,
+            scratch,
             start,
             &mut |edge| {
                 watch.sample();
@@ -346,11 +348,13 @@ fn harness_cost(load: &Load, stream: &Stream, clock: Clock) -> Harness {
     let mut stream = stream.clone().unchecked();
     let least = (0..SLICES)
         .map(|_| {
+            let scratch = Scratch::new(&load, &stream);
             let tally = drive(
                 &mut engine,
                 &mut stream,
                 &load,
                 clock,
+                scratch,
                 clock.now(),
                 &mut |_| Step::Go,
             );

@@ -204,6 +204,36 @@ impl Progress<'_> {
     }
 }
 
+/// The memory that a trial counts in, there and touched before the trial begins, so that its making is in no window.
+pub struct Scratch {
+    ramp: Times,
+    window: Times,
+    intervals: Intervals,
+    free: Free,
+    starts: Box<[Tick]>,
+    /// What each slot is at, kept only where reads are checked.
+    posted: Vec<Option<Op>>,
+}
+
+impl Scratch {
+    /// For one trial of `stream` under `load`.
+    pub fn new(load: &Load, stream: &Stream) -> Scratch {
+        let depth = usize::from(load.depth.get());
+        let interval = match load.window {
+            Window::Time(span) => Nanos((span.0 / 100).clamp(10_000_000, 1_000_000_000)),
+            Window::Ops(_) => Nanos::from_millis(10),
+        };
+        Scratch {
+            ramp: Times::new(),
+            window: Times::new(),
+            intervals: Intervals::new(interval),
+            free: Free::all(load.depth.get()),
+            starts: vec![Tick::NEVER; depth].into_boxed_slice(),
+            posted: vec![None; if stream.is_checked() { depth } else { 0 }],
+        }
+    }
+}
+
 /// The slots that are free, as a stack: the last to come back is on top, its buffer still in the cache.
 struct Free {
     indices: Box<[u16]>,
@@ -253,12 +283,13 @@ pub fn drive<E: Engine>(
     stream: &mut Stream,
     load: &Load,
     clock: Clock,
+    scratch: Scratch,
     start: Tick,
     on_edge: &mut dyn FnMut(Edge) -> Step,
 ) -> Tally {
     match load.timed_by {
-        TimedBy::Operation => run::<E, false>(engine, stream, load, clock, start, on_edge),
-        TimedBy::Batch => run::<E, true>(engine, stream, load, clock, start, on_edge),
+        TimedBy::Operation => run::<E, false>(engine, stream, load, clock, scratch, start, on_edge),
+        TimedBy::Batch => run::<E, true>(engine, stream, load, clock, scratch, start, on_edge),
     }
 }
 
@@ -267,19 +298,18 @@ fn run<E: Engine, const BATCH: bool>(
     stream: &mut Stream,
     load: &Load,
     clock: Clock,
+    scratch: Scratch,
     start: Tick,
     on_edge: &mut dyn FnMut(Edge) -> Step,
 ) -> Tally {
     let limits = engine.limits();
     let depth = load.depth.get();
     let opens = clock.after(start, load.ramp);
-    let (closes, limit, interval) = match load.window {
-        Window::Time(span) => {
-            let interval = Nanos((span.0 / 100).clamp(10_000_000, 1_000_000_000));
-            (clock.after(opens, span), u64::MAX, interval)
-        }
-        Window::Ops(ops) => (Tick::NEVER, ops, Nanos::from_millis(10)),
+    let (closes, limit) = match load.window {
+        Window::Time(span) => (clock.after(opens, span), u64::MAX),
+        Window::Ops(ops) => (Tick::NEVER, ops),
     };
+    let interval = scratch.intervals.length;
     let interval_edge = clock.after(start, interval);
     let mut at = Progress {
         clock,
@@ -297,11 +327,11 @@ fn run<E: Engine, const BATCH: bool>(
         ops_at_edge: 0,
         bytes: 0,
         sum: 0,
-        times: Times::new(),
-        fresh: Some(Times::new()),
+        times: scratch.ramp,
+        fresh: Some(scratch.window),
         longest_batch: 0,
         faults: Faults::default(),
-        intervals: Intervals::new(interval),
+        intervals: scratch.intervals,
         last: start,
         ended: start,
         interrupted: false,
@@ -309,17 +339,7 @@ fn run<E: Engine, const BATCH: bool>(
         on_edge,
     };
 
-    let mut free = Free::all(depth);
-    let mut starts = vec![start; usize::from(depth)].into_boxed_slice();
-    // What each slot is at, kept only where reads are checked.
-    let mut posted = vec![
-        None;
-        if stream.is_checked() {
-            usize::from(depth)
-        } else {
-            0
-        }
-    ];
+    let (mut free, mut starts, mut posted) = (scratch.free, scratch.starts, scratch.posted);
     let stamped = stream.is_stamped();
     let mut refused: Option<Op> = None;
     let mut generation = 0u64;

@@ -34,7 +34,7 @@ mod times;
 pub use buffers::{Buffer, Buffers};
 pub use clock::{Clock, Tick};
 pub use crew::{Crew, CrewError, CrewRun, Member, doubts};
-pub use drive::{Edge, Step, drive};
+pub use drive::{Edge, Scratch, Step, drive};
 pub use engine::{
     Engine, FailCode, Fatal, Limits, Op, OpKind, Outcome, Refusal, Refused, Slot, Stuck, Wait,
 };

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 
 use strata_measure::{
     Buffer, Buffers, Clock, Edge, Engine, FailCode, Fatal, Limits, Load, NullEngine, Op, OpKind,
-    Outcome, Refusal, Refused, Slot, Step, Stream, Stuck, Tally, Tick, Wait, Window, drive,
-    payload,
+    Outcome, Refusal, Refused, Scratch, Slot, Step, Stream, Stuck, Tally, Tick, Wait, Window,
+    drive, payload,
 };
 use strata_memory::{Huge, Lock, Want};
 use strata_record::{Completes, Op as Mix, TimedBy};
@@ -30,9 +30,16 @@ fn reads() -> Stream {
 
 fn go<E: Engine>(engine: &mut E, mut stream: Stream, load: &Load) -> Tally {
     let clock = Clock::get();
-    drive(engine, &mut stream, load, clock, clock.now(), &mut |_| {
-        Step::Go
-    })
+    let scratch = Scratch::new(load, &stream);
+    drive(
+        engine,
+        &mut stream,
+        load,
+        clock,
+        scratch,
+        clock.now(),
+        &mut |_| Step::Go,
+    )
 }
 
 /// What every sound trial shows: as many timed as counted, and the rate that follows from both.
@@ -317,6 +324,7 @@ fn it_stops_when_told_and_says_so() {
         &mut reads(),
         &load,
         clock,
+        Scratch::new(&load, &reads()),
         clock.now(),
         &mut |edge| {
             edges.push(edge);

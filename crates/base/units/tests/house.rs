@@ -42,13 +42,14 @@ const TOP: [&str; 13] = [
 ];
 
 /// Crates that cannot do without `unsafe`, and for what; all others forbid it.
-const UNSAFE: [(&str, &str); 3] = [
+const UNSAFE: [(&str, &str); 4] = [
     ("strata-block", "submission of raw buffers to the kernel"),
     (
         "strata-measure",
         "the time-stamp counter; raw access to buffers",
     ),
     ("strata-memory", "mmap, mbind, mlock, move_pages"),
+    ("strata-tcp", "send and recv on raw buffers"),
 ];
 
 fn root() -> PathBuf {
