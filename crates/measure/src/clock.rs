@@ -15,6 +15,9 @@ use strata_units::Nanos;
 pub struct Tick(u64);
 
 impl Tick {
+    /// Before every moment.
+    pub(crate) const FIRST: Tick = Tick(0);
+
     /// Later than every moment that will come.
     pub const NEVER: Tick = Tick(u64::MAX);
 

@@ -105,20 +105,23 @@ impl Progress<'_> {
         }
     }
 
-    /// Whether what completes at `at` counts.
+    /// Whether what completes at `at` counts. While draining nothing does, and every tick is at the edge.
     #[inline(always)]
     fn counts(&mut self, at: Tick) -> bool {
-        if at >= self.next_edge {
-            let by_count = self.limit != u64::MAX;
-            if by_count && self.phase == Phase::Ramp && at >= self.opens && self.ramped {
-                // A window by count opens with a completion, which is not of it: opened between two, it would count the
-                // whole time of an operation that began before.
-                self.opens = at;
-                self.edge(at);
-                return false;
-            }
+        at < self.next_edge || self.counts_at_edge(at)
+    }
+
+    #[cold]
+    fn counts_at_edge(&mut self, at: Tick) -> bool {
+        let by_count = self.limit != u64::MAX;
+        if by_count && self.phase == Phase::Ramp && at >= self.opens && self.ramped {
+            // A window by count opens with a completion, which is not of it: opened between two, it would count the
+            // whole time of an operation that began before.
+            self.opens = at;
             self.edge(at);
+            return false;
         }
+        self.edge(at);
         self.phase != Phase::Drain
     }
 
@@ -139,7 +142,7 @@ impl Progress<'_> {
         }
         self.phase = Phase::Drain;
         self.ended = at;
-        self.next_edge = Tick::NEVER;
+        self.next_edge = Tick::FIRST;
         (self.on_edge)(Edge::Close);
     }
 
@@ -169,8 +172,10 @@ impl Progress<'_> {
     }
 
     /// A completion, or an idle look at the clock, at or after the next edge.
-    #[cold]
     fn edge(&mut self, at: Tick) {
+        if self.phase == Phase::Drain {
+            return;
+        }
         if self.phase == Phase::Ramp && at >= self.opens {
             self.open();
         }
