@@ -3,7 +3,7 @@
 use strata_record::{Completes, PagesProof};
 use strata_units::{ByteOffset, Bytes, Nanos};
 
-use crate::{Buffer, Tick};
+use crate::{Buffer, Buffers, Tick};
 
 /// The right to have one operation in flight, and the name of its buffer. Not `Copy`: `post` consumes it, `reap` hands it
 /// back, so an operation can neither be lost nor completed twice without its engine noticing.
@@ -173,22 +173,27 @@ pub trait Engine {
     /// [`Stuck`] when something never came back. The engine then leaks its buffers when dropped.
     fn quiesce(&mut self, by: Tick) -> Result<(), Stuck>;
 
-    /// The buffer of a slot; [`Buffer::empty`] where operations move nothing.
-    fn buffer(&self, slot: &Slot) -> Buffer<'_>;
+    /// The memory that its operations move; none where they move nothing.
+    fn buffers(&self) -> Option<&Buffers>;
 
     /// A code that one of its operations failed with, in words, with the next step.
     fn explain(&self, code: FailCode) -> String;
+
+    /// The buffer of a slot.
+    fn buffer(&self, slot: &Slot) -> Buffer<'_> {
+        self.buffers().map_or(Buffer::empty(), |all| all.of(slot))
+    }
 
     /// Where the pages of its buffers are; what is in the error could not be found out.
     ///
     /// # Errors
     /// In words, why the kernel does not say.
     fn pages(&self) -> Result<Vec<PagesProof>, String> {
-        Ok(Vec::new())
+        self.buffers().map_or(Ok(Vec::new()), Buffers::pages)
     }
 
     /// What its memory was wished to be and is not.
     fn notes(&self) -> Vec<String> {
-        Vec::new()
+        self.buffers().map(Buffers::notes).unwrap_or_default()
     }
 }

@@ -4,7 +4,7 @@ use strata_record::Completes;
 use strata_units::{Bytes, QueueDepth};
 
 use crate::{
-    Buffer, Engine, FailCode, Fatal, Limits, Op, Outcome, Refused, Slot, Stuck, Tick, Wait,
+    Buffers, Engine, FailCode, Fatal, Limits, Op, Outcome, Refused, Slot, Stuck, Tick, Wait,
 };
 
 /// Completes each operation at the next `reap`, in order.
@@ -57,8 +57,8 @@ impl Engine for NullEngine {
         Ok(())
     }
 
-    fn buffer(&self, _: &Slot) -> Buffer<'_> {
-        Buffer::empty()
+    fn buffers(&self) -> Option<&Buffers> {
+        None
     }
 
     fn explain(&self, code: FailCode) -> String {

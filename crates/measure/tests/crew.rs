@@ -135,8 +135,8 @@ impl strata_measure::Engine for Moving {
     fn quiesce(&mut self, by: strata_measure::Tick) -> Result<(), strata_measure::Stuck> {
         self.inner.quiesce(by)
     }
-    fn buffer(&self, slot: &strata_measure::Slot) -> strata_measure::Buffer<'_> {
-        self.inner.buffer(slot)
+    fn buffers(&self) -> Option<&strata_measure::Buffers> {
+        self.inner.buffers()
     }
     fn explain(&self, code: strata_measure::FailCode) -> String {
         self.inner.explain(code)

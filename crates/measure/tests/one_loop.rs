@@ -4,9 +4,9 @@
 use std::collections::VecDeque;
 
 use strata_measure::{
-    Buffer, Buffers, Clock, Edge, Engine, FailCode, Fatal, Limits, Load, NullEngine, Op, OpKind,
-    Outcome, Refusal, Refused, Scratch, Slot, Step, Stream, Stuck, Tally, Tick, Wait, Window,
-    drive, payload,
+    Buffers, Clock, Edge, Engine, FailCode, Fatal, Limits, Load, NullEngine, Op, OpKind, Outcome,
+    Refusal, Refused, Scratch, Slot, Step, Stream, Stuck, Tally, Tick, Wait, Window, drive,
+    payload,
 };
 use strata_memory::{Huge, Lock, Want};
 use strata_record::{Completes, Op as Mix, TimedBy};
@@ -166,8 +166,8 @@ impl Engine for Fake {
         Ok(())
     }
 
-    fn buffer(&self, _: &Slot) -> Buffer<'_> {
-        Buffer::empty()
+    fn buffers(&self) -> Option<&Buffers> {
+        None
     }
 
     fn explain(&self, code: FailCode) -> String {
@@ -403,8 +403,8 @@ impl Engine for Memory {
         Ok(())
     }
 
-    fn buffer(&self, slot: &Slot) -> Buffer<'_> {
-        self.buffers.of(slot)
+    fn buffers(&self) -> Option<&Buffers> {
+        Some(&self.buffers)
     }
 
     fn explain(&self, code: FailCode) -> String {

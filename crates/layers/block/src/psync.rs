@@ -4,10 +4,10 @@ use std::fs::File;
 use std::os::fd::AsFd;
 
 use strata_measure::{
-    Buffer, Buffers, Engine, FailCode, Fatal, Limits, Op, Outcome, Refusal, Refused, Slot, Stuck,
-    Tick, Wait,
+    Buffers, Engine, FailCode, Fatal, Limits, Op, Outcome, Refusal, Refused, Slot, Stuck, Tick,
+    Wait,
 };
-use strata_record::{Completes, PagesProof};
+use strata_record::Completes;
 use strata_units::Bytes;
 
 use crate::engine::{SHORT, code_of, explain};
@@ -88,19 +88,11 @@ impl Engine for Psync {
         Ok(())
     }
 
-    fn buffer(&self, slot: &Slot) -> Buffer<'_> {
-        self.buffers.of(slot)
+    fn buffers(&self) -> Option<&Buffers> {
+        Some(&self.buffers)
     }
 
     fn explain(&self, code: FailCode) -> String {
         explain(code)
-    }
-
-    fn pages(&self) -> Result<Vec<PagesProof>, String> {
-        self.buffers.pages()
-    }
-
-    fn notes(&self) -> Vec<String> {
-        self.buffers.notes()
     }
 }

@@ -8,10 +8,10 @@ use std::os::fd::AsRawFd;
 use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, opcode};
 use strata_measure::{
-    Buffer, Buffers, Clock, Engine, FailCode, Fatal, Limits, Op, OpKind, Outcome, Refusal, Refused,
-    Slot, Stuck, Tick, Wait,
+    Buffers, Clock, Engine, FailCode, Fatal, Limits, Op, OpKind, Outcome, Refusal, Refused, Slot,
+    Stuck, Tick, Wait,
 };
-use strata_record::{Completes, PagesProof};
+use strata_record::Completes;
 use strata_units::{Bytes, Nanos, QueueDepth};
 
 use crate::engine::{SHORT, code_of, explain};
@@ -219,20 +219,12 @@ impl Engine for Uring {
         Ok(())
     }
 
-    fn buffer(&self, slot: &Slot) -> Buffer<'_> {
-        self.buffers.of(slot)
+    fn buffers(&self) -> Option<&Buffers> {
+        Some(&self.buffers)
     }
 
     fn explain(&self, code: FailCode) -> String {
         explain(code)
-    }
-
-    fn pages(&self) -> Result<Vec<PagesProof>, String> {
-        self.buffers.pages()
-    }
-
-    fn notes(&self) -> Vec<String> {
-        self.buffers.notes()
     }
 }
 

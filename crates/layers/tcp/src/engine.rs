@@ -156,20 +156,12 @@ impl Engine for Sender {
         Ok(())
     }
 
-    fn buffer(&self, _: &Slot) -> Buffer<'_> {
-        self.memory.first()
+    fn buffers(&self) -> Option<&Buffers> {
+        Some(&self.memory)
     }
 
     fn explain(&self, code: FailCode) -> String {
         no_codes(code)
-    }
-
-    fn pages(&self) -> Result<Vec<PagesProof>, String> {
-        self.memory.pages()
-    }
-
-    fn notes(&self) -> Vec<String> {
-        self.memory.notes()
     }
 }
 
@@ -256,20 +248,12 @@ impl Engine for Receiver {
         Ok(())
     }
 
-    fn buffer(&self, _: &Slot) -> Buffer<'_> {
-        self.memory.first()
+    fn buffers(&self) -> Option<&Buffers> {
+        Some(&self.memory)
     }
 
     fn explain(&self, code: FailCode) -> String {
         no_codes(code)
-    }
-
-    fn pages(&self) -> Result<Vec<PagesProof>, String> {
-        self.memory.pages()
-    }
-
-    fn notes(&self) -> Vec<String> {
-        self.memory.notes()
     }
 }
 
@@ -393,6 +377,10 @@ impl Engine for Requester {
         Ok(())
     }
 
+    fn buffers(&self) -> Option<&Buffers> {
+        Some(&self.requests)
+    }
+
     fn buffer(&self, _: &Slot) -> Buffer<'_> {
         self.requests.first()
     }
@@ -405,9 +393,5 @@ impl Engine for Requester {
         let mut pages = self.requests.pages()?;
         pages.extend(self.replies.pages()?);
         Ok(pages)
-    }
-
-    fn notes(&self) -> Vec<String> {
-        self.requests.notes()
     }
 }
