@@ -11,19 +11,25 @@ use strata_measure::FailCode;
 pub enum BlockEngine {
     /// pread(2) and pwrite(2), one at a time.
     Psync,
+    /// The kernel's AIO, a batch a system call; completions from the shared ring while there are any.
+    Libaio,
     /// io_uring(7), plain: no registered files or buffers, completions by interrupt.
     IoUring,
 }
 
 impl BlockEngine {
     /// All of them.
-    pub const ALL: [BlockEngine; 2] = [BlockEngine::Psync, BlockEngine::IoUring];
+    pub const ALL: [BlockEngine; 3] = [
+        BlockEngine::Psync,
+        BlockEngine::Libaio,
+        BlockEngine::IoUring,
+    ];
 
     /// Most operations in flight.
     pub fn most_depth(self) -> u16 {
         match self {
             BlockEngine::Psync => 1,
-            BlockEngine::IoUring => strata_units::QueueDepth::MAX.get(),
+            BlockEngine::Libaio | BlockEngine::IoUring => strata_units::QueueDepth::MAX.get(),
         }
     }
 
@@ -34,6 +40,7 @@ impl BlockEngine {
     pub fn available(self) -> Result<(), String> {
         match self {
             BlockEngine::Psync => Ok(()),
+            BlockEngine::Libaio => crate::aio::available(),
             BlockEngine::IoUring => crate::uring::available(),
         }
     }
@@ -43,6 +50,7 @@ impl fmt::Display for BlockEngine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             BlockEngine::Psync => "psync",
+            BlockEngine::Libaio => "libaio",
             BlockEngine::IoUring => "io_uring",
         })
     }
@@ -50,7 +58,7 @@ impl fmt::Display for BlockEngine {
 
 /// A name that is no engine of this layer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no engine of the block layer: expected psync or io_uring")]
+#[error("`{0}` is no engine of the block layer: expected psync, libaio or io_uring")]
 pub struct UnknownEngine(String);
 
 impl FromStr for BlockEngine {

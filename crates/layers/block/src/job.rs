@@ -9,6 +9,7 @@ use strata_record::{Cell, Completes, Role, Warning, WarningCode};
 use strata_stats::Rng;
 use strata_units::{Bytes, CpuId};
 
+use crate::aio::Aio;
 use crate::engine::BlockEngine;
 use crate::file::{Prepared, WrittenState};
 use crate::psync::Psync;
@@ -163,6 +164,20 @@ impl BlockJob {
                     payload::SECTOR,
                     completes,
                 );
+                Ok(Member {
+                    engine,
+                    stream: self.stream(n, trial.seed),
+                })
+            }),
+            BlockEngine::Libaio => crew.run(|n| {
+                let engine = Aio::new(
+                    opened()?,
+                    self.buffers(trial.seed)?,
+                    w.depth,
+                    payload::SECTOR,
+                    completes,
+                )
+                .map_err(Fatal)?;
                 Ok(Member {
                     engine,
                     stream: self.stream(n, trial.seed),

@@ -1,11 +1,17 @@
 //! The kernel's storage path, measured on a file.
 //!
-//! Two engines: `psync`, a system call an operation, and `io_uring`, a ring shared with the kernel. Both go through the
+//! Three engines: `psync`, a system call an operation; `libaio`, the kernel's older asynchronous interface; and `io_uring`, a
+//! pair of rings shared with the kernel. All go through the
 //! file system and the block layer to the drive, past the page cache (O_DIRECT) wherever the file system lets them. The
 //! file is filled before it is read, and only a file that the suite itself wrote is ever written to.
 
 #![deny(unsafe_code)]
 
+#[allow(
+    unsafe_code,
+    reason = "hands raw buffers to the kernel, and reads its shared ring"
+)]
+mod aio;
 mod engine;
 mod file;
 mod job;

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use strata_block::BlockEngine::{IoUring, Psync};
+use strata_block::BlockEngine::{IoUring, Libaio, Psync};
 use strata_block::BlockJob;
 use strata_measure::{Job, JobError, Trial};
 use strata_record::{Cell, Op};
@@ -21,7 +21,7 @@ const BLOCK: Bytes = Bytes(4096);
 #[test]
 fn a_file_cut_in_mid_trial_fails_and_what_was_measured_is_kept() {
     let test = "a_file_cut_in_mid_trial_fails_and_what_was_measured_is_kept";
-    for (engine, depth) in [(Psync, 1), (IoUring, 32)] {
+    for (engine, depth) in [(Psync, 1), (Libaio, 32), (IoUring, 32)] {
         if !usable(engine, test) {
             continue;
         }
@@ -79,7 +79,7 @@ fn a_file_taken_away_before_the_trial_is_named() {
 fn an_interruption_ends_a_trial_at_once() {
     let test = "an_interruption_ends_a_trial_at_once";
     let file = filled(disk(), Bytes::MIB, BLOCK);
-    for (engine, depth) in [(Psync, 1), (IoUring, 64)] {
+    for (engine, depth) in [(Psync, 1), (Libaio, 64), (IoUring, 64)] {
         if !usable(engine, test) {
             continue;
         }
@@ -160,7 +160,10 @@ fn a_cell_that_cannot_be_says_what_to_give() {
     let good = || cell(Psync, Op::RandRead, BLOCK, 1, &file);
     type Change = fn(&mut Cell);
     let cases: [(Change, &str); 9] = [
-        (|c| c.engine = "libfast".to_owned(), "psync or io_uring"),
+        (
+            |c| c.engine = "libfast".to_owned(),
+            "psync, libaio or io_uring",
+        ),
         (|c| c.workload.op = Op::ReqRep, "expected randread"),
         (
             |c| c.workload.depth = QueueDepth::new(2).expect("two"),

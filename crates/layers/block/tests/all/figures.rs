@@ -1,10 +1,10 @@
-//! What is counted is what was done, on disk and in memory, by both engines.
+//! What is counted is what was done, on disk and in memory, by each engine.
 
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use strata_block::BlockEngine::{self, IoUring, Psync};
+use strata_block::BlockEngine::{self, IoUring, Libaio, Psync};
 use strata_measure::payload;
 use strata_record::{Op, TimedBy, WarningCode};
 use strata_units::{Bytes, Nanos, NodeId};
@@ -14,11 +14,14 @@ use crate::support::{allowed, cell, cpus, disk, filled, measured, run, timed, us
 const MIB: Bytes = Bytes::MIB;
 
 /// Engine, operation, block, depth, operations.
-const READS: [(BlockEngine, Op, Bytes, u64, u64); 10] = [
+const READS: [(BlockEngine, Op, Bytes, u64, u64); 13] = [
     (Psync, Op::RandRead, Bytes(512), 1, 500),
     (Psync, Op::Read, Bytes(4096), 1, 500),
     (Psync, Op::RandRead, Bytes(128 << 10), 1, 100),
     (Psync, Op::Read, MIB, 1, 30),
+    (Libaio, Op::RandRead, Bytes(512), 128, 2000),
+    (Libaio, Op::Read, Bytes(4096), 1, 500),
+    (Libaio, Op::RandRead, MIB, 16, 100),
     (IoUring, Op::RandRead, Bytes(512), 128, 2000),
     (IoUring, Op::RandRead, Bytes(4096), 1, 500),
     (IoUring, Op::Read, Bytes(4096), 32, 2000),
@@ -71,6 +74,7 @@ fn two_threads_count_together() {
     let file = filled(disk(), MIB * 4, Bytes(4096));
     for (engine, op, depth) in [
         (Psync, Op::Read, 1),
+        (Libaio, Op::RandRead, 8),
         (IoUring, Op::RandRead, 8),
         (IoUring, Op::Read, 32),
     ] {
@@ -89,7 +93,7 @@ fn two_threads_count_together() {
 fn what_the_ramp_did_is_in_no_figure() {
     let test = "what_the_ramp_did_is_in_no_figure";
     let file = filled(disk(), MIB, Bytes(4096));
-    for (engine, depth) in [(Psync, 1), (IoUring, 16)] {
+    for (engine, depth) in [(Psync, 1), (Libaio, 16), (IoUring, 16)] {
         if !usable(engine, test) {
             continue;
         }
@@ -111,7 +115,7 @@ fn what_the_ramp_did_is_in_no_figure() {
 fn a_window_by_time_is_as_long_as_asked() {
     let test = "a_window_by_time_is_as_long_as_asked";
     let file = filled(disk(), MIB, Bytes(4096));
-    for (engine, depth) in [(Psync, 1), (IoUring, 32)] {
+    for (engine, depth) in [(Psync, 1), (Libaio, 32), (IoUring, 32)] {
         if !usable(engine, test) {
             continue;
         }
@@ -157,7 +161,7 @@ fn by_batch_each_operation_is_still_counted_and_timed() {
 #[test]
 fn what_was_written_is_read_back_checked() {
     let test = "what_was_written_is_read_back_checked";
-    for (engine, depth) in [(Psync, 1), (IoUring, 32)] {
+    for (engine, depth) in [(Psync, 1), (Libaio, 32), (IoUring, 32)] {
         if !usable(engine, test) {
             continue;
         }
@@ -188,7 +192,7 @@ fn what_was_written_is_read_back_checked() {
 #[test]
 fn a_block_in_the_wrong_place_is_found_out() {
     let test = "a_block_in_the_wrong_place_is_found_out";
-    for (engine, depth) in [(Psync, 1), (IoUring, 32)] {
+    for (engine, depth) in [(Psync, 1), (Libaio, 32), (IoUring, 32)] {
         if !usable(engine, test) {
             continue;
         }

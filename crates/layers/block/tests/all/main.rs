@@ -1,4 +1,4 @@
-//! Whole trials of the block layer on real files: both engines through the one loop.
+//! Whole trials of the block layer on real files: each engine through the one loop.
 
 mod faults;
 mod figures;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::{Pid, gettid};
-use strata_block::BlockEngine::{self, IoUring, Psync};
+use strata_block::BlockEngine::{self, IoUring, Libaio, Psync};
 use strata_measure::TrialResult;
 use strata_record::Op;
 use strata_units::{Bytes, CpuId, Nanos};
@@ -81,7 +81,7 @@ fn a_thread_moved_by_another_is_found_out() {
         println!("SKIP {test}: this process may use one CPU only");
         return;
     };
-    for engine in [Psync, IoUring] {
+    for engine in [Psync, Libaio, IoUring] {
         if !usable(engine, test) {
             continue;
         }
