@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -12,6 +12,12 @@ use strata_units::Nanos;
 
 /// The largest frame; a result with its histogram and series takes some tens of KiB.
 const LARGEST: u32 = 16 << 20;
+
+/// How much of a frame is taken at a time.
+const PIECE: usize = 64 << 10;
+
+/// How long the next bytes of a message that has begun may take.
+const WHOLE: Nanos = Nanos(5_000_000_000);
 
 /// Why the two sides do not understand each other.
 #[derive(Debug, thiserror::Error)]
@@ -60,46 +66,50 @@ impl<R: Read, W: Write> Channel<R, W> {
             .map_err(gone)
     }
 
-    /// Waits for one message.
+    /// Waits for one message, however long.
     ///
     /// # Errors
     /// [`PeerError::Gone`] when the other side has closed, [`PeerError::Garbled`] when it sent anything else than a frame
     /// with such a message. After either the channel is of no more use.
     pub fn receive<T: DeserializeOwned>(&mut self) -> Result<T, PeerError> {
-        let mut len = [0; 4];
-        self.from.read_exact(&mut len).map_err(gone)?;
-        let len = u32::from_le_bytes(len);
-        if len > LARGEST {
-            return Err(PeerError::Garbled(format!("a frame of {len} bytes")));
-        }
-        // Taken as it comes: a length alone shall not make anybody allocate.
-        let mut text = Vec::new();
-        self.from
-            .by_ref()
-            .take(u64::from(len))
-            .read_to_end(&mut text)
-            .map_err(gone)?;
-        if text.len() < len as usize {
-            return Err(PeerError::Gone);
-        }
-        serde_json::from_slice(&text)
-            .map_err(|e| PeerError::Garbled(format!("something else ({e})")))
+        frame(|into| self.from.read_exact(into).map_err(gone))
     }
 }
 
 impl<R: Read + AsFd, W: Write> Channel<R, W> {
-    /// Waits for one message, at most so long for it to begin.
+    /// Waits for one message, at most so long for it to begin. One that has begun must arrive within five seconds.
     ///
     /// # Errors
     /// As [`Channel::receive`], and [`PeerError::Silent`] when none begins in time.
     pub fn receive_within<T: DeserializeOwned>(&mut self, span: Nanos) -> Result<T, PeerError> {
+        self.readable(span)?;
+        frame(|mut into| {
+            while !into.is_empty() {
+                match self.readable(WHOLE) {
+                    Err(PeerError::Silent(_)) => {
+                        return Err(PeerError::Garbled("half of a message".to_owned()));
+                    }
+                    other => other?,
+                }
+                match self.from.read(into) {
+                    Ok(0) => return Err(PeerError::Gone),
+                    Ok(n) => into = &mut into[n..],
+                    Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                    Err(e) => return Err(gone(e)),
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Waits until something can be read, an end too.
+    fn readable(&self, span: Nanos) -> Result<(), PeerError> {
         let begun = Instant::now();
         loop {
             let left = span - Nanos::from(begun.elapsed());
             // Rounded up, so that the last round does not spin.
-            let wait =
-                PollTimeout::try_from(left.as_duration() + std::time::Duration::from_millis(1))
-                    .unwrap_or(PollTimeout::MAX);
+            let wait = PollTimeout::try_from(left.as_duration() + Duration::from_millis(1))
+                .unwrap_or(PollTimeout::MAX);
             match poll(
                 &mut [PollFd::new(self.from.as_fd(), PollFlags::POLLIN)],
                 wait,
@@ -108,11 +118,31 @@ impl<R: Read + AsFd, W: Write> Channel<R, W> {
                     return Err(PeerError::Silent(span));
                 }
                 Ok(0) | Err(Errno::EINTR) => {}
-                Ok(_) => return self.receive(),
+                Ok(_) => return Ok(()),
                 Err(e) => return Err(PeerError::System(e.into())),
             }
         }
     }
+}
+
+/// One frame by `read`, which fills what it is given.
+fn frame<T: DeserializeOwned>(
+    mut read: impl FnMut(&mut [u8]) -> Result<(), PeerError>,
+) -> Result<T, PeerError> {
+    let mut len = [0; 4];
+    read(&mut len)?;
+    let len = u32::from_le_bytes(len);
+    if len > LARGEST {
+        return Err(PeerError::Garbled(format!("a frame of {len} bytes")));
+    }
+    // Taken as it comes: a length alone shall not make anybody allocate.
+    let mut text = Vec::new();
+    while text.len() < len as usize {
+        let had = text.len();
+        text.resize((len as usize).min(had + PIECE), 0);
+        read(&mut text[had..])?;
+    }
+    serde_json::from_slice(&text).map_err(|e| PeerError::Garbled(format!("something else ({e})")))
 }
 
 fn gone(error: io::Error) -> PeerError {
@@ -174,6 +204,28 @@ mod tests {
         let silent =
             Channel::new(quiet, io::sink()).receive_within::<String>(Nanos::from_millis(20));
         assert!(matches!(silent, Err(PeerError::Silent(_))));
+    }
+
+    #[test]
+    fn half_of_a_message_is_not_waited_for_in_pieces() {
+        let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().expect("a pair");
+        let bytes = frames(&["a message"]);
+        theirs.write_all(&bytes[..7]).expect("half");
+        let mut channel = Channel::new(ours, io::sink());
+        let rest = bytes[7..].to_vec();
+        let late = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(60));
+            theirs.write_all(&rest).expect("the rest");
+            theirs
+        });
+        // It has begun, and so it is taken whole though it is not there when the span is over.
+        let got: String = channel
+            .receive_within(Nanos::from_millis(20))
+            .expect("whole");
+        assert_eq!(got, "a message");
+        drop(late.join().expect("no panic"));
+        let gone = channel.receive_within::<String>(Nanos::from_millis(20));
+        assert!(matches!(gone, Err(PeerError::Gone)), "{gone:?}");
     }
 
     proptest! {
