@@ -122,7 +122,10 @@ fn what_is_no_value_is_not_understood() {
     };
     refused("block --depth 0", &["--depth", "1 to 4096"]);
     refused("block --depth 5000", &["--depth", "1 to 4096"]);
-    refused("block --engine libfoo", &["libfoo", "psync, libaio or io_uring"]);
+    refused(
+        "block --engine libfoo",
+        &["libfoo", "psync, libaio or io_uring"],
+    );
     refused("block --op trim", &["trim", "randread"]);
     refused("block --bs 4XB", &["4XB"]);
     refused("block --repeats 0", &["--repeats"]);
