@@ -96,6 +96,14 @@ impl BlockJob {
         })
     }
 
+    /// One thread's engine with its operations.
+    fn member<E>(&self, thread: usize, seed: u64, engine: E) -> Member<E> {
+        Member {
+            engine,
+            stream: self.stream(thread, seed),
+        }
+    }
+
     /// The operations of one thread: sequential ones begin at its part of the file.
     fn stream(&self, thread: usize, seed: u64) -> Stream {
         let w = &self.cell.workload;
@@ -156,46 +164,22 @@ impl BlockJob {
         } else {
             Completes::AcceptedLocally
         };
+        let (depth, align, seed) = (w.depth, payload::SECTOR, trial.seed);
+        let parts = || Ok::<_, Fatal>((opened()?, self.buffers(seed)?));
         let run = match self.engine {
             BlockEngine::Psync => crew.run(|n| {
-                let engine = Psync::new(
-                    opened()?,
-                    self.buffers(trial.seed)?,
-                    payload::SECTOR,
-                    completes,
-                );
-                Ok(Member {
-                    engine,
-                    stream: self.stream(n, trial.seed),
-                })
+                let (file, buffers) = parts()?;
+                Ok(self.member(n, seed, Psync::new(file, buffers, align, completes)))
             }),
             BlockEngine::Libaio => crew.run(|n| {
-                let engine = Aio::new(
-                    opened()?,
-                    self.buffers(trial.seed)?,
-                    w.depth,
-                    payload::SECTOR,
-                    completes,
-                )
-                .map_err(Fatal)?;
-                Ok(Member {
-                    engine,
-                    stream: self.stream(n, trial.seed),
-                })
+                let (file, buffers) = parts()?;
+                let engine = Aio::new(file, buffers, depth, align, completes).map_err(Fatal)?;
+                Ok(self.member(n, seed, engine))
             }),
             BlockEngine::IoUring => crew.run(|n| {
-                let engine = Uring::new(
-                    opened()?,
-                    self.buffers(trial.seed)?,
-                    w.depth,
-                    payload::SECTOR,
-                    completes,
-                )
-                .map_err(Fatal)?;
-                Ok(Member {
-                    engine,
-                    stream: self.stream(n, trial.seed),
-                })
+                let (file, buffers) = parts()?;
+                let engine = Uring::new(file, buffers, depth, align, completes).map_err(Fatal)?;
+                Ok(self.member(n, seed, engine))
             }),
         };
         run.map_err(|e| match e {
