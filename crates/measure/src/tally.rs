@@ -217,6 +217,7 @@ impl Tally {
             lost: self.lost,
             completes,
             mean_depth: latency_ns.as_ref().map(|l| l.mean * per_s(self.ops) / 1e9),
+            open: None,
             latency_ns,
             stationarity: stationarity(&intervals.counts),
             series: Series {

@@ -147,6 +147,7 @@ pub(crate) fn cells(
                 placement: host.place(measuring, None, target.node)?,
                 target,
                 via: file.path.display().to_string(),
+                sockets: None,
                 workload: workload(shape.op, shape.bs, shape.depth, measuring, verify),
             })
         })
@@ -162,8 +163,6 @@ pub(crate) fn workload(
     verify: bool,
 ) -> Workload {
     Workload {
-        op,
-        block_bytes,
         depth,
         threads: measuring.threads,
         duration_ns: measuring
@@ -174,6 +173,7 @@ pub(crate) fn workload(
         ramp_ns: measuring.ramp,
         timed_by: measuring.timed_by,
         verify,
+        ..Workload::plain(op, block_bytes)
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use strata_record::{Placement, Reality, Target, TargetKind};
 use strata_topology::{Allowed, ChooseError, Root, Topology, Want, check, choose, file_device};
-use strata_units::{Bytes, CpuList, NodeId};
+use strata_units::{ByteOffset, Bytes, CpuList, NodeId};
 
 use crate::Usage;
 use crate::cli::Measuring;
@@ -58,6 +58,7 @@ impl Host {
         Ok(Placement {
             cpus,
             peer_cpus,
+            poll_cpus: CpuList::default(),
             mem_node,
         })
     }
@@ -133,6 +134,7 @@ impl Host {
         let target = Target {
             kind: TargetKind::File,
             identity,
+            region_from_bytes: ByteOffset(0),
             region_bytes: Some(region),
             node: device.node,
         };
@@ -144,6 +146,7 @@ impl Host {
         Target {
             kind: TargetKind::Wire,
             identity: format!("lo of {}: 127.0.0.1 to 127.0.0.1", self.name),
+            region_from_bytes: ByteOffset(0),
             region_bytes: None,
             node: None,
         }

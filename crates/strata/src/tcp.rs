@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use strata_measure::Job;
-use strata_record::{Cell, Layer, Op, Reality};
+use strata_record::{Cell, Layer, Op, Reality, Sockets};
 use strata_tcp::TcpJob;
 use strata_units::{Bytes, CpuList, QueueDepth};
 
@@ -73,6 +73,7 @@ pub(crate) fn cells(
                 reality: Reality::Software,
                 target: host.loopback(),
                 via: "127.0.0.1".to_owned(),
+                sockets: Some(Sockets::default()),
                 workload: workload(shape.op, shape.bs, shape.depth, measuring, false),
                 placement: host.place(measuring, Some(peer_cpus), None)?,
             })

@@ -4,7 +4,7 @@ use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use strata_units::{Bytes, CpuList, Nanos, NodeId, QueueDepth};
+use strata_units::{ByteOffset, Bytes, CpuList, Nanos, NodeId, QueueDepth};
 
 use crate::Op;
 
@@ -73,6 +73,8 @@ impl fmt::Display for Reality {
 pub enum TargetKind {
     /// A file on a file system.
     File,
+    /// A block device, or the character device of an NVMe namespace.
+    Drive,
     /// A pair of ports.
     Wire,
 }
@@ -85,9 +87,13 @@ pub enum TargetKind {
 pub struct Target {
     /// What kind of thing it is.
     pub kind: TargetKind,
-    /// What tells it from every other: for a file the file system's type, device and size; for a wire its two ports.
+    /// What tells it from every other: for a file the file system's type, device and size; for a drive its model, serial
+    /// number and namespace; for a wire its two ports.
     pub identity: String,
-    /// The region of it that is used, from its start; null for a wire.
+    /// Where the region of it that is used begins; 0 for a wire.
+    #[serde(default)]
+    pub region_from_bytes: ByteOffset,
+    /// The region's length; null for a wire.
     pub region_bytes: Option<Bytes>,
     /// The node that its device hangs on; null when it has none or the system does not say.
     pub node: Option<NodeId>,
@@ -114,6 +120,102 @@ impl fmt::Display for TimedBy {
     }
 }
 
+/// How operations arrive that do not wait for one another.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Arrivals {
+    /// At equal distances.
+    Fixed,
+    /// As of a Poisson process: independent of one another, at exponential distances.
+    Poisson,
+}
+
+/// An open loop's offer. Its operations are timed from the moment at which they were to start, so that a stall is not
+/// hidden.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+pub struct Rate {
+    /// Operations a second of all threads together.
+    pub ops_per_s: u64,
+    /// How they arrive.
+    pub arrivals: Arrivals,
+}
+
+/// Which way the bytes of a stream go, seen from the side that was asked to measure.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// To the other side.
+    Send,
+    /// From it.
+    Receive,
+    /// Both at once, over connections of their own.
+    Both,
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Direction::Send => "send",
+            Direction::Receive => "receive",
+            Direction::Both => "both",
+        })
+    }
+}
+
+/// How the sockets of a network layer are set; null is as the system has it.
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+pub struct Sockets {
+    /// Whether small messages go at once (TCP_NODELAY).
+    pub nodelay: bool,
+    /// The send buffer that is asked for (SO_SNDBUF).
+    pub send_buffer_bytes: Option<Bytes>,
+    /// The receive buffer that is asked for (SO_RCVBUF).
+    pub receive_buffer_bytes: Option<Bytes>,
+    /// The congestion control (TCP_CONGESTION).
+    pub congestion: Option<String>,
+    /// How long the kernel polls the device's queue before it sleeps (SO_BUSY_POLL).
+    pub busy_poll_ns: Option<Nanos>,
+    /// The interface that they are bound to (SO_BINDTODEVICE).
+    pub interface: Option<String>,
+}
+
+impl Default for Sockets {
+    fn default() -> Self {
+        Self {
+            nodelay: true,
+            send_buffer_bytes: None,
+            receive_buffer_bytes: None,
+            congestion: None,
+            busy_poll_ns: None,
+            interface: None,
+        }
+    }
+}
+
+impl Sockets {
+    /// What differs from the defaults, a word each: `nagle`, `sndbuf=1MiB`, `cubic`, `busy-poll=50us`, `dev=eth0`.
+    pub fn words(&self) -> Vec<String> {
+        let mut words = Vec::new();
+        if !self.nodelay {
+            words.push("nagle".to_owned());
+        }
+        words.extend(self.send_buffer_bytes.map(|b| format!("sndbuf={b}")));
+        words.extend(self.receive_buffer_bytes.map(|b| format!("rcvbuf={b}")));
+        words.extend(self.congestion.clone());
+        words.extend(self.busy_poll_ns.map(|t| format!("busy-poll={t}")));
+        words.extend(self.interface.as_ref().map(|i| format!("dev={i}")));
+        words
+    }
+}
+
 /// What is asked of the target.
 #[derive(
     Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
@@ -123,10 +225,25 @@ pub struct Workload {
     pub op: Op,
     /// Size of one operation.
     pub block_bytes: Bytes,
-    /// Operations in flight a thread.
+    /// Size of a reply; null when it is that of the request, or there is none.
+    #[serde(default)]
+    pub reply_bytes: Option<Bytes>,
+    /// Operations in flight a thread: a connection's, where there are connections.
     pub depth: QueueDepth,
     /// Measuring threads.
     pub threads: u16,
+    /// Connections a thread and direction; 1 where there are none.
+    #[serde(default = "one")]
+    pub streams: u16,
+    /// Which way a stream's bytes go; null for other operations.
+    #[serde(default)]
+    pub direction: Option<Direction>,
+    /// Whether random places are visited each once before any is visited again.
+    #[serde(default)]
+    pub random_map: bool,
+    /// The offer of an open loop; null when each operation waits for the one before it.
+    #[serde(default)]
+    pub rate: Option<Rate>,
     /// The window's length; null when it ends by count.
     pub duration_ns: Option<Nanos>,
     /// The window's operations a thread; null when it ends by time.
@@ -139,6 +256,32 @@ pub struct Workload {
     pub verify: bool,
 }
 
+fn one() -> u16 {
+    1
+}
+
+impl Workload {
+    /// One operation in flight on one thread for a second, in a closed loop: what a caller changes to what it wants.
+    pub fn plain(op: Op, block_bytes: Bytes) -> Workload {
+        Workload {
+            op,
+            block_bytes,
+            reply_bytes: None,
+            depth: QueueDepth::ONE,
+            threads: 1,
+            streams: 1,
+            direction: (op == Op::Stream).then_some(Direction::Send),
+            random_map: false,
+            rate: None,
+            duration_ns: Some(Nanos::SECOND),
+            ops: None,
+            ramp_ns: Nanos(0),
+            timed_by: TimedBy::Operation,
+            verify: false,
+        }
+    }
+}
+
 /// Where the measuring threads and their memory are asked to be.
 #[derive(
     Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
@@ -148,6 +291,9 @@ pub struct Placement {
     pub cpus: CpuList,
     /// The CPUs of the other side's threads; empty when there is none.
     pub peer_cpus: CpuList,
+    /// The CPUs of the threads that the kernel polls with on our behalf (io_uring's SQPOLL); empty when there are none.
+    #[serde(default)]
+    pub poll_cpus: CpuList,
     /// The node that the buffers are bound to; null when unbound.
     pub mem_node: Option<NodeId>,
 }
@@ -169,6 +315,9 @@ pub struct Cell {
     pub via: String,
     /// What is asked of it.
     pub workload: Workload,
+    /// How the sockets are set; null for a layer without.
+    #[serde(default)]
+    pub sockets: Option<Sockets>,
     /// Where from.
     pub placement: Placement,
 }
@@ -183,14 +332,52 @@ impl Cell {
         } else {
             format!(" {}", self.engine)
         };
-        let mut label = format!("{layer}{engine} {} {}", w.op, w.block_bytes);
+        let mut label = format!("{layer}{engine} {}", self.shape());
         if w.op != Op::Stream {
             label.push_str(&format!(" qd{}", w.depth));
         }
-        if w.threads > 1 {
-            label.push_str(&format!(" ×{}", w.threads));
-        }
+        label.push_str(&self.spread());
         label
+    }
+
+    /// Operation, sizes and direction in short: `randread 4KiB`, `stream 128KiB both`, `reqrep 64B:4KiB`.
+    pub fn shape(&self) -> String {
+        let w = &self.workload;
+        let mut shape = format!("{} {}", w.op, w.block_bytes);
+        if let Some(reply) = w.reply_bytes {
+            shape.push_str(&format!(":{reply}"));
+        }
+        if let Some(direction) = w.direction.filter(|d| *d != Direction::Send) {
+            shape.push_str(&format!(" {direction}"));
+        }
+        if w.random_map {
+            shape.push_str(" each once");
+        }
+        shape
+    }
+
+    /// What follows the depth in a short name: connections, threads, rate and settings, where they are not the usual ones.
+    pub fn spread(&self) -> String {
+        let w = &self.workload;
+        let mut words = String::new();
+        if w.streams > 1 {
+            words.push_str(&format!(" {} streams", w.streams));
+        }
+        if w.threads > 1 {
+            words.push_str(&format!(" ×{}", w.threads));
+        }
+        if let Some(rate) = w.rate {
+            let how = match rate.arrivals {
+                Arrivals::Fixed => "",
+                Arrivals::Poisson => " Poisson",
+            };
+            words.push_str(&format!(" at {}/s{how}", rate.ops_per_s));
+        }
+        for word in self.sockets.iter().flat_map(Sockets::words) {
+            words.push(' ');
+            words.push_str(&word);
+        }
+        words
     }
 
     /// The identity of the cell across runs: everything but the path.
@@ -202,8 +389,20 @@ impl Cell {
             (None, ops) => format!("{}ops", ops.unwrap_or(0)),
         };
         let node = |n: Option<NodeId>| n.map_or_else(|| "any".to_owned(), |n| n.to_string());
+        let mut more = String::new();
+        more.extend(w.reply_bytes.map(|b| format!("/reply{b}")));
+        more.extend((w.streams > 1).then(|| format!("/streams{}", w.streams)));
+        more.extend(w.direction.map(|d| format!("/{d}")));
+        more.extend(w.random_map.then(|| "/each-once".to_owned()));
+        more.extend(w.rate.map(|r| match r.arrivals {
+            Arrivals::Fixed => format!("/rate{}", r.ops_per_s),
+            Arrivals::Poisson => format!("/poisson{}", r.ops_per_s),
+        }));
+        for word in self.sockets.iter().flat_map(Sockets::words) {
+            more.push_str(&format!("/{word}"));
+        }
         format!(
-            "{}/{}/{}/{}/{}/qd{}/x{}/{window}/ramp{}/by-{}{}/cpus{}/peer{}/mem{}/{}{}",
+            "{}/{}/{}/{}/{}/qd{}/x{}{more}/{window}/ramp{}/by-{}{}/cpus{}{}/peer{}/mem{}/{}{}",
             self.layer,
             self.engine,
             self.reality,
@@ -215,12 +414,19 @@ impl Cell {
             w.timed_by,
             if w.verify { "/verify" } else { "" },
             p.cpus,
+            if p.poll_cpus.is_empty() {
+                String::new()
+            } else {
+                format!("/poll{}", p.poll_cpus)
+            },
             p.peer_cpus,
             node(p.mem_node),
             self.target.identity,
-            self.target
-                .region_bytes
-                .map_or_else(String::new, |b| format!("+{b}")),
+            match (self.target.region_from_bytes, self.target.region_bytes) {
+                (_, None) => String::new(),
+                (ByteOffset(0), Some(length)) => format!("+{length}"),
+                (from, Some(length)) => format!("@{}+{length}", Bytes(from.0)),
+            },
         )
     }
 }

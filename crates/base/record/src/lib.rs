@@ -16,14 +16,17 @@ mod trial;
 
 use schemars::generate::SchemaSettings;
 
-pub use cell::{Cell, Layer, Placement, Reality, Target, TargetKind, TimedBy, Workload};
+pub use cell::{
+    Arrivals, Cell, Direction, Layer, Placement, Rate, Reality, Sockets, Target, TargetKind,
+    TimedBy, Workload,
+};
 pub use environment::{Adapter, CpuModel, Drive, Environment, Guest, Hugepages, NodeMemory, Note};
 pub use op::{Op, OpParseError};
 pub use run::{Built, Plan, Run, StoreError, read_run, read_trials};
 pub use summary::{Contrast, Document, Estimate, Summary, SummaryLine, Verdict};
 pub use trial::{
     Ceiling, CeilingKind, ClockProof, ClockSource, Completes, Cost, Harness, Latency, Measured,
-    PagesProof, Percentiles, Proof, Record, Role, Series, Stationarity, Status, ThreadProof,
+    Open, PagesProof, Percentiles, Proof, Record, Role, Series, Stationarity, Status, ThreadProof,
     Warning, WarningCode,
 };
 

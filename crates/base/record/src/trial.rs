@@ -152,6 +152,21 @@ pub struct Measured {
     pub stationarity: Option<Stationarity>,
     /// Mean number of operations in flight over the window, by Little's law; null without latencies.
     pub mean_depth: Option<f64>,
+    /// How an open loop kept its schedule; null for a closed one.
+    #[serde(default)]
+    pub open: Option<Open>,
+}
+
+/// How an open loop kept its schedule. Its latencies run from the moment at which an operation was to start.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Open {
+    /// Operations a second that were to start in the window.
+    pub offered_ops_per_s: f64,
+    /// Operations that were to start in the window and had not when it closed: their waits are in no latency.
+    pub unstarted: u64,
+    /// Mean time from the moment at which an operation was to start until it was posted, in nanoseconds; null when none
+    /// completed.
+    pub mean_wait_ns: Option<f64>,
 }
 
 /// Times of operations in nanoseconds. A percentile q stands here only when count × (1 − q) ≥ 10.

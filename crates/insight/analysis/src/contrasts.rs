@@ -283,20 +283,17 @@ fn simultaneous(effects: &[Effect], seed: u64) -> Result<Vec<Interval>, StatsErr
 fn names(cells: &[CellDetail<'_>], pair: &Pair) -> (String, String, String) {
     let (base, other) = (cells[pair.base].cell, cells[pair.other].cell);
     let w = &base.workload;
-    let threads = match w.threads {
-        1 => String::new(),
-        n => format!(" ×{n}"),
-    };
+    let (shape, spread) = (base.shape(), base.spread());
     let (base_name, other_name, shared) = match pair.factor {
         Factor::Engine => (
             base.engine.clone(),
             other.engine.clone(),
-            format!("{} {} qd{}{threads}", w.op, w.block_bytes, w.depth),
+            format!("{shape} qd{}{spread}", w.depth),
         ),
         Factor::Depth => (
             format!("qd{}", w.depth),
             format!("qd{}", other.workload.depth),
-            format!("{} {} {}{threads}", base.engine, w.op, w.block_bytes),
+            format!("{} {shape}{spread}", base.engine),
         ),
     };
     // The label of a cell says more than this where several would read alike.

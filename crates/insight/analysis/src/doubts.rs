@@ -228,7 +228,7 @@ impl Facts<'_, '_> {
         for cell in self.cells {
             let text = match (cell.cell.reality, cell.cell.target.kind) {
                 (Reality::Hardware | Reality::Passthrough, _) => continue,
-                (Reality::Virtual, TargetKind::File) => {
+                (Reality::Virtual, TargetKind::File | TargetKind::Drive) => {
                     "these figures are of a virtual drive. They tell of the hypervisor, and of what else it serves, not of a \
                      drive."
                 }
@@ -238,14 +238,14 @@ impl Facts<'_, '_> {
                 (Reality::Emulated, _) => {
                     "these figures are of our own emulated controller. They tell of software, not of a drive."
                 }
-                (Reality::Software, TargetKind::File) => {
+                (Reality::Software, TargetKind::File | TargetKind::Drive) => {
                     "these figures are of a device made of software. They tell of this machine's kernel, not of a drive."
                 }
                 (Reality::Software, TargetKind::Wire) => {
                     "these figures are of a link made of software (loopback, veth or the like). They tell of this machine's \
                      kernel, not of a wire."
                 }
-                (Reality::Memory, TargetKind::File) => {
+                (Reality::Memory, TargetKind::File | TargetKind::Drive) => {
                     "these figures are of memory (tmpfs or the like). They tell of the kernel's path, not of a drive."
                 }
                 (Reality::Memory, TargetKind::Wire) => {

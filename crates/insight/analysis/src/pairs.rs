@@ -72,7 +72,9 @@ fn alike_but(factor: Factor, a: &Cell, b: &Cell) -> bool {
         && a.reality == b.reality
         && a.target.kind == b.target.kind
         && a.target.identity == b.target.identity
-        && a.target.region_bytes == b.target.region_bytes;
+        && a.target.region_from_bytes == b.target.region_from_bytes
+        && a.target.region_bytes == b.target.region_bytes
+        && a.sockets == b.sockets;
     // How a depth is timed is a choice of the harness that goes with the depth; words say so where it differs.
     let without_depth = |w: &Workload| Workload {
         depth: QueueDepth::ONE,

@@ -8,10 +8,10 @@ use strata_measure::{Job, JobError, Trial, TrialResult};
 use strata_record::{
     Built, Ceiling, CeilingKind, Cell, ClockProof, ClockSource, Completes, Cost, CpuModel,
     Environment, Guest, Harness, Layer, Measured, Op, Placement, Plan, Proof, Reality, Record, Run,
-    SCHEMA, Series, Target, TargetKind, TimedBy, Workload,
+    SCHEMA, Series, Target, TargetKind, Workload,
 };
 use strata_runner::{Ended, Observer, Progress, Store, StoreError, execute};
-use strata_units::{Bytes, CpuId, CpuList, Nanos, QueueDepth};
+use strata_units::{ByteOffset, Bytes, CpuId, CpuList, Nanos};
 
 fn cell(block: u64) -> Cell {
     Cell {
@@ -21,23 +21,20 @@ fn cell(block: u64) -> Cell {
         target: Target {
             kind: TargetKind::File,
             identity: "tmpfs".to_owned(),
+            region_from_bytes: ByteOffset(0),
             region_bytes: Some(Bytes::MIB),
             node: None,
         },
         via: "/dev/shm/x".to_owned(),
         workload: Workload {
-            op: Op::RandRead,
-            block_bytes: Bytes(block),
-            depth: QueueDepth::ONE,
-            threads: 1,
             duration_ns: Some(Nanos::from_millis(100)),
-            ops: None,
             ramp_ns: Nanos::from_millis(10),
-            timed_by: TimedBy::Operation,
-            verify: false,
+            ..Workload::plain(Op::RandRead, Bytes(block))
         },
+        sockets: None,
         placement: Placement {
             cpus: vec![CpuId(0)].into(),
+            poll_cpus: CpuList::default(),
             peer_cpus: CpuList::default(),
             mem_node: None,
         },
@@ -91,6 +88,7 @@ pub(crate) fn well() -> TrialResult {
             },
             stationarity: None,
             mean_depth: None,
+            open: None,
         },
         cost: Cost {
             cpu_ns_per_op: 800.0,

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use strata_record::{
-    Adapter, Built, Ceiling, CeilingKind, Cell, ClockProof, ClockSource, Completes, Cost, CpuModel,
-    Drive, Environment, Guest, Harness, Hugepages, Latency, Layer, Measured, NodeMemory, Note, Op,
-    PagesProof, Percentiles, Placement, Plan, Proof, Reality, Record, Role, Run, Series,
-    Stationarity, Status, Target, TargetKind, ThreadProof, TimedBy, Warning, WarningCode, Workload,
+    Adapter, Arrivals, Built, Ceiling, CeilingKind, Cell, ClockProof, ClockSource, Completes, Cost,
+    CpuModel, Direction, Drive, Environment, Guest, Harness, Hugepages, Latency, Layer, Measured,
+    NodeMemory, Note, Op, Open, PagesProof, Percentiles, Placement, Plan, Proof, Rate, Reality,
+    Record, Role, Run, Series, Sockets, Stationarity, Status, Target, TargetKind, ThreadProof,
+    TimedBy, Warning, WarningCode, Workload,
 };
-use strata_units::{Bytes, CpuId, Nanos, NodeId, PciAddress, QueueDepth};
+use strata_units::{ByteOffset, Bytes, CpuId, Nanos, NodeId, PciAddress, QueueDepth};
 
 /// The run that [`record`] and [`run`] are of.
 pub(crate) const RUN: &str = "20260102T030405Z-full";
@@ -21,6 +22,7 @@ fn cell() -> Cell {
         target: Target {
             kind: TargetKind::File,
             identity: "xfs on nvme0n1p2, serial S\u{2192}1".to_owned(),
+            region_from_bytes: ByteOffset(4096),
             region_bytes: Some(Bytes::GIB),
             node: Some(NodeId(0)),
         },
@@ -28,16 +30,33 @@ fn cell() -> Cell {
         workload: Workload {
             op: Op::RandRw { read_percent: 70 },
             block_bytes: Bytes(4096),
+            reply_bytes: Some(Bytes(64)),
             depth: QueueDepth::new(32).expect("a depth"),
             threads: 2,
+            streams: 4,
+            direction: Some(Direction::Both),
+            random_map: true,
+            rate: Some(Rate {
+                ops_per_s: 10_000,
+                arrivals: Arrivals::Poisson,
+            }),
             duration_ns: Some(Nanos::SECOND),
             ops: Some(1_000_000),
             ramp_ns: Nanos::from_millis(100),
             timed_by: TimedBy::Batch,
             verify: true,
         },
+        sockets: Some(Sockets {
+            nodelay: false,
+            send_buffer_bytes: Some(Bytes::MIB),
+            receive_buffer_bytes: Some(Bytes::MIB),
+            congestion: Some("cubic".to_owned()),
+            busy_poll_ns: Some(Nanos(50_000)),
+            interface: Some("eth0".to_owned()),
+        }),
         placement: Placement {
             cpus: vec![CpuId(2), CpuId(3)].into(),
+            poll_cpus: vec![CpuId(4)].into(),
             peer_cpus: vec![CpuId(1)].into(),
             mem_node: Some(NodeId(0)),
         },
@@ -116,6 +135,11 @@ fn measured() -> Measured {
             stationary: true,
         }),
         mean_depth: Some(31.98),
+        open: Some(Open {
+            offered_ops_per_s: 10_000.0,
+            unstarted: 3,
+            mean_wait_ns: Some(1_500.0),
+        }),
     }
 }
 

@@ -10,10 +10,10 @@ use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
 use strata_record::{
     Built, Ceiling, CeilingKind, Cell, ClockProof, ClockSource, Completes, Cost, Harness, Latency,
     Layer, Measured, Op, PagesProof, Percentiles, Placement, Plan, Proof, Reality, Record, Role,
-    Run, Series, Stationarity, Status, Target, TargetKind, ThreadProof, TimedBy, Workload,
+    Run, Series, Stationarity, Status, Target, TargetKind, ThreadProof, Workload,
 };
 use strata_stats::Rng;
-use strata_units::{Bytes, CpuId, Nanos, NodeId, QueueDepth};
+use strata_units::{ByteOffset, Bytes, CpuId, CpuList, Nanos, NodeId, QueueDepth};
 
 /// A cell of kernel storage on a file of a virtual drive.
 pub(crate) fn block(engine: &str, op: Op, depth: u64) -> Cell {
@@ -24,23 +24,20 @@ pub(crate) fn block(engine: &str, op: Op, depth: u64) -> Cell {
         target: Target {
             kind: TargetKind::File,
             identity: "ext4 on vda1, serial Z123, 1GiB".to_owned(),
+            region_from_bytes: ByteOffset(0),
             region_bytes: Some(Bytes::GIB),
             node: Some(NodeId(0)),
         },
         via: "/var/tmp/strata.data".to_owned(),
         workload: Workload {
-            op,
-            block_bytes: Bytes(4096),
             depth: QueueDepth::new(depth).expect("a depth"),
-            threads: 1,
-            duration_ns: Some(Nanos::SECOND),
-            ops: None,
             ramp_ns: Nanos::from_millis(100),
-            timed_by: TimedBy::Operation,
-            verify: false,
+            ..Workload::plain(op, Bytes(4096))
         },
+        sockets: None,
         placement: Placement {
             cpus: vec![CpuId(1)].into(),
+            poll_cpus: CpuList::default(),
             peer_cpus: Vec::new().into(),
             mem_node: Some(NodeId(0)),
         },
@@ -55,6 +52,7 @@ pub(crate) fn tcp(op: Op) -> Cell {
     cell.target = Target {
         kind: TargetKind::Wire,
         identity: "lo ↔ lo".to_owned(),
+        region_from_bytes: ByteOffset(0),
         region_bytes: None,
         node: None,
     };
@@ -163,6 +161,7 @@ pub(crate) fn trial(run: &Run, cell: &Cell, round: u32, rate: f64) -> Record {
             stationary: true,
         }),
         mean_depth: (!streams).then(|| f64::from(cell.workload.depth.get())),
+        open: None,
     });
     record.cost = Some(Cost {
         cpu_ns_per_op: 0.2e9 / rate,

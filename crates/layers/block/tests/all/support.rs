@@ -10,10 +10,10 @@ use hdrhistogram::serialization::Deserializer;
 use strata_block::{BlockEngine, BlockJob, Prepared, prepare};
 use strata_measure::{Job, JobError, Trial, TrialResult};
 use strata_record::{
-    Cell, Completes, Layer, Op, Placement, Reality, Role, Target, TargetKind, TimedBy, Workload,
+    Cell, Completes, Layer, Op, Placement, Reality, Role, Target, TargetKind, Workload,
 };
 use strata_topology::{Allowed, Root, Topology};
-use strata_units::{Bytes, CpuId, CpuList, Nanos, QueueDepth};
+use strata_units::{ByteOffset, Bytes, CpuId, CpuList, Nanos, QueueDepth};
 use tempfile::TempDir;
 
 pub(crate) static GO: AtomicBool = AtomicBool::new(false);
@@ -70,23 +70,22 @@ pub(crate) fn cell(engine: BlockEngine, op: Op, block: Bytes, depth: u64, file: 
         target: Target {
             kind: TargetKind::File,
             identity: "a test's file".to_owned(),
+            region_from_bytes: ByteOffset(0),
             region_bytes: Some(file.region),
             node: None,
         },
         via: file.path.display().to_string(),
         workload: Workload {
-            op,
-            block_bytes: block,
             depth: QueueDepth::new(depth).expect("a depth"),
-            threads: 1,
             duration_ns: None,
             ops: Some(1000),
-            ramp_ns: Nanos(0),
-            timed_by: TimedBy::Operation,
             verify: !op.writes(),
+            ..Workload::plain(op, block)
         },
+        sockets: None,
         placement: Placement {
             cpus: cpus(1).expect("a CPU to run on").into(),
+            poll_cpus: CpuList::default(),
             peer_cpus: CpuList::default(),
             mem_node: None,
         },

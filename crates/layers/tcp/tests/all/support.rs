@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 use strata_measure::{Job, JobError, Trial, TrialResult};
-use strata_record::{Cell, Layer, Op, Placement, Reality, Target, TargetKind, TimedBy, Workload};
+use strata_record::{Cell, Layer, Op, Placement, Reality, Target, TargetKind, Workload};
 use strata_tcp::TcpJob;
 use strata_topology::{Allowed, Root, Topology};
-use strata_units::{Bytes, CpuId, CpuList, Nanos, QueueDepth};
+use strata_units::{ByteOffset, Bytes, CpuId, CpuList, Nanos, QueueDepth};
 
 pub(crate) static GO: AtomicBool = AtomicBool::new(false);
 
@@ -33,23 +33,21 @@ pub(crate) fn cell(op: Op, block: Bytes, depth: u64, ops: u64) -> Cell {
         target: Target {
             kind: TargetKind::Wire,
             identity: "loopback".to_owned(),
+            region_from_bytes: ByteOffset(0),
             region_bytes: None,
             node: None,
         },
         via: "127.0.0.1".to_owned(),
         workload: Workload {
-            op,
-            block_bytes: block,
             depth: QueueDepth::new(depth).expect("a depth"),
-            threads: 1,
             duration_ns: None,
             ops: Some(ops),
-            ramp_ns: Nanos(0),
-            timed_by: TimedBy::Operation,
-            verify: false,
+            ..Workload::plain(op, block)
         },
+        sockets: None,
         placement: Placement {
             cpus: one(cpus.first()),
+            poll_cpus: CpuList::default(),
             peer_cpus: one(cpus.last()),
             mem_node: None,
         },
