@@ -14,6 +14,7 @@ pub fn harness(timed_by: TimedBy, ops: u64) -> Tally {
     let depth = QueueDepth::new(32).unwrap_or(QueueDepth::ONE);
     let load = Load {
         depth,
+        offer: None,
         ramp: Nanos(0),
         window: Window::Ops(ops),
         timed_by,

@@ -242,8 +242,9 @@ impl Crew<'_> {
                 self.load.depth, limits.depth, limits.depth
             )));
         }
-        let harness = harness_cost(&self.load, &stream, clock);
-        let scratch = Scratch::new(&self.load, &stream);
+        let load = self.load.of_thread(number, self.cpus.len());
+        let harness = harness_cost(&load, &stream, clock);
+        let scratch = Scratch::new(&load, &stream);
         let mut watch = ThreadWatch::start();
         engine.ready()?;
         let start = gate.arrive().map_err(|e| Fatal(e.to_string()))?;
@@ -253,7 +254,7 @@ impl Crew<'_> {
         let tally = drive(
             &mut engine,
             &mut stream,
-            &self.load,
+            &load,
             clock,
             scratch,
             start,
@@ -340,12 +341,13 @@ fn harness_cost(load: &Load, stream: &Stream, clock: Clock) -> Harness {
     const SLICES: u64 = 16;
     const OPS: u64 = 20_000;
     let load = Load {
+        offer: None,
         ramp: Nanos(0),
         window: Window::Ops(OPS),
         ..*load
     };
     let mut engine = NullEngine::new(load.depth);
-    let mut stream = stream.clone().unchecked();
+    let mut stream = stream.unchecked();
     let least = (0..SLICES)
         .map(|_| {
             let scratch = Scratch::new(&load, &stream);

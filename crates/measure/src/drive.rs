@@ -5,17 +5,20 @@
 //! borders, the interval series, looking for an interruption) hangs on one comparison of the completion's tick with the
 //! next *edge*, so that the hot path is: draw an operation, post, ring, reap, read the clock, subtract, record.
 //!
-//! An operation's time runs from the clock reading that ended the reap before it was posted. It contains the harness's own
-//! cost (which is measured and printed), never less than the truth, and needs no second reading.
+//! In a closed loop an operation's time runs from the clock reading that ended the reap before it was posted. It contains the harness's own
+//! cost (which is measured and printed), never less than the truth, and needs no second reading. In an open loop it runs
+//! from the moment at which the schedule wanted it to start: what waits behind a stall has waited.
 
 use strata_record::TimedBy;
 use strata_units::{Bytes, Nanos};
 
-use crate::tally::{Faults, Intervals};
+use crate::load::Schedule;
+use crate::payload::{self, Fault, Stamper};
+use crate::tally::{Faults, Intervals, Schedules};
 use crate::times::Times;
 use crate::{
-    Clock, Engine, FailCode, Load, Op, OpKind, Outcome, Refusal, Slot, Stream, Tally, Tick, Wait,
-    Window, payload,
+    Clock, Engine, FailCode, Ledger, Load, Op, OpKind, Outcome, Refusal, Slot, Stream, Tally, Tick,
+    Wait, Window,
 };
 
 /// A moment at which the loop calls its owner back. The calls are outside the hot path, some milliseconds apart.
@@ -77,7 +80,10 @@ struct Progress<'a> {
     last: Tick,
     ended: Tick,
     interrupted: bool,
-    mismatch: Option<(Op, u64)>,
+    mismatch: Option<Fault>,
+    /// Of an open loop's operations of the current phase: how many were posted, and their waits in nanoseconds.
+    posted: u64,
+    waited: u64,
     on_edge: &'a mut dyn FnMut(Edge) -> Step,
 }
 
@@ -158,6 +164,7 @@ impl Progress<'_> {
             self.sum,
             self.longest_batch,
         ) = (0, 0, 0, 0, 0);
+        (self.posted, self.waited) = (0, 0);
         (self.phase_began, self.edges) = (self.opens, 0);
         self.next_interval();
         (self.on_edge)(Edge::Open);
@@ -216,8 +223,10 @@ pub struct Scratch {
     intervals: Intervals,
     free: Free,
     starts: Box<[Tick]>,
-    /// What each slot is at, kept only where reads are checked.
-    posted: Vec<Option<Op>>,
+    stamper: Option<Stamper>,
+    /// What each slot is at, and the last acknowledged write of its block when it was posted; kept only where reads are
+    /// checked.
+    posted: Vec<Option<(Op, u32)>>,
 }
 
 impl Scratch {
@@ -234,6 +243,9 @@ impl Scratch {
             intervals: Intervals::new(interval),
             free: Free::all(load.depth.get()),
             starts: vec![Tick::NEVER; depth].into_boxed_slice(),
+            stamper: stream
+                .is_stamped()
+                .then(|| Stamper::new(depth, stream.len(), stream.epoch(), stream.seed())),
             posted: vec![None; if stream.is_checked() { depth } else { 0 }],
         }
     }
@@ -292,13 +304,16 @@ pub fn drive<E: Engine>(
     start: Tick,
     on_edge: &mut dyn FnMut(Edge) -> Step,
 ) -> Tally {
-    match load.timed_by {
-        TimedBy::Operation => run::<E, false>(engine, stream, load, clock, scratch, start, on_edge),
-        TimedBy::Batch => run::<E, true>(engine, stream, load, clock, scratch, start, on_edge),
-    }
+    let run = match (load.timed_by, load.offer.is_some()) {
+        (TimedBy::Operation, false) => run::<E, false, false>,
+        (TimedBy::Batch, false) => run::<E, true, false>,
+        (TimedBy::Operation, true) => run::<E, false, true>,
+        (TimedBy::Batch, true) => run::<E, true, true>,
+    };
+    run(engine, stream, load, clock, scratch, start, on_edge)
 }
 
-fn run<E: Engine, const BATCH: bool>(
+fn run<E: Engine, const BATCH: bool, const OPEN: bool>(
     engine: &mut E,
     stream: &mut Stream,
     load: &Load,
@@ -341,13 +356,20 @@ fn run<E: Engine, const BATCH: bool>(
         ended: start,
         interrupted: false,
         mismatch: None,
+        posted: 0,
+        waited: 0,
         on_edge,
     };
 
     let (mut free, mut starts, mut posted) = (scratch.free, scratch.starts, scratch.posted);
-    let stamped = stream.is_stamped();
+    let mut stamper = scratch.stamper;
+    let ledger = stream.take_ledger();
+    let mut schedule = load
+        .offer
+        .map(|offer| Schedule::new(offer, clock, start, stream.seed()));
+    // An open loop looks at the clock all the time; a thread that sleeps would start late.
+    let wait = if OPEN { Wait::Spin } else { limits.wait };
     let mut refused: Option<Op> = None;
-    let mut generation = 0u64;
     let mut idle = 0u32;
     let mut broken: Option<String> = None;
     if load.ramp == Nanos(0) {
@@ -358,11 +380,37 @@ fn run<E: Engine, const BATCH: bool>(
     'trial: while at.phase != Phase::Drain || (!at.interrupted && free.len() < usize::from(depth)) {
         if at.phase != Phase::Drain {
             while let Some(slot) = free.pop() {
-                let op = refused.take().unwrap_or_else(|| stream.next_op());
+                if OPEN && let Some(schedule) = &schedule {
+                    let now = clock.now();
+                    if schedule.due() > now || now >= at.closes {
+                        free.push(slot);
+                        break;
+                    }
+                    at.last = now;
+                }
+                let drawn = refused.take().or_else(|| match &ledger {
+                    None => Some(stream.next_op()),
+                    Some(ledger) => draw(stream, ledger),
+                });
+                let Some(op) = drawn else {
+                    free.push(slot);
+                    break;
+                };
                 let index = slot.index();
-                if stamped && op.kind == OpKind::Write {
-                    generation += 1;
-                    payload::stamp(&engine.buffer(&slot), op.at, op.len, generation);
+                if let Some(stamper) = &mut stamper {
+                    if op.kind == OpKind::Write {
+                        let generation = stamper.stamp(index, &engine.buffer(&slot), op.at);
+                        if let Some(ledger) = &ledger {
+                            let Ok(generation) = u32::try_from(generation) else {
+                                broken = Some(FULL.to_owned());
+                                break 'trial;
+                            };
+                            // Before the engine has it, so that no write is on the target that was not posted.
+                            ledger.post(op.at, generation);
+                        }
+                    } else {
+                        stamper.spoiled(index);
+                    }
                 }
                 if let Err(no) = engine.post(slot, op) {
                     refused = Some(no.op);
@@ -376,8 +424,18 @@ fn run<E: Engine, const BATCH: bool>(
                     }
                 }
                 starts[index] = at.last;
+                if OPEN && let Some(schedule) = &mut schedule {
+                    starts[index] = schedule.due();
+                    at.posted += 1;
+                    at.waited += clock.between(schedule.due(), at.last).0;
+                    schedule.advance();
+                }
                 if let Some(posted) = posted.get_mut(index) {
-                    *posted = Some(op);
+                    let acknowledged = ledger
+                        .as_ref()
+                        .and_then(|ledger| ledger.entry(op.at))
+                        .map_or(0, |(_, acknowledged)| acknowledged);
+                    *posted = Some((op, acknowledged));
                 }
             }
         }
@@ -389,7 +447,7 @@ fn run<E: Engine, const BATCH: bool>(
 
         let (mut first, mut bytes_done) = (None, 0);
         let (before, faults_before) = (free.len(), at.faults.count);
-        let reaped = engine.reap(limits.wait, |slot, outcome| {
+        let reaped = engine.reap(wait, |slot, outcome| {
             let now = if BATCH {
                 // The first of a batch is timed to know how long the batch takes.
                 *first.get_or_insert_with(|| clock.now())
@@ -423,7 +481,7 @@ fn run<E: Engine, const BATCH: bool>(
         };
         if reaped == 0 {
             idle += 1;
-            if limits.wait == Wait::Spin && idle < POLLS {
+            if wait == Wait::Spin && idle < POLLS {
                 continue;
             }
             idle = 0;
@@ -433,7 +491,8 @@ fn run<E: Engine, const BATCH: bool>(
             if now >= at.next_edge && !opens_later {
                 at.edge(now);
             }
-            if clock.between(at.last, now) > load.patience {
+            let waits = !OPEN || free.len() < usize::from(depth);
+            if waits && clock.between(at.last, now) > load.patience {
                 broken = Some(format!(
                     "no operation completed for {} with {} in flight; look for the target in the kernel's log (dmesg)",
                     load.patience,
@@ -464,13 +523,26 @@ fn run<E: Engine, const BATCH: bool>(
         }
         if stream.is_checked() {
             for index in free.since(before) {
-                if let Some(op) = posted[usize::from(*index)].take()
-                    && op.kind == OpKind::Read
-                    && let Err(sector) =
-                        payload::check(&engine.buffer(&Slot::new(*index)), op.at, op.len)
-                {
+                let Some((op, acknowledged)) = posted[usize::from(*index)].take() else {
+                    continue;
+                };
+                if op.kind != OpKind::Read {
+                    if let Some(ledger) = &ledger {
+                        ledger.acknowledge(op.at);
+                    }
+                    continue;
+                }
+                let recorded = ledger
+                    .as_ref()
+                    .and_then(|ledger| Some((ledger, ledger.entry(op.at)?.0)));
+                let buffer = engine.buffer(&Slot::new(*index));
+                let checked = payload::check(&buffer, op.at, op.len, |stamp| match recorded {
+                    Some((ledger, posted)) => ledger.allows(acknowledged, posted, stamp),
+                    None => Ok(()),
+                });
+                if let Err(fault) = checked {
                     at.fault(FailCode::MISMATCH);
-                    at.mismatch.get_or_insert((op, sector));
+                    at.mismatch.get_or_insert(fault);
                 }
             }
             // What checking takes is not the next operation's time.
@@ -494,10 +566,9 @@ fn run<E: Engine, const BATCH: bool>(
             None => stuck.to_string(),
         });
     }
-    if let Some((op, sector)) = at.mismatch {
+    if let Some(Fault { sector, wrong }) = at.mismatch {
         broken.get_or_insert(format!(
-            "a read of {} at {} did not hold sector {sector}: the target returned wrong data",
-            op.len, op.at.0
+            "the target returned wrong data: sector {sector} {wrong}"
         ));
     }
     Tally {
@@ -512,5 +583,22 @@ fn run<E: Engine, const BATCH: bool>(
         lost,
         broken,
         interrupted: at.interrupted,
+        schedules: schedule.map(|schedule| Schedules {
+            offered: load.offer.map_or(0.0, |offer| offer.ops_per_s()),
+            unstarted: schedule.until(at.ended),
+            posted: at.posted,
+            waited: at.waited,
+        }),
     }
+}
+
+/// Why a ledger takes no more.
+const FULL: &str = "a thread made 4294967295 verified writes, which is what a ledger holds; give a shorter --duration";
+
+/// An operation on a block without a write in flight; none when that is hard to find, until something completes.
+fn draw(stream: &mut Stream, ledger: &Ledger) -> Option<Op> {
+    const TRIES: usize = 64;
+    (0..TRIES)
+        .map(|_| stream.next_op())
+        .find(|op| !ledger.is_open(op.at))
 }

@@ -23,6 +23,8 @@ mod drive;
 mod engine;
 mod gate;
 mod job;
+#[allow(unsafe_code, reason = "words of a mapped file")]
+mod ledger;
 mod load;
 mod null;
 pub mod payload;
@@ -40,7 +42,8 @@ pub use engine::{
 };
 pub use gate::{Aborted, Gate};
 pub use job::{Job, JobError, Trial, TrialResult};
-pub use load::{Load, LoadError, Window};
+pub use ledger::{Ledger, LedgerError, LedgerHead};
+pub use load::{Load, LoadError, Offer, Window};
 pub use null::NullEngine;
 pub use proof::{contradictions, thread_proof};
 pub use stream::{Pattern, Stream};

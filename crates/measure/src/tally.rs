@@ -2,7 +2,7 @@
 
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
-use strata_record::{Completes, Latency, Measured, Percentiles, Series, Stationarity};
+use strata_record::{Completes, Latency, Measured, Open, Percentiles, Series, Stationarity};
 use strata_units::{Bytes, Nanos};
 
 use crate::FailCode;
@@ -96,6 +96,19 @@ impl Intervals {
     }
 }
 
+/// How a thread kept the schedule of an open loop.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Schedules {
+    /// Operations a second that were to start.
+    pub(crate) offered: f64,
+    /// Operations that were to start until the window closed, and had not.
+    pub(crate) unstarted: u64,
+    /// Operations that were posted in the window.
+    pub(crate) posted: u64,
+    /// How long they had waited for that, in nanoseconds.
+    pub(crate) waited: u64,
+}
+
 /// What one thread's loop counted in its window.
 #[derive(Debug, Clone)]
 pub struct Tally {
@@ -114,6 +127,8 @@ pub struct Tally {
     pub(crate) broken: Option<String>,
     /// Whether it was told to stop before its window was over.
     pub(crate) interrupted: bool,
+    /// How an open loop kept its schedule.
+    pub(crate) schedules: Option<Schedules>,
 }
 
 impl Tally {
@@ -190,6 +205,15 @@ impl Tally {
         self.lost += other.lost;
         self.broken = self.broken.take().or(other.broken);
         self.interrupted |= other.interrupted;
+        self.schedules = match (self.schedules, other.schedules) {
+            (Some(a), Some(b)) => Some(Schedules {
+                offered: a.offered + b.offered,
+                unstarted: a.unstarted + b.unstarted,
+                posted: a.posted + b.posted,
+                waited: a.waited + b.waited,
+            }),
+            _ => None,
+        };
     }
 
     /// The figure. `bytes_per_s` stands when bytes were moved; operations without latency have none.
@@ -217,7 +241,11 @@ impl Tally {
             lost: self.lost,
             completes,
             mean_depth: latency_ns.as_ref().map(|l| l.mean * per_s(self.ops) / 1e9),
-            open: None,
+            open: self.schedules.map(|s| Open {
+                offered_ops_per_s: s.offered,
+                unstarted: s.unstarted,
+                mean_wait_ns: (s.posted > 0).then(|| s.waited as f64 / s.posted as f64),
+            }),
             latency_ns,
             stationarity: stationarity(&intervals.counts),
             series: Series {
@@ -350,6 +378,7 @@ mod tests {
                 lost: 0,
                 broken: None,
                 interrupted: false,
+                schedules: None,
             }
         };
         let mut sum = tally(100, 5);

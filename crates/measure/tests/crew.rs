@@ -16,6 +16,7 @@ fn allowed() -> Vec<CpuId> {
 fn load(ms: u64) -> Load {
     Load {
         depth: QueueDepth::new(4).expect("a depth"),
+        offer: None,
         ramp: Nanos(0),
         window: Window::Time(Nanos::from_millis(ms)),
         timed_by: TimedBy::Operation,

@@ -10,6 +10,7 @@ use strata_measure::{
 };
 use strata_memory::{Huge, Lock, Want};
 use strata_record::{Completes, Op as Mix, TimedBy};
+use strata_stats::Rng;
 use strata_units::{Bytes, Nanos, QueueDepth};
 
 const BLOCK: Bytes = Bytes(4096);
@@ -17,6 +18,7 @@ const BLOCK: Bytes = Bytes(4096);
 fn load(depth: u64, window: Window, timed_by: TimedBy) -> Load {
     Load {
         depth: QueueDepth::new(depth).expect("a depth"),
+        offer: None,
         ramp: Nanos::from_millis(2),
         window,
         timed_by,
@@ -374,11 +376,15 @@ impl Engine for Memory {
     fn post(&mut self, slot: Slot, op: Op) -> Result<(), Refused> {
         let buffer = self.buffers.of(&slot);
         if op.kind == OpKind::Write {
-            let number = payload::check(&buffer, op.at, op.len).map(|()| op.at.0 / 512);
-            self.wrote
-                .push(number.expect("stamped before it is posted"));
+            let number = payload::check(&buffer, op.at, op.len, |_| Ok(()));
+            number.expect("stamped before it is posted");
+            self.wrote.push(op.at.0 / 512);
         } else {
-            payload::stamp(&buffer, op.at, op.len, 0);
+            let mut block = vec![0; op.len.as_usize()];
+            payload::fill(&mut block, op.at, 1, &mut Rng::new(1));
+            for (n, word) in block.chunks(8).enumerate() {
+                buffer.set_word(n * 8, u64::from_ne_bytes(word.try_into().expect("8")));
+            }
             if self.wrong == Some(op.at.0) {
                 buffer.set_word(512 * 3 + 8, 7);
             }

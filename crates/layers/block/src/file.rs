@@ -286,7 +286,7 @@ struct Seen {
 impl Seen {
     fn look(&mut self, sector: &[u8], at: u64) {
         self.sectors += 1;
-        if payload::number(sector) != Some(at) {
+        if payload::stamp_of(sector, at).is_err() {
             self.foreign = self.foreign.or(Some(at));
             self.zeros += u64::from(sector.iter().all(|b| *b == 0));
         }
@@ -416,7 +416,7 @@ fn claim(path: &Path) -> Result<File, FileError> {
     }
     let mut sector = [0u8; 512];
     if ours.len() > 0
-        && (file.read_exact_at(&mut sector, 0).is_err() || payload::number(&sector) != Some(0))
+        && (file.read_exact_at(&mut sector, 0).is_err() || payload::stamp_of(&sector, 0).is_err())
     {
         return Err(FileError::NotOurs {
             path: path.to_owned(),
@@ -436,6 +436,7 @@ fn write_all(
     interrupted: &AtomicBool,
 ) -> Result<bool, FileError> {
     let mut random = Rng::new(seed);
+    let epoch = payload::epoch();
     let mut chunk = vec![0u8; CHUNK.as_usize()];
     let mut at = 0;
     while at < size.0 {
@@ -443,7 +444,7 @@ fn write_all(
             return Ok(false);
         }
         let len = (size.0 - at).min(CHUNK.0) as usize;
-        payload::fill(&mut chunk[..len], ByteOffset(at), &mut random);
+        payload::fill(&mut chunk[..len], ByteOffset(at), epoch, &mut random);
         file.write_all(&chunk[..len])
             .map_err(system("fill", path, WRITABLE))?;
         at += len as u64;
@@ -477,7 +478,7 @@ mod tests {
         );
         let file = fs::read(&path).expect("readable");
         for (n, sector) in file.chunks(512).enumerate() {
-            assert_eq!(payload::number(sector), Some(n as u64));
+            assert!(payload::stamp_of(sector, n as u64).is_ok());
         }
         assert!(!folder.path().join("t.dat.partial").exists());
     }
