@@ -211,7 +211,7 @@ fn a_block_in_the_wrong_place_is_found_out() {
         let result = run(cell, &file).expect("a result");
         let why = result.failed.expect("a mismatch is no success");
         assert!(
-            why.contains("did not hold sector 616") && why.contains("wrong data"),
+            why.contains("sector 616") && why.contains("wrong data"),
             "{why}"
         );
         // Two laps, and up to a depth of a third.
