@@ -1,17 +1,20 @@
 //! One cell of the block layer, ready to be run again and again.
 
+use std::path::PathBuf;
+
 use strata_measure::{
-    Buffers, Crew, CrewError, CrewRun, Fatal, Job, JobError, Load, Member, Stream, Trial,
-    TrialResult, payload,
+    Buffers, Crew, CrewError, CrewRun, Fatal, Job, JobError, Ledger, LedgerHead, Load, Member,
+    Stream, Trial, TrialResult, payload,
 };
 use strata_memory::{Huge, Lock, Want};
 use strata_record::{Cell, Completes, Role, Warning, WarningCode};
 use strata_stats::Rng;
-use strata_units::{Bytes, CpuId};
+use strata_units::{ByteOffset, Bytes, CpuId};
 
 use crate::aio::Aio;
 use crate::engine::BlockEngine;
-use crate::file::{Prepared, WrittenState};
+use crate::target::{Kind, Prepared};
+use crate::written::WrittenState;
 use crate::psync::Psync;
 use crate::uring::Uring;
 
@@ -21,13 +24,14 @@ const MOST: Bytes = Bytes::GIB;
 /// From here on buffers lie on pages of 2 MiB where such are free: below, one would be mostly empty.
 const HUGE: Bytes = Bytes(2 << 20);
 
-/// A cell on a prepared file.
+/// A cell on a prepared target.
 pub struct BlockJob {
     engine: BlockEngine,
     cell: Cell,
     file: Prepared,
     load: Load,
     cpus: Vec<CpuId>,
+    ledger: Option<PathBuf>,
 }
 
 impl BlockJob {
@@ -80,7 +84,7 @@ impl BlockJob {
                 cpus.len()
             ));
         }
-        if w.verify && file.state != WrittenState::Ours {
+        if w.verify && w.op.reads() && file.state != WrittenState::Ours {
             return Err(format!(
                 "{} was not written by strata, so its reads cannot be checked; leave out --verify",
                 file.path.display()
@@ -93,29 +97,74 @@ impl BlockJob {
             file,
             load,
             cpus,
+            ledger: None,
         })
     }
 
-    /// One thread's engine with its operations.
-    fn member<E>(&self, thread: usize, seed: u64, engine: E) -> Member<E> {
-        Member {
-            engine,
-            stream: self.stream(thread, seed),
+    /// Verified writes are kept in a ledger at `path`, a new one each trial.
+    #[must_use]
+    pub fn with_ledger(self, path: PathBuf) -> BlockJob {
+        let verified = self.cell.workload.verify && self.cell.workload.op.writes();
+        BlockJob {
+            ledger: verified.then_some(path),
+            ..self
         }
     }
 
-    /// The operations of one thread: sequential ones begin at its part of the file.
-    fn stream(&self, thread: usize, seed: u64) -> Stream {
+    /// One thread's engine with its operations.
+    fn member<E>(&self, thread: usize, seed: u64, engine: E) -> Result<Member<E>, Fatal> {
+        Ok(Member {
+            engine,
+            stream: self.stream(thread, seed)?,
+        })
+    }
+
+    /// The operations of one thread: sequential ones begin at its part of the region, and verified writes stay there, so that
+    /// each block is of one thread.
+    fn stream(&self, thread: usize, seed: u64) -> Result<Stream, Fatal> {
         let w = &self.cell.workload;
+        let threads = self.cpus.len();
         let blocks = self.file.region.0 / w.block_bytes.0;
-        Stream::new(
-            w.op,
-            w.block_bytes,
-            blocks,
-            seed.wrapping_add(thread as u64),
-        )
-        .checked(w.verify)
-        .starting_at(thread as f64 / self.cpus.len() as f64)
+        let own = seed.wrapping_add(thread as u64);
+        let from = self.file.from;
+        let stream = |blocks, from| {
+            Stream::new(w.op, w.block_bytes, blocks, own)
+                .from(from)
+                .checked(w.verify)
+        };
+        let Some(path) = &self.ledger else {
+            let all = stream(blocks, from).starting_at(thread as f64 / threads as f64);
+            return Ok(if w.random_map {
+                all.each_once(seed, thread, threads)
+            } else {
+                all
+            });
+        };
+        let part = blocks / threads as u64;
+        let begins = ByteOffset(from.0 + part * thread as u64 * w.block_bytes.0);
+        let own_part = stream(part, begins);
+        let own_part = if w.random_map {
+            own_part.each_once(seed, 0, 1)
+        } else {
+            own_part
+        };
+        let ledger = Ledger::open(path, true).map_err(|e| Fatal(e.to_string()))?;
+        Ok(own_part.recorded(ledger))
+    }
+
+    /// A new ledger for a trial of verified writes.
+    fn begin_ledger(&self) -> Result<(), JobError> {
+        let Some(path) = &self.ledger else {
+            return Ok(());
+        };
+        let block = self.cell.workload.block_bytes;
+        let head = LedgerHead {
+            epoch: payload::epoch(),
+            block,
+            from: self.file.from,
+            blocks: self.file.region.0 / block.0,
+        };
+        Ledger::create(path, &head).map_err(|e| JobError::Failed(e.to_string()))
     }
 
     fn buffers(&self, seed: u64) -> Result<Buffers, Fatal> {
@@ -169,17 +218,17 @@ impl BlockJob {
         let run = match self.engine {
             BlockEngine::Psync => crew.run(|n| {
                 let (file, buffers) = parts()?;
-                Ok(self.member(n, seed, Psync::new(file, buffers, align, completes)))
+                self.member(n, seed, Psync::new(file, buffers, align, completes))
             }),
             BlockEngine::Libaio => crew.run(|n| {
                 let (file, buffers) = parts()?;
                 let engine = Aio::new(file, buffers, depth, align, completes).map_err(Fatal)?;
-                Ok(self.member(n, seed, engine))
+                self.member(n, seed, engine)
             }),
             BlockEngine::IoUring => crew.run(|n| {
                 let (file, buffers) = parts()?;
                 let engine = Uring::new(file, buffers, depth, align, completes).map_err(Fatal)?;
-                Ok(self.member(n, seed, engine))
+                self.member(n, seed, engine)
             }),
         };
         run.map_err(|e| match e {
@@ -193,7 +242,10 @@ impl BlockJob {
         if self.file.state == WrittenState::Unwritten && self.cell.workload.op.reads() {
             warnings.push(Warning {
                 code: WarningCode::Unwritten,
-                text: "the file has holes or blocks of zeros: reading those measures no medium; name a file that does not exist yet, and it is made and filled".to_owned(),
+                text: match self.file.kind {
+                    Kind::File => "the file has holes or blocks of zeros: reading those measures no medium; name a file that does not exist yet, and it is made and filled".to_owned(),
+                    Kind::Device | Kind::Namespace => "the drive has blocks of zeros, which were never written or were deallocated: reading those measures no medium; write it first, as --precondition does (which destroys what it holds)".to_owned(),
+                },
             });
         }
         if !self.file.direct {
@@ -209,6 +261,7 @@ impl BlockJob {
 impl Job for BlockJob {
     fn run(&mut self, trial: &Trial<'_>) -> Result<TrialResult, JobError> {
         self.engine.available().map_err(JobError::Skipped)?;
+        self.begin_ledger()?;
         let run = self.run_crew(trial)?;
         Ok(run.into_result(self.warnings()))
     }

@@ -89,6 +89,25 @@ pub(crate) fn name(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
+/// The least that can be addressed of a block device (ioctl BLKSSZGET, linux/fs.h).
+///
+/// # Errors
+/// The system's.
+pub(crate) fn logical_block(device: &File) -> io::Result<Bytes> {
+    /// `_IO(0x12, 104)`
+    const BLKSSZGET: libc::Ioctl = 0x1268;
+    let mut size: libc::c_int = 0;
+    // SAFETY: the descriptor is open, and `size` is valid to write an int to, which is all that this call does.
+    if unsafe { libc::ioctl(device.as_raw_fd(), BLKSSZGET, &raw mut size) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    u64::try_from(size)
+        .ok()
+        .filter(|size| *size > 0)
+        .map(Bytes)
+        .ok_or_else(|| io::Error::other(format!("logical blocks of {size} bytes")))
+}
+
 /// Asks the kernel to drop what it has cached of a file (posix_fadvise(2)); a wish, whose refusal changes nothing.
 pub(crate) fn drop_cached(file: &File) {
     // SAFETY: takes no pointers; the descriptor is open.

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use base64::Engine as _;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::Deserializer;
-use strata_block::{BlockEngine, BlockJob, Prepared, prepare};
+use strata_block::{BlockEngine, BlockJob, Prepared, Wanted, prepare};
 use strata_measure::{Job, JobError, Trial, TrialResult};
 use strata_record::{
     Cell, Completes, Layer, Op, Placement, Reality, Role, Target, TargetKind, Workload,
@@ -49,7 +49,16 @@ impl Deref for Filled {
 pub(crate) fn filled(parent: &Path, size: Bytes, block: Bytes) -> Filled {
     let folder = tempfile::tempdir_in(parent).expect("a folder");
     let path = folder.path().join("t.dat");
-    let prepared = prepare(&path, Some(size), block, true, 1, &GO).expect("filled");
+    let prepared = prepare(
+        &path,
+        &Wanted {
+            size: Some(size),
+            writes: true,
+            ..Wanted::reads(block)
+        },
+        &GO,
+    )
+    .expect("filled");
     Filled {
         prepared,
         _folder: folder,
