@@ -1,0 +1,273 @@
+//! The permit to write, and the one way to it.
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use crate::device::{Device, DeviceError, DeviceNumber};
+use crate::ends::Read;
+use crate::identity::Identity;
+use crate::ioctl::{self, Answer};
+use crate::refusal::{Refusal, Unasked};
+use crate::reservations;
+use crate::signatures::signatures;
+use crate::uses::uses;
+
+/// That a block device may be written: nothing forbade it, and it is held exclusively for as long as this lives, so that nobody
+/// mounts it or makes something of it meanwhile. There is no other way to one than [`guard`].
+#[derive(Debug)]
+pub struct Permit {
+    file: File,
+    device: Device,
+    blank: bool,
+    unasked: Vec<Unasked>,
+}
+
+/// That it may not, and all reasons why.
+#[derive(Debug)]
+pub struct Refused {
+    /// The reasons, one at least.
+    pub refusals: Vec<Refusal>,
+    /// What could not be asked.
+    pub unasked: Vec<Unasked>,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines = self.refusals.iter().map(ToString::to_string);
+        let lines: Vec<String> = lines
+            .chain(self.unasked.iter().map(ToString::to_string))
+            .collect();
+        f.write_str(&lines.join("\n"))
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// Why [`guard`] gives no permit.
+#[derive(Debug, thiserror::Error)]
+pub enum GuardError {
+    /// There is no such block device.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// There is, and it may not be written.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+}
+
+impl Permit {
+    /// The device, open for reading and writing past the page cache (O_DIRECT), held exclusively (O_EXCL).
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// What it was found to be.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Whether both ends read as zeros. If not, it holds data that no signature names.
+    pub fn is_blank(&self) -> bool {
+        self.blank
+    }
+
+    /// What could not be asked, to be told before the first write.
+    pub fn unasked(&self) -> &[Unasked] {
+        &self.unasked
+    }
+
+    /// Another open file on the same device, for a measuring thread of its own: through the descriptor held, not by the path.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn open(&self) -> io::Result<File> {
+        let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_DIRECT)
+            .open(path)?;
+        match number(&file)? == Some(self.device.number) {
+            true => Ok(file),
+            false => Err(io::Error::other("another device is there now")),
+        }
+    }
+}
+
+/// All checks of the block device at `path`; a permit if none of them refuses.
+///
+/// `typed` is what the user typed as its identity ([`Identity`]). The device is opened exclusively before anything is looked
+/// at, so that what was found stays true; number, sequence and identity are compared once more at the end.
+///
+/// # Errors
+/// The path is no block device; or every reason found that forbids writing.
+pub fn guard(path: &Path, typed: &str) -> Result<Permit, GuardError> {
+    let device = Device::at(path)?;
+    let name = || device.name.clone();
+    let mut refusals = Vec::new();
+    let held = open(path, &device, &mut refusals)?;
+    let (identity, mut unasked) = Identity::of(&device);
+    if let Err(mismatch) = identity.typed_matches(typed) {
+        refusals.push(Refusal::Identity(mismatch));
+    }
+    let found = uses(&device);
+    refusals.extend(found.refusals);
+    unasked.extend(found.unasked);
+    let mut blank = false;
+    // Without the right to hold it, what may be read of it still adds to the reasons.
+    let readable = held
+        .as_ref()
+        .map(File::try_clone)
+        .unwrap_or_else(|| File::open(node(path, &device)));
+    let read = readable.and_then(|file| {
+        if number(&file)? != Some(device.number) {
+            return Err(io::Error::other("another device is there now"));
+        }
+        Ok((Read::from(&file, &device)?, file))
+    });
+    match read {
+        Ok((read, file)) => {
+            let ends = read.ends(device.size, device.logical_block);
+            blank = ends.are_zero();
+            refusals.extend(
+                signatures(&ends)
+                    .into_iter()
+                    .map(|signature| Refusal::Signed {
+                        device: name(),
+                        signature,
+                    }),
+            );
+            reserved(&file, &device, &mut refusals, &mut unasked);
+        }
+        Err(why) => refusals.push(Refusal::CannotTell {
+            device: name(),
+            question: "what it carries",
+            why: why.to_string(),
+        }),
+    }
+    match device.again() {
+        Ok(now) if now == device => {}
+        Ok(_) => refusals.push(Refusal::Changed {
+            device: name(),
+            found: "its size, identity or state is not what it was a moment ago".to_owned(),
+        }),
+        Err(why) => refusals.push(Refusal::Changed {
+            device: name(),
+            found: why.to_string(),
+        }),
+    }
+    match held {
+        Some(file) if refusals.is_empty() => Ok(Permit {
+            file,
+            device,
+            blank,
+            unasked,
+        }),
+        _ => Err(Refused { refusals, unasked }.into()),
+    }
+}
+
+/// The block device's node: the path itself, or that of the namespace when the path is a character device.
+fn node(path: &Path, device: &Device) -> std::path::PathBuf {
+    let is_block = std::fs::metadata(path).is_ok_and(|meta| meta.file_type().is_block_device());
+    if is_block {
+        path.to_owned()
+    } else {
+        Path::new("/dev").join(&device.name)
+    }
+}
+
+/// The number of an open block device; `None` when it is something else.
+fn number(file: &File) -> io::Result<Option<DeviceNumber>> {
+    let meta = file.metadata()?;
+    Ok(meta
+        .file_type()
+        .is_block_device()
+        .then(|| DeviceNumber::of(meta.rdev())))
+}
+
+/// The device, held exclusively; without it there is a refusal among the others.
+fn open(
+    path: &Path,
+    device: &Device,
+    refusals: &mut Vec<Refusal>,
+) -> Result<Option<File>, DeviceError> {
+    let name = device.name.clone();
+    let opened = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_EXCL | libc::O_DIRECT)
+        .open(node(path, device));
+    let same = opened.and_then(|file| Ok((number(&file)?, file)));
+    let refusal = match same {
+        Ok((found, file)) if found == Some(device.number) => return Ok(Some(file)),
+        Ok(_) => Refusal::Changed {
+            device: name,
+            found: "another device is at its path now".to_owned(),
+        },
+        Err(why) => match why.raw_os_error() {
+            Some(libc::EBUSY) => Refusal::InUse { device: name },
+            // The flag in sysfs tells it already.
+            Some(libc::EROFS | libc::EACCES) if device.read_only => return Ok(None),
+            _ => Refusal::CannotOpen {
+                device: name,
+                why: why.to_string(),
+            },
+        },
+    };
+    refusals.push(refusal);
+    Ok(None)
+}
+
+/// Reservations and registrations: anybody's, since the suite makes none.
+fn reserved(file: &File, device: &Device, refusals: &mut Vec<Refusal>, unasked: &mut Vec<Unasked>) {
+    /// Status codes without "do not retry": Invalid Command Opcode, Invalid Field: the drive has no reservations; and Host
+    /// Identifier Inconsistent Format (NVM Express Base 2.0 §3.3.3.2.1).
+    const NONE: [u32; 2] = [0x01, 0x02];
+    const OTHER_FORMAT: u32 = 0x18;
+    let found = if device.disk().starts_with("nvme") {
+        let answer = match ioctl::nvme_report(file, true) {
+            Ok(Answer::Status(status)) if status & 0x7ff == OTHER_FORMAT => {
+                (ioctl::nvme_report(file, false), false)
+            }
+            answer => (answer, true),
+        };
+        match answer {
+            (Ok(Answer::Data(bytes)), extended) => reservations::report(&bytes, extended)
+                .map(|report| (!report.is_free()).then(|| report.to_string()))
+                .map_err(|why| why.to_string()),
+            (Ok(Answer::Status(status)), _) if NONE.contains(&(status & 0x7ff)) => Ok(None),
+            (Ok(Answer::Status(status)), _) => Err(format!(
+                "the drive answers Reservation Report with status {status:#x}"
+            )),
+            (Err(why), _) => Err(why.to_string()),
+        }
+    } else if device.disk().starts_with("sd") || device.disk().starts_with("dm-") {
+        match ioctl::registered_keys(file) {
+            Ok(0) => Ok(None),
+            Ok(keys) => Ok(Some(format!("{keys} reservation keys are registered with it"))),
+            Err(why) if why.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(None),
+            Err(why) if why.raw_os_error() == Some(libc::ENOTTY) => {
+                Err("the kernel has no IOC_PR_READ_KEYS (Linux 6.19); `sg_persist --in -k` asks the drive itself".to_owned())
+            }
+            Err(why) => Err(why.to_string()),
+        }
+    } else {
+        // No other driver has reservations (`pr_ops` in drivers/): loop, virtio, zram, md.
+        Ok(None)
+    };
+    match found {
+        Ok(None) => {}
+        Ok(Some(found)) => refusals.push(Refusal::Reserved {
+            device: device.name.clone(),
+            found,
+        }),
+        Err(why) => unasked.push(Unasked {
+            question: "reservations of other hosts",
+            why,
+        }),
+    }
+}

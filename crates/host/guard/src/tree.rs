@@ -1,0 +1,132 @@
+//! Plain files below a root. Unlike topology's reader, which keeps a note of what it could not read, this one fails: what
+//! cannot be looked at must not be taken for harmless.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use strata_topology::Root;
+
+use crate::device::DeviceNumber;
+
+/// The most that is read of one file: a mount table of a hundred thousand containers.
+const MOST: u64 = 64 << 20;
+
+#[derive(Clone, Copy)]
+pub(crate) struct Tree<'a>(pub(crate) &'a Root);
+
+impl Tree<'_> {
+    fn full(&self, path: &str) -> PathBuf {
+        self.0.path().join(path.trim_start_matches('/'))
+    }
+
+    /// A file's text without the blanks round it; `None` where it is absent or empty.
+    pub(crate) fn text(&self, path: &str) -> io::Result<Option<String>> {
+        match self.read(&self.full(path)) {
+            Ok(text) => Ok(Some(text).filter(|text| !text.is_empty())),
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn read(&self, full: &Path) -> io::Result<String> {
+        // A FIFO or a device in a foreign tree would block or never end.
+        if !fs::metadata(full)?.is_file() {
+            return Err(io::Error::other("not a regular file"));
+        }
+        let mut bytes = Vec::new();
+        File::open(full)?.take(MOST + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > MOST {
+            return Err(io::Error::other("larger than 64MiB"));
+        }
+        let blank = |c: char| c.is_whitespace() || c == '\0';
+        Ok(String::from_utf8_lossy(&bytes)
+            .trim_matches(blank)
+            .to_owned())
+    }
+
+    /// The names in a folder, sorted; none where it is absent.
+    pub(crate) fn names(&self, folder: &str) -> io::Result<Vec<String>> {
+        let entries = match fs::read_dir(self.full(folder)) {
+            Err(error) if is_absent(&error) => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            names.push(entry?.file_name().to_string_lossy().into_owned());
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// Whether something is there.
+    pub(crate) fn exists(&self, path: &str) -> bool {
+        self.full(path).exists()
+    }
+
+    /// The path below the root that a chain of links ends at.
+    pub(crate) fn real(&self, path: &str) -> Option<String> {
+        let root = fs::canonicalize(self.0.path()).ok()?;
+        let real = fs::canonicalize(self.full(path)).ok()?;
+        Some(real.strip_prefix(root).ok()?.to_string_lossy().into_owned())
+    }
+
+    /// Where a link points.
+    pub(crate) fn link(&self, path: &str) -> io::Result<PathBuf> {
+        fs::read_link(self.full(path))
+    }
+
+    /// The block device that a path as the machine's user would write it (`/dev/sda1`, a link to it) stands for. The live
+    /// machine is asked for the node's number; elsewhere, and where the node cannot be seen, its name is taken.
+    pub(crate) fn device_at(&self, path: &str) -> Option<DeviceNumber> {
+        let node = self.0.is_live().then(|| fs::metadata(path).ok()).flatten();
+        if let Some(node) = node {
+            let kind = node.file_type();
+            if kind.is_block_device() {
+                return Some(DeviceNumber::of(node.rdev()));
+            }
+            return kind
+                .is_char_device()
+                .then(|| self.generic(DeviceNumber::of(node.rdev())))
+                .flatten();
+        }
+        let name = Path::new(path.strip_prefix("/dev/")?)
+            .file_name()?
+            .to_str()?;
+        self.number_of(name)
+            .or_else(|| self.number_of(&namespace_of(name)?))
+    }
+
+    /// The block device of the namespace that a character device `ngXnY` drives.
+    pub(crate) fn generic(&self, number: DeviceNumber) -> Option<DeviceNumber> {
+        let real = self.real(&format!("sys/dev/char/{number}"))?;
+        let name = real.rsplit('/').next()?;
+        self.number_of(&namespace_of(name)?)
+    }
+
+    /// The number of a block device by its name.
+    pub(crate) fn number_of(&self, name: &str) -> Option<DeviceNumber> {
+        self.text(&format!("sys/class/block/{name}/dev"))
+            .ok()??
+            .parse()
+            .ok()
+    }
+}
+
+/// `nvme0n1` of `ng0n1`.
+fn namespace_of(generic: &str) -> Option<String> {
+    let rest = generic.strip_prefix("ng")?;
+    rest.starts_with(|c: char| c.is_ascii_digit())
+        .then(|| format!("nvme{rest}"))
+}
+
+/// How the kernel says that there is no such thing; `ESRCH` is of a process that ended meanwhile.
+pub(crate) fn is_absent(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::ENOENT | libc::ENOTDIR | libc::ESRCH | libc::ENODEV | libc::ENXIO | libc::EINVAL
+        )
+    )
+}
