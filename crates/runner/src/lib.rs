@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod order;
+pub mod plan;
 mod run;
 mod store;
 

@@ -52,20 +52,29 @@ pub fn execute(
     observer: &mut dyn Observer,
 ) -> Result<Ended, StoreError> {
     let plan = &run.plan;
-    let mut attempts: Vec<(u32, u32)> = (0..plan.rounds).map(|round| (round, 0)).collect();
+    let mut attempts: Vec<Attempt> = parts(&plan.cells)
+        .flat_map(|writes| (0..plan.rounds).map(move |round| Attempt::first(writes, round)))
+        .collect();
     let mut at = 0;
     loop {
         if at == attempts.len() {
-            let again = repeats(run, records, &attempts);
+            let again = repeats(records, &attempts);
             if again.is_empty() {
                 return Ok(Ended::Done);
             }
             attempts.extend(again);
         }
-        let (round, attempt) = attempts[at];
+        let Attempt {
+            writes,
+            round,
+            attempt,
+        } = attempts[at];
         at += 1;
         for turn in turns(plan, round, attempt) {
             let cell = &plan.cells[turn.cell];
+            if cell.workload.op.writes() != writes {
+                continue;
+            }
             let key = cell.key();
             let made = |r: &Record| r.round == round && r.attempt == attempt && r.cell == key;
             if records.iter().any(made) {
@@ -74,7 +83,7 @@ pub fn execute(
             if interrupted.load(Ordering::Relaxed) {
                 return Ok(Ended::Interrupted);
             }
-            let trials = attempts.len() * plan.cells.len();
+            let trials = attempts.iter().map(|a| a.cells(&plan.cells)).sum();
             observer.begins(Progress {
                 trial: records.len(),
                 trials,
@@ -100,18 +109,57 @@ pub fn execute(
     }
 }
 
+/// A round of the cells that write, or of those that do not. Cells that write have rounds of their own, behind all others,
+/// so that no read meets what a write has left in a drive (METHOD 3).
+#[derive(Debug, Clone, Copy)]
+struct Attempt {
+    writes: bool,
+    round: u32,
+    attempt: u32,
+}
+
+impl Attempt {
+    fn first(writes: bool, round: u32) -> Attempt {
+        Attempt {
+            writes,
+            round,
+            attempt: 0,
+        }
+    }
+
+    /// How many of the plan's cells it has.
+    fn cells(&self, cells: &[Cell]) -> usize {
+        cells
+            .iter()
+            .filter(|cell| cell.workload.op.writes() == self.writes)
+            .count()
+    }
+}
+
+/// Whether there are cells that only read, and then cells that write, in this order.
+fn parts(cells: &[Cell]) -> impl Iterator<Item = bool> {
+    [false, true]
+        .into_iter()
+        .filter(|writes| Attempt::first(*writes, 0).cells(cells) > 0)
+}
+
 /// The voided rounds that are to be repeated: once each, and none when they are more than a fifth (METHOD 7).
-fn repeats(run: &Run, records: &[Record], attempts: &[(u32, u32)]) -> Vec<(u32, u32)> {
-    if attempts.iter().any(|(_, attempt)| *attempt > 0) {
+fn repeats(records: &[Record], attempts: &[Attempt]) -> Vec<Attempt> {
+    if attempts.iter().any(|a| a.attempt > 0) {
         return Vec::new();
     }
-    let void: Vec<u32> = (0..run.plan.rounds)
-        .filter(|round| records.iter().any(|r| r.round == *round && voids(r)))
-        .collect();
-    if void.len() * 5 > run.plan.rounds as usize {
+    let void = |a: &Attempt| {
+        records
+            .iter()
+            .any(|r| r.round == a.round && r.what.workload.op.writes() == a.writes && voids(r))
+    };
+    let void: Vec<Attempt> = attempts.iter().filter(|a| void(a)).copied().collect();
+    if void.len() * 5 > attempts.len() {
         return Vec::new();
     }
-    void.into_iter().map(|round| (round, 1)).collect()
+    void.into_iter()
+        .map(|a| Attempt { attempt: 1, ..a })
+        .collect()
 }
 
 /// Whether a trial voids its round. What the machine cannot run does not, nor what would be the same again.

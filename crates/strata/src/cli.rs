@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use strata_block::BlockEngine;
 use strata_record::{Op, TimedBy};
 use strata_units::{Bytes, CpuList, Nanos, NodeId, QueueDepth};
@@ -29,10 +29,12 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Measure a whole plan, or go on with a run that was stopped
     Run(RunArgs),
-    /// Measure the kernel's storage path on a file
+    /// Measure the kernel's storage path on a file or drive
     Block(BlockArgs),
     /// Measure TCP between two processes of this machine
     Tcp(TcpArgs),
+    /// Check what verified writes left on a target
+    Verify(VerifyArgs),
     /// Show nodes, CPUs, drives, adapters and what this process may use
     Topology(TopologyArgs),
     /// Render the report of a run again
@@ -54,10 +56,21 @@ pub(crate) enum Command {
     Peer,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+/// A plan that the command knows, or a file that holds one.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum PlanName {
-    /// Kernel storage and TCP in ten rounds, under three minutes
+    /// Kernel storage and TCP in ten rounds, under three minutes.
     Quick,
+    /// A plan file.
+    File(PathBuf),
+}
+
+fn plan_name(text: &str) -> Result<PlanName, String> {
+    match text {
+        "quick" => Ok(PlanName::Quick),
+        _ if text.ends_with(".toml") => Ok(PlanName::File(PathBuf::from(text))),
+        _ => Err("expected quick, or a plan file that ends in .toml".to_owned()),
+    }
 }
 
 /// What every measuring command prints.
@@ -86,23 +99,39 @@ pub(crate) struct Keeping {
 #[command(after_help = "Examples:
   strata run quick
   strata run quick --target /mnt/nvme/strata.dat --output results/before
-  strata run --resume results/before")]
+  strata run drive-a.toml
+  strata run --resume results/before
+
+A plan file has a name, rounds, and tables whose keys are the options of `strata block` and `strata tcp`:
+  name = \"drive-a\"
+  rounds = 12
+  [[block]]
+  target = \"/data/strata.dat\"
+  engine = [\"psync\", \"io_uring\"]
+  depth = [1, 32]
+  [[tcp]]
+  op = \"reqrep\"
+What this machine cannot run of a plan is recorded as skipped, with the reason.")]
 pub(crate) struct RunArgs {
-    /// The plan
-    #[arg(required_unless_present = "resume", conflicts_with = "resume")]
+    /// quick, or a plan file (PLAN.toml)
+    #[arg(required_unless_present = "resume", conflicts_with = "resume", value_parser = plan_name)]
     pub(crate) plan: Option<PlanName>,
     /// Go on with the run in this folder
     #[arg(long, value_name = "DIR", conflicts_with_all = ["output", "seed", "target", "size", "repeats"])]
     pub(crate) resume: Option<PathBuf>,
-    /// The file to measure storage on; an absent one is made, filled and removed again [default: one in the run's folder]
+    /// Of quick: the file to measure storage on; an absent one is made, filled and removed again
+    /// [default: one in the run's folder]
     #[arg(long, value_name = "FILE")]
     pub(crate) target: Option<PathBuf>,
-    /// Size of a file that is made
-    #[arg(long, default_value = "1GiB")]
-    pub(crate) size: Bytes,
-    /// Rounds
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub(crate) repeats: u32,
+    /// Of quick: size of a file that is made [default: 1GiB]
+    #[arg(long)]
+    pub(crate) size: Option<Bytes>,
+    /// Rounds [default: those of the plan, 10 for quick]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) repeats: Option<u32>,
+    /// Of --resume: the serial number of the drive that the run writes to, which destroys what it holds
+    #[arg(long, value_name = "SERIAL", requires = "resume")]
+    pub(crate) destroy: Option<String>,
     #[command(flatten)]
     pub(crate) keeping: Keeping,
     #[command(flatten)]
@@ -130,6 +159,13 @@ pub(crate) struct Measuring {
     /// Node of the buffers [default: that of the CPUs]
     #[arg(long, value_name = "NODE")]
     pub(crate) mem_node: Option<NodeId>,
+    /// Start so many operations a second, of all threads together, whether or not those before have completed; times then
+    /// run from the moment at which an operation was to start [default: as many as complete]
+    #[arg(long, value_name = "OPS_PER_S", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub(crate) rate: Option<u64>,
+    /// Let them arrive as of a Poisson process, rather than at equal distances
+    #[arg(long, requires = "rate")]
+    pub(crate) poisson: bool,
     /// One clock reading an operation, or one a reaped batch (its error is recorded)
     #[arg(long, value_name = "WHAT", default_value = "operation", value_parser = timed_by)]
     pub(crate) timed_by: TimedBy,
@@ -142,22 +178,42 @@ pub(crate) struct Measuring {
 #[command(
     after_help = "Several engines, operations, sizes or depths, with commas between, make a cell of each combination.
 
+Drives are only read, unless --destroy tells the one that may be lost by its serial number (`strata topology` shows
+it) and nothing is found on it: no mounts, partitions, holders, file systems, or other users.
+
 Examples:
   strata block --target /data/strata.dat
+  strata block --target /dev/nvme0n1 --engine libaio,io_uring,io_uring+iopoll --depth 1,32
   strata block --target /data/strata.dat --engine psync,io_uring --depth 1 --repeats 12
   strata block --target /data/strata.dat --op randrw:70 --bs 4KiB,64KiB --depth 32 --json"
 )]
 pub(crate) struct BlockArgs {
-    /// psync, libaio, io_uring
+    /// psync, libaio, io_uring and its modes (io_uring+registered, +iopoll, +sqpoll, ...), io_uring_cmd
     #[arg(long, value_delimiter = ',', default_value = "io_uring")]
     pub(crate) engine: Vec<BlockEngine>,
-    /// The file: an absent one is made and filled, an existing one is only read unless strata made it
-    /// [default: one in the run's folder, removed afterwards]
-    #[arg(long, value_name = "FILE")]
+    /// The file, block device, or NVMe namespace (/dev/ng0n1): an absent file is made and filled, an existing one is only
+    /// read unless strata made it [default: a file in the run's folder, removed afterwards]
+    #[arg(long, value_name = "PATH")]
     pub(crate) target: Option<PathBuf>,
-    /// Size of a file that is made, or the part that is used of one that exists [default: 1GiB, or the whole file]
+    /// Size of a file that is made, or the part that is used of what exists [default: 1GiB, or all]
     #[arg(long)]
     pub(crate) size: Option<Bytes>,
+    /// Where the part that is used begins, a multiple of --bs
+    #[arg(long, value_name = "SIZE", default_value = "0")]
+    pub(crate) offset: Bytes,
+    /// Allow writes to a drive, and lose what it holds: its serial number, typed out (a loop device's is its file)
+    #[arg(long, value_name = "SERIAL")]
+    pub(crate) destroy: Option<String>,
+    /// Write the region as SNIA's test specification asks before the first trial: twice over in sequence, then the first
+    /// writing workload until its rate is steady
+    #[arg(long)]
+    pub(crate) precondition: bool,
+    /// Visit each block once before any is visited again, in random operations
+    #[arg(long)]
+    pub(crate) random_map: bool,
+    /// CPUs of the threads with which the kernel polls for io_uring+sqpoll, one a measuring thread
+    #[arg(long, value_name = "LIST")]
+    pub(crate) poll_cpus: Option<CpuList>,
     /// randread, randwrite, randrw:PERCENT_READ, read, write
     #[arg(long, value_delimiter = ',', default_value = "randread")]
     pub(crate) op: Vec<Op>,
@@ -169,10 +225,11 @@ pub(crate) struct BlockArgs {
         default_value = "4KiB"
     )]
     pub(crate) bs: Vec<Bytes>,
-    /// Operations in flight a thread, 1 to 4096
+    /// Operations in flight a thread, 1 to 4096; with --rate the most that may be
     #[arg(long, value_delimiter = ',', default_value = "1")]
     pub(crate) depth: Vec<QueueDepth>,
-    /// Check each read against what strata wrote
+    /// Check each read against what strata wrote: place, generation and checksum of every sector. Writes are kept in the
+    /// run's ledger.bin, for `strata verify`
     #[arg(long)]
     pub(crate) verify: bool,
     #[command(flatten)]
@@ -209,6 +266,28 @@ pub(crate) struct TcpArgs {
     pub(crate) measuring: Measuring,
     #[command(flatten)]
     pub(crate) keeping: Keeping,
+    #[command(flatten)]
+    pub(crate) printing: Printing,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A ledger outlives the writer, however it ended: every block must hold a write between the last that
+was acknowledged and the last that was begun, whole.
+
+Examples:
+  strata verify --target /data/strata.dat
+  strata verify --target /data/strata.dat --ledger results/RUN/ledger.bin
+
+Exit code 3 when a sector is wrong."
+)]
+pub(crate) struct VerifyArgs {
+    /// The file or drive that was written
+    #[arg(long, value_name = "PATH")]
+    pub(crate) target: PathBuf,
+    /// The ledger of the run that wrote it: its region and generations are checked too
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ledger: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) printing: Printing,
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
-use strata_block::FileError;
+use strata_block::TargetError;
 
 /// Exit code of an interrupted run.
 pub(crate) const INTERRUPTED: u8 = 130;
@@ -26,8 +26,8 @@ pub(crate) fn watch() -> io::Result<Arc<AtomicBool>> {
 pub(crate) fn stopped(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         matches!(
-            cause.downcast_ref::<FileError>(),
-            Some(FileError::Interrupted { .. })
+            cause.downcast_ref::<TargetError>(),
+            Some(TargetError::Interrupted { .. })
         )
     })
 }

@@ -17,7 +17,12 @@ const CHUNK: Bytes = Bytes::MIB;
 
 /// Writes a new file of `size`, whole sectors that carry their numbers, first under another name, so that a file of this
 /// name is always whole.
-pub(crate) fn fill(path: &Path, size: Bytes, seed: u64, interrupted: &AtomicBool) -> Result<(), TargetError> {
+pub(crate) fn fill(
+    path: &Path,
+    size: Bytes,
+    seed: u64,
+    interrupted: &AtomicBool,
+) -> Result<(), TargetError> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),

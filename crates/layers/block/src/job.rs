@@ -13,10 +13,10 @@ use strata_units::{ByteOffset, Bytes, CpuId};
 
 use crate::aio::Aio;
 use crate::engine::BlockEngine;
-use crate::target::{Kind, Prepared};
-use crate::written::WrittenState;
 use crate::psync::Psync;
+use crate::target::{Kind, Prepared};
 use crate::uring::Uring;
+use crate::written::WrittenState;
 
 /// The largest block: read(2) and write(2) move less than 2 GiB at once.
 const MOST: Bytes = Bytes::GIB;

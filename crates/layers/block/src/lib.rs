@@ -22,9 +22,11 @@ mod sys;
 mod target;
 #[allow(unsafe_code, reason = "pushes raw buffers into the kernel's ring")]
 mod uring;
+mod verify;
 mod written;
 
 pub use engine::{BlockEngine, UnknownEngine};
 pub use job::BlockJob;
 pub use target::{Kind, Prepared, TargetError, Wanted, inspect, prepare};
+pub use verify::{Verified, verify};
 pub use written::WrittenState;

@@ -215,6 +215,32 @@ impl Prepared {
         }
     }
 
+    /// Opens it, or the block device beside it, to be read through the page cache.
+    pub(crate) fn open_plain(&self) -> io::Result<File> {
+        match self.identity {
+            Identity::Device(number) if self.kind == Kind::Namespace => {
+                File::open(block_device_of(number)?)
+            }
+            _ => {
+                let file = File::open(&self.path)?;
+                if Identity::of(&file.metadata()?) != self.identity {
+                    return Err(io::Error::other("something else lies there now"));
+                }
+                Ok(file)
+            }
+        }
+    }
+
+    /// The part of it that begins `skip` bytes into its region and is `length` bytes long, or what is left.
+    #[must_use]
+    pub fn part(&self, skip: Bytes, length: Bytes) -> Prepared {
+        Prepared {
+            from: ByteOffset(self.from.0 + skip.0),
+            region: length.min(Bytes(self.region.0.saturating_sub(skip.0))),
+            ..self.clone()
+        }
+    }
+
     /// Opens it for measuring, if it is still the one that was looked at.
     pub(crate) fn open(&self, write: bool) -> io::Result<File> {
         if write && let Some(permit) = &self.permit {
@@ -328,10 +354,11 @@ pub fn inspect(path: &Path, wanted: &Wanted<'_>) -> Result<Prepared, TargetError
         .read(true)
         .open(&bytes)
         .map_err(system("open", &bytes, next))?;
-    let size = plain
-        .seek(SeekFrom::End(0))
-        .map(Bytes)
-        .map_err(system("find the size of", &bytes, next))?;
+    let size = plain.seek(SeekFrom::End(0)).map(Bytes).map_err(system(
+        "find the size of",
+        &bytes,
+        next,
+    ))?;
     let rest = Bytes(size.0.saturating_sub(wanted.from.0));
     let asked = wanted.size.unwrap_or(rest);
     let region = wanted.blocks_of(asked);
@@ -575,11 +602,15 @@ mod tests {
         assert!(text(looked(&path, Some(Bytes(16384)), Bytes(512), false)).contains("holds 8KiB"));
         assert!(text(looked(&path, None, Bytes(16384), false)).contains("--bs"));
         let nowhere = folder.path().join("no/such/file");
-        assert!(
-            text(ready(&nowhere, None, Bytes(512), false, &GO)).contains("folder that exists")
-        );
+        assert!(text(ready(&nowhere, None, Bytes(512), false, &GO)).contains("folder that exists"));
         let huge = folder.path().join("huge");
-        let error = text(ready(&huge, Some(Bytes::GIB * (1 << 20)), Bytes(512), false, &GO));
+        let error = text(ready(
+            &huge,
+            Some(Bytes::GIB * (1 << 20)),
+            Bytes(512),
+            false,
+            &GO,
+        ));
         assert!(error.contains("free") && !huge.exists(), "{error}");
     }
 
