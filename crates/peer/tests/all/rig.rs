@@ -62,7 +62,11 @@ impl Rig {
         let thread = thread::spawn({
             let (stop, events, ends) = (stop.clone(), events.clone(), ends.clone());
             move || {
-                let over = |why| ends.lock().expect("whole").push(why);
+                let over = |why| {
+                    ends.lock().expect("whole").push(why);
+                    // As one who has to clear up before the cores are free.
+                    thread::sleep(Duration::from_millis(30));
+                };
                 let told = |event| events.lock().expect("whole").push(event);
                 server
                     .run(&stop, |session| over(echo(session)), told)
