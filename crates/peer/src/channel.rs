@@ -2,39 +2,21 @@
 
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
-use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::PollFlags;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use strata_units::Nanos;
 
-/// The largest frame; a result with its histogram and series takes some tens of KiB.
-const LARGEST: u32 = 16 << 20;
+use crate::error::gone;
+use crate::wait::ready;
+use crate::{LARGEST, PeerError};
 
 /// How much of a frame is taken at a time.
 const PIECE: usize = 64 << 10;
 
 /// How long the next bytes of a message that has begun may take.
 const WHOLE: Nanos = Nanos(5_000_000_000);
-
-/// Why the two sides do not understand each other.
-#[derive(Debug, thiserror::Error)]
-pub enum PeerError {
-    /// It is gone.
-    #[error("the other side ended in mid-trial; look for its last words above")]
-    Gone,
-    /// It says nothing.
-    #[error("the other side said nothing for {0}; its CPUs may be taken by other work")]
-    Silent(Nanos),
-    /// It speaks something else.
-    #[error("the other side sent {0}; both must be one version of strata")]
-    Garbled(String),
-    /// The system refuses.
-    #[error("cannot speak to the other side: {0}")]
-    System(#[from] io::Error),
-}
 
 /// Frames to and from the other side.
 pub struct Channel<R, W> {
@@ -104,23 +86,9 @@ impl<R: Read + AsFd, W: Write> Channel<R, W> {
 
     /// Waits until something can be read, an end too.
     fn readable(&self, span: Nanos) -> Result<(), PeerError> {
-        let begun = Instant::now();
-        loop {
-            let left = span - Nanos::from(begun.elapsed());
-            // Rounded up, so that the last round does not spin.
-            let wait = PollTimeout::try_from(left.as_duration() + Duration::from_millis(1))
-                .unwrap_or(PollTimeout::MAX);
-            match poll(
-                &mut [PollFd::new(self.from.as_fd(), PollFlags::POLLIN)],
-                wait,
-            ) {
-                Ok(0) if Nanos::from(begun.elapsed()) >= span => {
-                    return Err(PeerError::Silent(span));
-                }
-                Ok(0) | Err(Errno::EINTR) => {}
-                Ok(_) => return Ok(()),
-                Err(e) => return Err(PeerError::System(e.into())),
-            }
+        match ready(self.from.as_fd(), PollFlags::POLLIN, span.as_duration())? {
+            true => Ok(()),
+            false => Err(PeerError::Silent(span)),
         }
     }
 }
@@ -145,17 +113,10 @@ fn frame<T: DeserializeOwned>(
     serde_json::from_slice(&text).map_err(|e| PeerError::Garbled(format!("something else ({e})")))
 }
 
-fn gone(error: io::Error) -> PeerError {
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof
-        | io::ErrorKind::BrokenPipe
-        | io::ErrorKind::ConnectionReset => PeerError::Gone,
-        _ => PeerError::System(error),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use proptest::prelude::*;
 

@@ -1,17 +1,20 @@
 //! The other side as a child process on this machine.
 
+use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{self, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use strata_units::Nanos;
 
-use crate::{Channel, PeerError};
-
-/// The protocol that both sides must speak; raised with every change of a message.
-const PROTOCOL: u32 = 1;
+use crate::wait::hung_up;
+use crate::{Channel, PROTOCOL, PeerError};
 
 /// How long a child may take until it has said hello: starting a program from a cold disk takes seconds.
 const HELLO: Nanos = Nanos(10_000_000_000);
@@ -20,6 +23,7 @@ const HELLO: Nanos = Nanos(10_000_000_000);
 pub struct Child {
     process: process::Child,
     channel: Channel<ChildStdout, ChildStdin>,
+    lost: Arc<AtomicBool>,
 }
 
 impl Child {
@@ -35,14 +39,15 @@ impl Child {
             .stdout(Stdio::piped())
             .spawn()?;
         let (Some(to), Some(from)) = (process.stdin.take(), process.stdout.take()) else {
-            return Err(PeerError::System(io::Error::other(
-                "the child has no pipes",
-            )));
+            return Err(io::Error::other("the child has no pipes").into());
         };
+        let watched = from.as_fd().try_clone_to_owned();
         let mut child = Child {
             process,
             channel: Channel::new(from, to),
+            lost: Arc::default(),
         };
+        watch(watched?, &child.lost)?;
         let theirs: u32 = child.channel.receive_within(HELLO)?;
         if theirs != PROTOCOL {
             return Err(PeerError::Garbled(format!(
@@ -67,6 +72,12 @@ impl Child {
     pub fn receive_within<T: DeserializeOwned>(&mut self, span: Nanos) -> Result<T, PeerError> {
         self.channel.receive_within(span)
     }
+
+    /// True from the moment on that the child has ended or closed its output. One that is stopped is known by its silence
+    /// only.
+    pub fn lost(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.lost)
+    }
 }
 
 impl Drop for Child {
@@ -85,6 +96,65 @@ pub fn hello_from_child<R: Read, W: Write>(from: R, to: W) -> Result<Channel<R, 
     let mut channel = Channel::new(from, to);
     channel.send(&PROTOCOL)?;
     Ok(channel)
+}
+
+/// Whoever started this process, seen from here.
+pub struct Parent {
+    channel: Channel<File, File>,
+    lost: Arc<AtomicBool>,
+}
+
+impl Parent {
+    /// Says hello over standard output, and listens to standard input.
+    ///
+    /// # Errors
+    /// Those of [`Channel::send`]; [`PeerError::System`] when this process has no such descriptors left.
+    pub fn greet() -> Result<Parent, PeerError> {
+        // Not through `Stdin`, whose buffer would hold what is then waited for.
+        let own = |fd: BorrowedFd<'_>| fd.try_clone_to_owned();
+        let (from, to) = (own(io::stdin().as_fd())?, own(io::stdout().as_fd())?);
+        let lost = Arc::default();
+        watch(from.try_clone()?, &lost)?;
+        Ok(Parent {
+            channel: hello_from_child(File::from(from), File::from(to))?,
+            lost,
+        })
+    }
+
+    /// Sends one message.
+    ///
+    /// # Errors
+    /// Those of [`Channel::send`].
+    pub fn send<T: Serialize>(&mut self, message: &T) -> Result<(), PeerError> {
+        self.channel.send(message)
+    }
+
+    /// Waits for one message.
+    ///
+    /// # Errors
+    /// Those of [`Channel::receive_within`].
+    pub fn receive_within<T: DeserializeOwned>(&mut self, span: Nanos) -> Result<T, PeerError> {
+        self.channel.receive_within(span)
+    }
+
+    /// True from the moment on that whoever started this process has ended or closed its input.
+    pub fn lost(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.lost)
+    }
+}
+
+/// Sets `lost` as soon as nobody holds the other end of the pipe `from`, whatever lies unread in it.
+fn watch(from: OwnedFd, lost: &Arc<AtomicBool>) -> io::Result<()> {
+    let lost = Arc::clone(lost);
+    thread::Builder::new()
+        .name("strata-peer".to_owned())
+        .spawn(move || {
+            // Where that cannot be told, the end is still found by who reads.
+            if hung_up(from.as_fd()).is_ok() {
+                lost.store(true, Ordering::Relaxed);
+            }
+        })?;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -155,6 +225,22 @@ mod tests {
             matches!(found, Err(PeerError::Silent(s)) if s == span),
             "{found:?}"
         );
+    }
+
+    #[test]
+    fn a_child_that_ends_is_lost_though_nobody_listens() {
+        let child = Child::start(&mut shell(PROTOCOL, "read line")).expect("it says hello");
+        let lost = child.lost();
+        thread::sleep(std::time::Duration::from_millis(50));
+        assert!(!lost.load(Ordering::Relaxed), "it waits for a line");
+        let pid = i32::try_from(child.process.id()).expect("a pid");
+        let kill = nix::sys::signal::Signal::SIGKILL;
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), kill).expect("killed");
+        let begun = Instant::now();
+        while !lost.load(Ordering::Relaxed) {
+            assert!(begun.elapsed().as_secs() < 8, "not noticed");
+            thread::sleep(std::time::Duration::from_millis(10));
+        }
     }
 
     #[test]

@@ -1,14 +1,40 @@
-//! The other side of a measurement: a second process, and the control channel to it.
+//! The other side of a measurement: a second process, here or on another host, and the control channel to it.
 //!
 //! Control and measurement are apart: what is measured goes over its own sockets, and the channel says what to do and what
-//! came of it. A frame is a length (four bytes, little-endian, at most 16 MiB) and as many bytes of JSON; both sides say
-//! their protocol's version first. Here the other side is a child process, spoken to over its standard input and output:
-//! when this process dies, however it dies, the child's input ends and so does the child.
+//! came of it, in messages of at most 16 MiB of JSON after both sides have told their protocol's version. [`Child`] is a
+//! process that this one starts, spoken to over its standard input and output: when this process dies, however it dies, the
+//! child's input ends and so does the child. [`Session`] is a conversation with a [`Server`] over TCP: without a [`Key`] on
+//! this host's loopback only, with one after each side has proved to the other that it holds it, every frame then carrying
+//! its tag. [`Other`] is either of them.
 
 #![forbid(unsafe_code)]
 
 mod channel;
 mod child;
+mod connect;
+mod door;
+mod error;
+#[doc(hidden)]
+pub mod fuzz;
+mod handshake;
+mod key;
+mod other;
+mod seal;
+mod server;
+mod session;
+mod wait;
 
-pub use channel::{Channel, PeerError};
-pub use child::{Child, hello_from_child};
+pub use channel::Channel;
+pub use child::{Child, Parent, hello_from_child};
+pub use connect::{connect, resolve};
+pub use error::PeerError;
+pub use key::{Key, KeyError};
+pub use other::Other;
+pub use server::{Event, Server};
+pub use session::Session;
+
+/// The protocol that both sides must speak; raised with every change of a message.
+const PROTOCOL: u32 = 1;
+
+/// The largest frame; a result with its histogram and series takes some tens of KiB.
+const LARGEST: u32 = 16 << 20;

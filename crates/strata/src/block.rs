@@ -1,15 +1,18 @@
-//! `strata block`: cells of the kernel's storage path on a file.
+//! `strata block`: cells of the kernel's storage path on a file or drive.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow};
-use strata_block::{BlockEngine, BlockJob, FileError, Prepared, prepare};
+use strata_block::{BlockEngine, BlockJob, Prepared, TargetError, Wanted, prepare};
 use strata_measure::Job;
-use strata_record::{Cell, Layer, Op, TimedBy, Workload};
-use strata_units::{Bytes, Nanos, QueueDepth};
+use strata_record::{
+    Arrivals, Cell, Layer, Op, Preconditioning, Rate, TimedBy, Workload,
+};
+use strata_units::{ByteOffset, Bytes, CpuList, Nanos, QueueDepth};
 
 use crate::cli::{BlockArgs, Measuring};
 use crate::host::Host;
+use crate::precondition::precondition;
 use crate::session::{Session, Target};
 use crate::{End, Usage};
 
@@ -19,16 +22,39 @@ pub(crate) const OWN_FILE: &str = "target.dat";
 /// The window when none is given.
 pub(crate) const DURATION: Nanos = Nanos(2_000_000_000);
 
-/// One shape of load on the file.
+/// One shape of load on the target.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Shape {
     pub(crate) engine: BlockEngine,
     pub(crate) op: Op,
     pub(crate) bs: Bytes,
     pub(crate) depth: QueueDepth,
+    pub(crate) random_map: bool,
+    pub(crate) verify: bool,
+}
+
+/// Cells of one kind that are ready to be measured, and the files that were made for them.
+#[derive(Default)]
+pub(crate) struct Part {
+    pub(crate) cells: Vec<Cell>,
+    pub(crate) jobs: Vec<Box<dyn Job>>,
+    pub(crate) own: Vec<PathBuf>,
+    pub(crate) preconditioning: Vec<Preconditioning>,
 }
 
 pub(crate) fn run(args: BlockArgs) -> Result<End> {
+    let shapes = shapes(&args)?;
+    let host = Host::read()?;
+    // Placement is checked before a file is filled for minutes.
+    host.place(&args.measuring, None, None)?;
+    let repeats = args.measuring.repeats;
+    let session = Session::begin("block", args.keeping.clone(), args.printing.clone())?;
+    let part = part(&args, &shapes, &host, &session, OWN_FILE, true)?;
+    session.run(part, repeats)
+}
+
+/// The shapes that are asked for, each once.
+pub(crate) fn shapes(args: &BlockArgs) -> Result<Vec<Shape>> {
     let mut shapes = Vec::new();
     for op in &args.op {
         if !op.is_storage() {
@@ -54,6 +80,8 @@ pub(crate) fn run(args: BlockArgs) -> Result<End> {
                         op: *op,
                         bs: *bs,
                         depth: *depth,
+                        random_map: args.random_map && op.is_random(),
+                        verify: args.verify,
                     };
                     if !shapes.contains(&shape) {
                         shapes.push(shape);
@@ -62,35 +90,66 @@ pub(crate) fn run(args: BlockArgs) -> Result<End> {
             }
         }
     }
-    // Asked for by name: where it cannot be had that is an error, not a skipped cell.
-    for engine in &args.engine {
-        engine
-            .available()
-            .map_err(|why| anyhow!("--engine {engine}: {why}"))?;
-    }
-    let host = Host::read()?;
-    // Placement is checked before a file is filled for minutes.
-    host.place(&args.measuring, None, None)?;
-    let session = Session::begin("block", args.keeping, args.printing)?;
-    let target = args.target.as_deref();
-    let path = target.map_or_else(|| session.folder().join(OWN_FILE), Path::to_owned);
-    let block = shapes.iter().map(|s| s.bs).max().unwrap_or(Bytes(4096));
-    let writes = shapes.iter().any(|s| s.op.writes());
-    let file = make(&session, &path, args.size, block, writes)?;
-    let own = Target::own((target.is_none() && file.made).then(|| file.path.clone()));
-    let cells = cells(&host, &file, &shapes, &args.measuring, args.verify)?;
-    let jobs = jobs(&cells, &file)?;
-    session.run(cells, jobs, args.measuring.repeats, own)
+    Ok(shapes)
 }
 
-/// Looks at the file, or makes it; a run that is stopped meanwhile ends here.
-pub(crate) fn make(
+/// Makes the target ready, and a cell and a job of each shape. `strict` makes an error of what this machine cannot run,
+/// since it was asked for by name; in a plan it becomes a skipped trial. `name` is that of a file made in the run's folder.
+pub(crate) fn part(
+    args: &BlockArgs,
+    shapes: &[Shape],
+    host: &Host,
     session: &Session,
-    path: &Path,
-    size: Option<Bytes>,
-    block: Bytes,
-    writes: bool,
-) -> Result<Prepared> {
+    name: &str,
+    strict: bool,
+) -> Result<Part> {
+    let writes = shapes.iter().any(|s| s.op.writes()) || args.precondition;
+    let of = |shapes: &[Shape], most: bool| {
+        let sizes = shapes.iter().map(|s| s.bs);
+        let found = if most { sizes.max() } else { sizes.min() };
+        found.unwrap_or(Bytes(4096))
+    };
+    let wanted = Wanted {
+        size: args.size,
+        from: ByteOffset(args.offset.0),
+        block: of(shapes, true),
+        smallest: of(shapes, false),
+        writes,
+        destroy: args.destroy.as_deref(),
+        seed: session.seed(),
+    };
+    let target = args.target.as_deref();
+    let path = target.map_or_else(|| session.folder().join(name), Path::to_owned);
+    let mut file = make(session, &path, &wanted)?;
+    let own = Vec::from_iter((target.is_none() && file.made).then(|| file.path.clone()));
+    // From here on an error must not leave the file behind.
+    let made = Target::own(own.clone());
+    if strict {
+        for engine in &args.engine {
+            engine
+                .available()
+                .map_err(|why| anyhow!("--engine {engine}: {why}"))?;
+        }
+    }
+    let mut preconditioning = Vec::new();
+    if args.precondition {
+        let done = precondition(host, session, &file, shapes, &args.measuring)?;
+        preconditioning.push(done);
+        file = make(session, &path, &wanted)?;
+    }
+    let cells = cells(host, &file, shapes, &args.measuring, args.poll_cpus.as_ref())?;
+    let jobs = jobs(&cells, &file, session.folder())?;
+    made.keep();
+    Ok(Part {
+        cells,
+        jobs,
+        own,
+        preconditioning,
+    })
+}
+
+/// Looks at the target, or makes the file; a run that is stopped meanwhile ends here.
+pub(crate) fn make(session: &Session, path: &Path, wanted: &Wanted<'_>) -> Result<Prepared> {
     // A run is gone on with from any folder, and its records hold the path as text.
     let path = &std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     if path.to_str().is_none() {
@@ -103,26 +162,25 @@ pub(crate) fn make(
         session.say(&format!(
             "filling {} with {}",
             path.display(),
-            size.unwrap_or(Bytes::GIB)
+            wanted.size.unwrap_or(Bytes::GIB)
         ));
     }
-    prepare(
-        path,
-        size,
-        block,
-        writes,
-        session.seed(),
-        session.interrupted(),
-    )
-    .map_err(usage_or_not)
+    let found = prepare(path, wanted, session.interrupted()).map_err(usage_or_not)?;
+    for what in &found.unasked {
+        session.say(&format!("{}: not known: {what}", path.display()));
+    }
+    Ok(found)
 }
 
 /// What the user can mend by typing something else is a mistake in usage.
-fn usage_or_not(error: FileError) -> anyhow::Error {
+fn usage_or_not(error: TargetError) -> anyhow::Error {
     match error {
-        FileError::NotAFile { .. } | FileError::TooShort { .. } | FileError::NotOurs { .. } => {
-            Usage::error(error)
-        }
+        TargetError::NotATarget { .. }
+        | TargetError::TooShort { .. }
+        | TargetError::NotOurs { .. }
+        | TargetError::Unaligned { .. }
+        | TargetError::SmallBlock { .. }
+        | TargetError::NotNamed { .. } => Usage::error(error),
         other => other.into(),
     }
 }
@@ -133,22 +191,29 @@ pub(crate) fn cells(
     file: &Prepared,
     shapes: &[Shape],
     measuring: &Measuring,
-    verify: bool,
+    poll_cpus: Option<&CpuList>,
 ) -> Result<Vec<Cell>> {
     shapes
         .iter()
         .map(|shape| {
-            let region = Bytes(file.region.0 / shape.bs.0 * shape.bs.0);
-            let (target, reality) = host.file(&file.path, file.region, region)?;
+            let (target, reality) = host.storage(&file.for_blocks(shape.bs))?;
+            let mut placement = host.place(measuring, None, target.node)?;
+            if shape.engine.polls_in_the_kernel() {
+                placement.poll_cpus = host.poll_cpus(poll_cpus, &placement, target.node)?;
+            }
             Ok(Cell {
                 layer: Layer::Block,
                 engine: shape.engine.to_string(),
                 reality,
-                placement: host.place(measuring, None, target.node)?,
+                placement,
                 target,
                 via: file.path.display().to_string(),
                 sockets: None,
-                workload: workload(shape.op, shape.bs, shape.depth, measuring, verify),
+                workload: Workload {
+                    random_map: shape.random_map,
+                    verify: shape.verify,
+                    ..workload(shape.op, shape.bs, shape.depth, measuring)
+                },
             })
         })
         .collect()
@@ -160,7 +225,6 @@ pub(crate) fn workload(
     block_bytes: Bytes,
     depth: QueueDepth,
     measuring: &Measuring,
-    verify: bool,
 ) -> Workload {
     Workload {
         depth,
@@ -172,19 +236,29 @@ pub(crate) fn workload(
         ops: measuring.ops,
         ramp_ns: measuring.ramp,
         timed_by: measuring.timed_by,
-        verify,
+        rate: measuring.rate.map(|ops_per_s| Rate {
+            ops_per_s,
+            arrivals: if measuring.poisson {
+                Arrivals::Poisson
+            } else {
+                Arrivals::Fixed
+            },
+        }),
         ..Workload::plain(op, block_bytes)
     }
 }
 
-/// A job a cell, on the file as it was found for all of them.
-pub(crate) fn jobs(cells: &[Cell], file: &Prepared) -> Result<Vec<Box<dyn Job>>> {
+/// Name of the ledger of a run's last trial of verified writes.
+pub(crate) const LEDGER: &str = "ledger.bin";
+
+/// A job a cell, on the target as it was found for all of them.
+pub(crate) fn jobs(cells: &[Cell], file: &Prepared, folder: &Path) -> Result<Vec<Box<dyn Job>>> {
     cells
         .iter()
         .map(|cell| {
             let file = file.for_blocks(cell.workload.block_bytes);
             let job = BlockJob::new(cell.clone(), file).map_err(Usage::error)?;
-            Ok(Box::new(job) as Box<dyn Job>)
+            Ok(Box::new(job.with_ledger(folder.join(LEDGER))) as Box<dyn Job>)
         })
         .collect()
 }
@@ -198,42 +272,59 @@ pub(crate) fn plain(duration: Nanos, ramp: Nanos) -> Measuring {
         threads: 1,
         cpus: None,
         mem_node: None,
+        rate: None,
+        poisson: false,
         timed_by: TimedBy::Operation,
         repeats: 1,
     }
 }
 
-/// The jobs of the block cells of a run that is gone on with, on its file, which is made again when it is gone: a run removes
-/// what it made for itself. A run goes on with the target that it was begun with, or not at all.
+/// The jobs of the block cells of a run that is gone on with, each at its place in `cells`, on their targets; a file that
+/// is gone is made again, since a run removes what it made for itself. A run goes on with the target that it was begun
+/// with, or not at all.
 pub(crate) fn again(
     host: &Host,
     session: &Session,
-    cells: &[Cell],
-) -> Result<(Vec<Box<dyn Job>>, Target)> {
-    let Some(first) = cells.first() else {
-        return Ok((Vec::new(), Target::own(None)));
-    };
-    let path = Path::new(&first.via);
-    // The cell of the largest block has the file's whole region.
-    let size = cells.iter().filter_map(|c| c.target.region_bytes).max();
-    let block = cells
-        .iter()
-        .map(|c| c.workload.block_bytes)
-        .max()
-        .unwrap_or(Bytes(4096));
-    let writes = cells.iter().any(|c| c.workload.op.writes());
-    let file = make(session, path, size, block, writes)?;
-    // One that is there may be what a killed run of ours has left behind.
-    let own = file.made || session.own_file() == path.to_str();
-    let own = Target::own(own.then(|| path.to_owned()));
-    let (target, _) = host.file(path, file.region, file.region)?;
-    if target.identity != first.target.identity {
-        return Err(Usage::error(format!(
-            "{} is now a {}, and the run was begun on a {}; put that in its place, or begin a new run",
-            path.display(),
-            target.identity,
-            first.target.identity
-        )));
+    cells: &[&Cell],
+    destroy: Option<&str>,
+) -> Result<(Vec<Box<dyn Job>>, Vec<PathBuf>)> {
+    let mut jobs: Vec<Option<Box<dyn Job>>> = cells.iter().map(|_| None).collect();
+    let mut own = Vec::new();
+    let mut paths: Vec<&str> = cells.iter().map(|c| c.via.as_str()).collect();
+    paths.sort_unstable();
+    paths.dedup();
+    for path in paths {
+        let on_it = || cells.iter().filter(|c| c.via == path);
+        let sizes = || on_it().map(|c| c.workload.block_bytes);
+        let Some(first) = on_it().next() else {
+            continue;
+        };
+        let wanted = Wanted {
+            // The cell of the largest block has the whole region.
+            size: on_it().filter_map(|c| c.target.region_bytes).max(),
+            from: first.target.region_from_bytes,
+            block: sizes().max().unwrap_or(Bytes(4096)),
+            smallest: sizes().min().unwrap_or(Bytes(4096)),
+            writes: on_it().any(|c| c.workload.op.writes()),
+            destroy,
+            seed: session.seed(),
+        };
+        let file = make(session, Path::new(path), &wanted)?;
+        // One that is there may be what a killed run of ours has left behind.
+        if file.made || session.own_files().iter().any(|own| own == path) {
+            own.push(PathBuf::from(path));
+        }
+        let (target, _) = host.storage(&file)?;
+        if target.identity != first.target.identity {
+            return Err(Usage::error(format!(
+                "{path} is now a {}, and the run was begun on a {}; put that in its place, or begin a new run",
+                target.identity, first.target.identity
+            )));
+        }
+        for (place, cell) in cells.iter().enumerate().filter(|(_, c)| c.via == path) {
+            let made = self::jobs(std::slice::from_ref(cell), &file, session.folder())?;
+            jobs[place] = made.into_iter().next();
+        }
     }
-    Ok((jobs(cells, &file)?, own))
+    Ok((jobs.into_iter().flatten().collect(), own))
 }
