@@ -44,7 +44,10 @@ const TOP: [&str; 13] = [
 /// Crates that cannot do without `unsafe`, and for what; all others forbid it.
 const UNSAFE: [(&str, &str); 5] = [
     ("strata-block", "submission of raw buffers to the kernel"),
-    ("strata-guard", "ioctls that ask a drive for its reservations"),
+    (
+        "strata-guard",
+        "ioctls that ask a drive for its reservations",
+    ),
     (
         "strata-measure",
         "the time-stamp counter; raw access to buffers",
