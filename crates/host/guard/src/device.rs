@@ -107,18 +107,12 @@ impl Device {
     /// # Errors
     /// It is absent, out of reach, no block device, or not in sysfs.
     pub fn at(path: &Path) -> Result<Device, DeviceError> {
-        use std::os::unix::fs::{FileTypeExt, MetadataExt};
         let found = std::fs::metadata(path).map_err(|source| DeviceError::Unreachable {
             path: path.to_owned(),
             source,
         })?;
         let root = Root::live();
-        let number = DeviceNumber::of(found.rdev());
-        let number = match found.file_type() {
-            kind if kind.is_block_device() => Some(number),
-            kind if kind.is_char_device() => Tree(&root).generic(number),
-            _ => None,
-        };
+        let number = Tree(&root).device_of(&found);
         let number = number.ok_or_else(|| DeviceError::NotABlockDevice {
             path: path.to_owned(),
         })?;

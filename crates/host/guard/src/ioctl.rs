@@ -113,9 +113,9 @@ mod tests {
     fn laid_out_as_the_kernels() {
         assert_eq!(size_of::<NvmeCommand>(), 72);
         assert_eq!(size_of::<ReadKeys>(), 16);
-        assert_eq!(NVME_ID as u64, 0x4e40);
-        assert_eq!(NVME_IO as u64 & 0xffff_ffff, 0xc048_4e43);
-        assert_eq!(READ_KEYS as u64 & 0xffff_ffff, 0xc010_70ce);
+        assert_eq!(NVME_ID, 0x4e40);
+        assert_eq!(NVME_IO, 0xc048_4e43);
+        assert_eq!(READ_KEYS, 0xc010_70ce);
     }
 
     #[test]

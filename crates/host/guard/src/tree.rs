@@ -82,14 +82,7 @@ impl Tree<'_> {
     pub(crate) fn device_at(&self, path: &str) -> Option<DeviceNumber> {
         let node = self.0.is_live().then(|| fs::metadata(path).ok()).flatten();
         if let Some(node) = node {
-            let kind = node.file_type();
-            if kind.is_block_device() {
-                return Some(DeviceNumber::of(node.rdev()));
-            }
-            return kind
-                .is_char_device()
-                .then(|| self.generic(DeviceNumber::of(node.rdev())))
-                .flatten();
+            return self.device_of(&node);
         }
         let name = Path::new(path.strip_prefix("/dev/")?)
             .file_name()?
@@ -98,8 +91,28 @@ impl Tree<'_> {
             .or_else(|| self.number_of(&namespace_of(name)?))
     }
 
+    /// The block device that a process has open by a descriptor. The link of a live process leads to the very file, whatever
+    /// its path says; a recorded one has its text only.
+    pub(crate) fn descriptor(&self, path: &str) -> io::Result<Option<DeviceNumber>> {
+        if self.0.is_live() {
+            return fs::metadata(self.full(path)).map(|node| self.device_of(&node));
+        }
+        self.link(path)
+            .map(|target| self.device_at(&target.to_string_lossy()))
+    }
+
+    /// The block device that a node stands for; a namespace's character device stands for its block device.
+    pub(crate) fn device_of(&self, node: &fs::Metadata) -> Option<DeviceNumber> {
+        let number = DeviceNumber::of(node.rdev());
+        match node.file_type() {
+            kind if kind.is_block_device() => Some(number),
+            kind if kind.is_char_device() => self.generic(number),
+            _ => None,
+        }
+    }
+
     /// The block device of the namespace that a character device `ngXnY` drives.
-    pub(crate) fn generic(&self, number: DeviceNumber) -> Option<DeviceNumber> {
+    fn generic(&self, number: DeviceNumber) -> Option<DeviceNumber> {
         let real = self.real(&format!("sys/dev/char/{number}"))?;
         let name = real.rsplit('/').next()?;
         self.number_of(&namespace_of(name)?)

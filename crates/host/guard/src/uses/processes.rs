@@ -35,16 +35,10 @@ pub(super) fn mounts(device: &Device, family: &Family, found: &mut Uses) {
     let mut seen: BTreeSet<_> = tree.link("proc/self/ns/mnt").into_iter().collect();
     let mut hidden = 0;
     for pid in processes(device, found) {
-        match tree.link(&format!("proc/{pid}/ns/mnt")) {
-            Ok(namespace) => {
-                if !seen.insert(namespace) {
-                    continue;
-                }
-            }
-            Err(error) => {
-                hidden += u32::from(!is_absent(&error));
-                continue;
-            }
+        // Some may not be asked for their namespace and yet for its mounts.
+        let namespace = tree.link(&format!("proc/{pid}/ns/mnt"));
+        if namespace.is_ok_and(|namespace| !seen.insert(namespace)) {
+            continue;
         }
         match tree.text(&format!("proc/{pid}/mountinfo")) {
             Ok(text) => mounted(device, family, &text.unwrap_or_default(), Some(pid), found),
@@ -54,7 +48,9 @@ pub(super) fn mounts(device: &Device, family: &Family, found: &mut Uses) {
     if hidden > 0 {
         found.unasked(
             "mounts in other mount namespaces",
-            format!("those of {hidden} processes are hidden from this user; run as root"),
+            format!(
+                "those of {hidden} processes are hidden from this user; as root there may be fewer"
+            ),
         );
     }
 }
@@ -82,11 +78,16 @@ fn mounted(device: &Device, family: &Family, text: &str, namespace: Option<u32>,
             .into_iter()
             .chain(sources)
             .find_map(|number| family.named(number));
-        if let Some(on) = on {
+        let Some(on) = on else { continue };
+        let point = unescape(point);
+        let told = found.refusals.iter().any(|refusal| {
+            matches!(refusal, Refusal::Mounted { on: other, point: at, .. } if other == on && *at == point)
+        });
+        if !told {
             found.refusals.push(Refusal::Mounted {
                 device: device.name.clone(),
                 on: on.to_owned(),
-                point: unescape(point),
+                point,
                 namespace,
             });
         }
@@ -96,34 +97,25 @@ fn mounted(device: &Device, family: &Family, text: &str, namespace: Option<u32>,
 /// Descriptors of other processes on the devices (proc_pid_fd(5)).
 pub(super) fn descriptors(device: &Device, family: &Family, found: &mut Uses) {
     let tree = device.tree();
-    let live = tree.0.is_live();
     let mut hidden = 0;
     for pid in processes(device, found) {
-        if live && pid == std::process::id() {
+        if tree.0.is_live() && pid == std::process::id() {
             continue;
         }
         let folder = format!("proc/{pid}/fd");
-        let descriptors = match tree.names(&folder) {
-            Ok(names) => names,
-            Err(_) => {
-                hidden += 1;
-                continue;
-            }
+        let Ok(descriptors) = tree.names(&folder) else {
+            hidden += 1;
+            continue;
         };
         let mut open = BTreeSet::new();
+        let mut closed = false;
         for descriptor in descriptors {
-            let at = format!("{folder}/{descriptor}");
-            // The link of a live process leads to the very file, whatever its path says; a recorded one has its text only.
-            let path = if live {
-                Some(format!("/{at}"))
-            } else {
-                tree.link(&at)
-                    .ok()
-                    .map(|path| path.to_string_lossy().into_owned())
-            };
-            let number = path.and_then(|path| tree.device_at(&path));
-            open.extend(number.and_then(|number| family.named(number)));
+            match tree.descriptor(&format!("{folder}/{descriptor}")) {
+                Ok(number) => open.extend(number.and_then(|number| family.named(number))),
+                Err(error) => closed |= !is_absent(&error),
+            }
         }
+        hidden += u32::from(closed);
         let command = tree.text(&format!("proc/{pid}/comm")).ok().flatten();
         for on in open {
             found.refusals.push(Refusal::Open {
@@ -137,7 +129,9 @@ pub(super) fn descriptors(device: &Device, family: &Family, found: &mut Uses) {
     if hidden > 0 {
         found.unasked(
             "descriptors of other processes",
-            format!("those of {hidden} processes are hidden from this user; run as root"),
+            format!(
+                "those of {hidden} processes are hidden from this user; as root there may be fewer"
+            ),
         );
     }
 }

@@ -58,7 +58,7 @@ pub(crate) fn agrees(ours: &[&str], told: &str) -> bool {
         || told.starts_with("scoutfs_") && ours.contains(&"scoutfs")
 }
 
-/// Runs a line of shell with `$IMG` (or `$DEV`) set; its output where it fails.
+/// Runs a line of shell with `$IMG` set; its output where it fails.
 pub(crate) fn shell(line: &str, image: &Path) -> Result<(), String> {
     let out = Command::new("sh")
         .args(["-c", line])

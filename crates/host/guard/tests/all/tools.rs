@@ -162,6 +162,18 @@ const MADE: &[(&str, &str, &[&str], &str)] = &[
         "printf 'label: sgi\\n' | sfdisk -q $IMG",
     ),
     ("mac", "parted", &["mac"], "parted -s $IMG mklabel mac"),
+    (
+        "lvm",
+        "pvcreate",
+        &["LVM2_member"],
+        "D=$(losetup -f --show $IMG) && pvcreate -q -y --config 'devices{scan_lvs=0 use_devicesfile=0} activation{udev_sync=0 udev_rules=0}' $D; R=$?; losetup -d $D; exit $R",
+    ),
+    (
+        "zfs",
+        "zpool",
+        &["zfs_member"],
+        "zpool create -m none strata-guard-$$ $IMG && zpool export strata-guard-$$",
+    ),
 ];
 
 #[test]

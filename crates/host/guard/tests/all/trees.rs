@@ -1,1 +1,308 @@
+//! Uses and identities in made trees: what this machine need not have.
 
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+
+use strata_guard::{Device, DeviceError, Exporter, Identity, Refusal, Tell, Uses, uses};
+use strata_topology::Root;
+use tempfile::TempDir;
+
+struct Tree(TempDir);
+
+impl Tree {
+    /// A machine with one process, nothing mounted, and an NVMe drive of one namespace.
+    fn new() -> Tree {
+        let tree = Tree(tempfile::tempdir().expect("a folder"));
+        tree.put(
+            "proc/self/mountinfo",
+            "22 1 0:5 / / rw - overlay overlay rw",
+        );
+        tree.put("proc/swaps", "Filename Type Size Used Priority");
+        tree.put("proc/7/comm", "daemon");
+        tree.link("proc/self/ns/mnt", "mnt:[1]");
+        tree.link("proc/7/ns/mnt", "mnt:[1]");
+        tree.put("proc/7/mountinfo", "");
+        tree.disk("nvme0n1", "259:0", "S4EV");
+        tree
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        let path = self.0.path().join(path);
+        fs::create_dir_all(path.parent().expect("a folder above")).expect("a folder");
+        path
+    }
+
+    fn put(&self, path: &str, text: &str) {
+        fs::write(self.path(path), format!("{text}\n")).expect("a file");
+    }
+
+    fn link(&self, path: &str, target: &str) {
+        symlink(target, self.path(path)).expect("a link");
+    }
+
+    fn disk(&self, name: &str, number: &str, serial: &str) {
+        let folder = format!("sys/devices/{name}");
+        self.put(&format!("{folder}/dev"), number);
+        self.put(&format!("{folder}/size"), "2097152");
+        self.put(&format!("{folder}/ro"), "0");
+        self.put(&format!("{folder}/queue/logical_block_size"), "4096");
+        if !serial.is_empty() {
+            self.put(&format!("{folder}/device/serial"), serial);
+        }
+        self.link(
+            &format!("sys/class/block/{name}"),
+            &format!("../../devices/{name}"),
+        );
+    }
+
+    fn part(&self, disk: &str, name: &str, number: &str, part: u32) {
+        let folder = format!("sys/devices/{disk}/{name}");
+        self.put(&format!("{folder}/dev"), number);
+        self.put(&format!("{folder}/size"), "2048");
+        self.put(&format!("{folder}/partition"), &part.to_string());
+        self.link(
+            &format!("sys/class/block/{name}"),
+            &format!("../../devices/{disk}/{name}"),
+        );
+    }
+
+    fn holds(&self, below: &str, above: &str) {
+        self.put(&format!("sys/class/block/{below}/holders/{above}/dev"), "");
+    }
+
+    fn device(&self, name: &str) -> Device {
+        Device::named(&Root::new(self.0.path()), name).expect("a device")
+    }
+
+    fn uses(&self, name: &str) -> Uses {
+        uses(&self.device(name))
+    }
+}
+
+/// The refusals by name.
+fn names(uses: &Uses) -> Vec<&'static str> {
+    uses.refusals.iter().map(Refusal::name).collect()
+}
+
+#[test]
+fn nothing_forbids_a_free_drive() {
+    assert_eq!(Tree::new().uses("nvme0n1"), Uses::default());
+}
+
+#[test]
+fn a_stack_is_followed_to_its_top() {
+    let tree = Tree::new();
+    tree.part("nvme0n1", "nvme0n1p1", "259:1", 1);
+    tree.part("nvme0n1", "nvme0n1p2", "259:2", 2);
+    tree.disk("md0", "9:0", "");
+    tree.disk("dm-0", "252:0", "");
+    tree.holds("nvme0n1p2", "md0");
+    tree.holds("md0", "dm-0");
+    tree.put(
+        "proc/self/mountinfo",
+        "36 22 252:0 / /srv\\040a rw - xfs /dev/mapper/a rw",
+    );
+    let found = tree.uses("nvme0n1");
+    assert_eq!(names(&found), ["partitions", "held", "held", "mounted"]);
+    let text = found.refusals[3].to_string();
+    assert!(
+        text.contains("not writing to nvme0n1: dm-0 is mounted at /srv a"),
+        "{text}"
+    );
+    // Its neighbour on the drive is another's; what holds the whole drive holds it too.
+    assert_eq!(names(&tree.uses("nvme0n1p1")), [""; 0]);
+    assert_eq!(names(&tree.uses("nvme0n1p2")), ["held", "held", "mounted"]);
+    tree.disk("dm-1", "252:1", "");
+    tree.holds("nvme0n1", "dm-1");
+    assert_eq!(names(&tree.uses("nvme0n1p1")), ["held"]);
+}
+
+#[test]
+fn a_circle_of_holders_ends() {
+    let tree = Tree::new();
+    tree.disk("dm-0", "252:0", "");
+    tree.holds("nvme0n1", "dm-0");
+    tree.holds("dm-0", "nvme0n1");
+    assert_eq!(names(&tree.uses("nvme0n1")), ["held", "held"]);
+}
+
+#[test]
+fn each_export_is_named() {
+    let tree = Tree::new();
+    let nvmet = "sys/kernel/config/nvmet/subsystems/nqn.a/namespaces/1";
+    tree.put(&format!("{nvmet}/device_path"), "/dev/nvme0n1");
+    tree.put(
+        "sys/kernel/config/target/core/iblock_0/disk/udev_path",
+        "/dev/nvme0n1",
+    );
+    tree.put(
+        "sys/kernel/config/target/core/iblock_0/other/udev_path",
+        "/dev/sdz",
+    );
+    tree.put("sys/kernel/scst_tgt/devices/d/filename", "/dev/nvme0n1");
+    let found = tree.uses("nvme0n1");
+    let by: Vec<_> = found
+        .refusals
+        .iter()
+        .map(|refusal| match refusal {
+            Refusal::Exported { by, entry, .. } => (*by, entry.as_str()),
+            other => panic!("{other}"),
+        })
+        .collect();
+    let expected = [
+        (Exporter::Nvmet, nvmet),
+        (Exporter::Lio, "sys/kernel/config/target/core/iblock_0/disk"),
+        (Exporter::Scst, "sys/kernel/scst_tgt/devices/d"),
+    ];
+    assert_eq!(by, expected);
+}
+
+#[test]
+fn a_target_whose_configuration_is_out_of_sight_is_told() {
+    let tree = Tree::new();
+    tree.put("sys/module/nvmet/refcnt", "1");
+    let found = tree.uses("nvme0n1");
+    assert!(found.refusals.is_empty());
+    assert!(
+        found.unasked[0]
+            .to_string()
+            .contains("could not be asked: whether it is exported"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn a_head_with_several_live_paths_is_refused() {
+    let tree = Tree::new();
+    for (controller, state) in [(0, "live"), (1, "connecting")] {
+        tree.put(&format!("sys/class/nvme/nvme{controller}/state"), state);
+        tree.put(
+            &format!("sys/class/nvme/nvme{controller}/nvme0c{controller}n1/ana_state"),
+            "optimized",
+        );
+    }
+    assert_eq!(names(&tree.uses("nvme0n1")), [""; 0]);
+    tree.put("sys/class/nvme/nvme1/state", "live");
+    let found = tree.uses("nvme0n1");
+    assert_eq!(names(&found), ["several-paths"]);
+    assert!(
+        found.refusals[0]
+            .to_string()
+            .contains("2 live paths (nvme0c0n1, nvme0c1n1)")
+    );
+}
+
+#[test]
+fn swap_open_descriptors_and_members_are_refused() {
+    let tree = Tree::new();
+    tree.part("nvme0n1", "nvme0n1p1", "259:1", 1);
+    tree.put(
+        "proc/swaps",
+        "Filename Type Size Used Priority\n/dev/nvme0n1p1 partition 1024 0 -2",
+    );
+    // As a driver in user space has it, by the namespace's character device.
+    tree.link("proc/7/fd/3", "/dev/ng0n1");
+    tree.link("proc/7/fd/4", "/dev/nvme0n1p1");
+    tree.link("proc/7/fd/5", "socket:[9]");
+    tree.link(
+        "sys/fs/bcachefs/ab-cd/dev-0/block",
+        "../../../../devices/nvme0n1",
+    );
+    let found = tree.uses("nvme0n1");
+    assert_eq!(
+        names(&found),
+        ["partitions", "held", "swap", "open", "open"]
+    );
+    let text = found.refusals[3].to_string();
+    assert!(
+        text.contains("process 7 (daemon) has nvme0n1 open"),
+        "{text}"
+    );
+}
+
+#[test]
+fn what_cannot_be_looked_at_refuses_or_is_told() {
+    let tree = Tree::new();
+    // Another mount namespace, whose table is out of reach.
+    fs::remove_file(tree.path("proc/7/ns/mnt")).expect("removed");
+    tree.link("proc/7/ns/mnt", "mnt:[2]");
+    fs::remove_file(tree.path("proc/7/mountinfo")).expect("removed");
+    fs::create_dir(tree.path("proc/7/mountinfo")).expect("a folder");
+    let found = tree.uses("nvme0n1");
+    assert!(found.refusals.is_empty());
+    assert!(
+        found.unasked[0].why.contains("1 processes are hidden"),
+        "{found:?}"
+    );
+    fs::remove_file(tree.path("proc/self/mountinfo")).expect("removed");
+    let found = tree.uses("nvme0n1");
+    assert_eq!(names(&found), ["cannot-tell"]);
+    assert!(
+        found.refusals[0]
+            .to_string()
+            .contains("cannot tell what is mounted"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn a_read_only_drive_is_refused() {
+    let tree = Tree::new();
+    tree.put("sys/devices/nvme0n1/ro", "1");
+    assert_eq!(names(&tree.uses("nvme0n1")), ["read-only"]);
+}
+
+#[test]
+fn identities_tell_namespaces_and_partitions_apart() {
+    let tree = Tree::new();
+    let text = |name: &str| {
+        let (identity, unasked) = Identity::of(&tree.device(name));
+        assert!(unasked.is_empty());
+        (identity.tell(), identity.text().to_owned())
+    };
+    assert_eq!(text("nvme0n1"), (Tell::Serial, "S4EV".to_owned()));
+    tree.disk("nvme0n2", "259:5", "S4EV");
+    tree.part("nvme0n2", "nvme0n2p3", "259:6", 3);
+    assert_eq!(text("nvme0n1").1, "S4EV/n1");
+    assert_eq!(text("nvme0n2p3").1, "S4EV/n2/p3");
+    tree.disk("sda", "8:0", "");
+    assert_eq!(
+        text("sda"),
+        (Tell::NameAndSize, "sda/1073741824".to_owned())
+    );
+    tree.put("sys/devices/sda/device/wwid", "naa.5000c500");
+    assert_eq!(text("sda"), (Tell::Wwid, "naa.5000c500".to_owned()));
+    let (identity, _) = Identity::of(&tree.device("nvme0n2p3"));
+    let error = identity
+        .typed_matches("S4EV")
+        .expect_err("a partition of a namespace");
+    let told = error.to_string();
+    assert!(
+        told.contains("serial number, with /nN/pM after it") && !told.contains("n2/p3"),
+        "{told}"
+    );
+    identity.typed_matches("S4EV/n2/p3").expect("its identity");
+}
+
+#[test]
+fn devices_that_are_not_there_or_are_garbage_are_errors() {
+    let tree = Tree::new();
+    let root = Root::new(tree.0.path());
+    tree.put("sys/devices/nvme0n1/size", "-1");
+    for name in [
+        "",
+        ".",
+        "..",
+        "nvme9n1",
+        "a/b",
+        "../block/nvme0n1",
+        "nvme0n1",
+    ] {
+        let error = Device::named(&root, name).expect_err(name);
+        assert!(
+            matches!(error, DeviceError::Unknown { .. }),
+            "{name}: {error}"
+        );
+    }
+}
