@@ -5,15 +5,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, anyhow};
 use strata_block::{BlockEngine, BlockJob, Prepared, TargetError, Wanted, prepare};
 use strata_measure::Job;
-use strata_record::{
-    Arrivals, Cell, Layer, Op, Preconditioning, Rate, TimedBy, Workload,
-};
+use strata_record::{Arrivals, Cell, Layer, Op, Rate, TimedBy, Workload};
 use strata_units::{ByteOffset, Bytes, CpuList, Nanos, QueueDepth};
 
 use crate::cli::{BlockArgs, Measuring};
 use crate::host::Host;
 use crate::precondition::precondition;
-use crate::session::{Session, Target};
+use crate::session::{Own, Ready, Session};
 use crate::{End, Usage};
 
 /// Name of the file that a run makes for itself in its folder.
@@ -33,15 +31,6 @@ pub(crate) struct Shape {
     pub(crate) verify: bool,
 }
 
-/// Cells of one kind that are ready to be measured, and the files that were made for them.
-#[derive(Default)]
-pub(crate) struct Part {
-    pub(crate) cells: Vec<Cell>,
-    pub(crate) jobs: Vec<Box<dyn Job>>,
-    pub(crate) own: Vec<PathBuf>,
-    pub(crate) preconditioning: Vec<Preconditioning>,
-}
-
 pub(crate) fn run(args: BlockArgs) -> Result<End> {
     let shapes = shapes(&args)?;
     let host = Host::read()?;
@@ -49,8 +38,9 @@ pub(crate) fn run(args: BlockArgs) -> Result<End> {
     host.place(&args.measuring, None, None)?;
     let repeats = args.measuring.repeats;
     let session = Session::begin("block", args.keeping.clone(), args.printing.clone())?;
-    let part = part(&args, &shapes, &host, &session, OWN_FILE, true)?;
-    session.run(part, repeats)
+    let mut ready = Ready::default();
+    add(&mut ready, &args, &shapes, &host, &session, OWN_FILE, true)?;
+    session.run(ready, repeats)
 }
 
 /// The shapes that are asked for, each once.
@@ -95,14 +85,15 @@ pub(crate) fn shapes(args: &BlockArgs) -> Result<Vec<Shape>> {
 
 /// Makes the target ready, and a cell and a job of each shape. `strict` makes an error of what this machine cannot run,
 /// since it was asked for by name; in a plan it becomes a skipped trial. `name` is that of a file made in the run's folder.
-pub(crate) fn part(
+pub(crate) fn add(
+    ready: &mut Ready,
     args: &BlockArgs,
     shapes: &[Shape],
     host: &Host,
     session: &Session,
     name: &str,
     strict: bool,
-) -> Result<Part> {
+) -> Result<()> {
     let writes = shapes.iter().any(|s| s.op.writes()) || args.precondition;
     let of = |shapes: &[Shape], most: bool| {
         let sizes = shapes.iter().map(|s| s.bs);
@@ -121,9 +112,9 @@ pub(crate) fn part(
     let target = args.target.as_deref();
     let path = target.map_or_else(|| session.folder().join(name), Path::to_owned);
     let mut file = make(session, &path, &wanted)?;
-    let own = Vec::from_iter((target.is_none() && file.made).then(|| file.path.clone()));
-    // From here on an error must not leave the file behind.
-    let made = Target::own(own.clone());
+    if target.is_none() && file.made {
+        ready.own.add(file.path.clone());
+    }
     if strict {
         for engine in &args.engine {
             engine
@@ -131,21 +122,21 @@ pub(crate) fn part(
                 .map_err(|why| anyhow!("--engine {engine}: {why}"))?;
         }
     }
-    let mut preconditioning = Vec::new();
     if args.precondition {
         let done = precondition(host, session, &file, shapes, &args.measuring)?;
-        preconditioning.push(done);
+        ready.preconditioning.push(done);
         file = make(session, &path, &wanted)?;
     }
-    let cells = cells(host, &file, shapes, &args.measuring, args.poll_cpus.as_ref())?;
-    let jobs = jobs(&cells, &file, session.folder())?;
-    made.keep();
-    Ok(Part {
-        cells,
-        jobs,
-        own,
-        preconditioning,
-    })
+    let cells = cells(
+        host,
+        &file,
+        shapes,
+        &args.measuring,
+        args.poll_cpus.as_ref(),
+    )?;
+    ready.jobs.extend(jobs(&cells, &file, session.folder())?);
+    ready.cells.extend(cells);
+    Ok(())
 }
 
 /// Looks at the target, or makes the file; a run that is stopped meanwhile ends here.
@@ -196,9 +187,10 @@ pub(crate) fn cells(
     shapes
         .iter()
         .map(|shape| {
-            let (target, reality) = host.storage(&file.for_blocks(shape.bs))?;
+            let region = file.for_blocks(shape.bs).region;
+            let (target, reality) = host.storage(file, region)?;
             let mut placement = host.place(measuring, None, target.node)?;
-            if shape.engine.polls_in_the_kernel() {
+            if shape.engine.to_string().contains("+sqpoll") {
                 placement.poll_cpus = host.poll_cpus(poll_cpus, &placement, target.node)?;
             }
             Ok(Cell {
@@ -287,9 +279,9 @@ pub(crate) fn again(
     session: &Session,
     cells: &[&Cell],
     destroy: Option<&str>,
-) -> Result<(Vec<Box<dyn Job>>, Vec<PathBuf>)> {
+    own: &mut Own,
+) -> Result<Vec<Box<dyn Job>>> {
     let mut jobs: Vec<Option<Box<dyn Job>>> = cells.iter().map(|_| None).collect();
-    let mut own = Vec::new();
     let mut paths: Vec<&str> = cells.iter().map(|c| c.via.as_str()).collect();
     paths.sort_unstable();
     paths.dedup();
@@ -312,9 +304,9 @@ pub(crate) fn again(
         let file = make(session, Path::new(path), &wanted)?;
         // One that is there may be what a killed run of ours has left behind.
         if file.made || session.own_files().iter().any(|own| own == path) {
-            own.push(PathBuf::from(path));
+            own.add(PathBuf::from(path));
         }
-        let (target, _) = host.storage(&file)?;
+        let (target, _) = host.storage(&file, file.region)?;
         if target.identity != first.target.identity {
             return Err(Usage::error(format!(
                 "{path} is now a {}, and the run was begun on a {}; put that in its place, or begin a new run",
@@ -322,9 +314,9 @@ pub(crate) fn again(
             )));
         }
         for (place, cell) in cells.iter().enumerate().filter(|(_, c)| c.via == path) {
-            let made = self::jobs(std::slice::from_ref(cell), &file, session.folder())?;
+            let made = self::jobs(std::slice::from_ref(*cell), &file, session.folder())?;
             jobs[place] = made.into_iter().next();
         }
     }
-    Ok((jobs.into_iter().flatten().collect(), own))
+    Ok(jobs.into_iter().flatten().collect())
 }

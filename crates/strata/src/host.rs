@@ -1,8 +1,7 @@
 //! The machine as a measuring command needs it: where threads and memory go, and what stands behind a file.
 
-use std::path::Path;
-
 use anyhow::{Context, Result, bail};
+use strata_block::{Kind, Prepared};
 use strata_record::{Placement, Reality, Target, TargetKind};
 use strata_topology::{Allowed, ChooseError, Root, Topology, Want, check, choose, file_device};
 use strata_units::{ByteOffset, Bytes, CpuList, NodeId};
@@ -109,20 +108,45 @@ impl Host {
         }
     }
 
-    /// What a file is as a target: the file system's type, its drive and its size, and what stands behind it.
-    pub(crate) fn file(
+    /// CPUs for the threads that the kernel polls with, one a measuring thread: the given ones, or chosen beside those.
+    pub(crate) fn poll_cpus(
         &self,
-        path: &Path,
-        size: Bytes,
-        region: Bytes,
-    ) -> Result<(Target, Reality)> {
-        let device = file_device(&self.topology, path)?;
+        given: Option<&CpuList>,
+        beside: &Placement,
+        near: Option<NodeId>,
+    ) -> Result<CpuList> {
+        self.cpus("--poll-cpus", given, beside.cpus.len(), near, &beside.cpus)
+    }
+
+    /// What a file or drive is as a target, and what stands behind it: for a file the file system's type, its size and its
+    /// drive; for a drive its model, serial number and size. `region` is the part of it that a cell uses.
+    pub(crate) fn storage(&self, found: &Prepared, region: Bytes) -> Result<(Target, Reality)> {
+        let device = file_device(&self.topology, &found.path)?;
         let reality = device.judgement.reality.unwrap_or(Reality::Unknown);
-        let filesystem = device.filesystem.as_deref().unwrap_or("unknown");
-        let mut identity = format!("{size} file on {filesystem}");
-        if let Some(on) = device.disk.as_ref().or(device.source.as_ref()) {
-            identity.push_str(&format!(" on {on}"));
-        }
+        let size = found.size;
+        let on = device.disk.as_ref().or(device.source.as_ref());
+        let (kind, mut identity) = match found.kind {
+            Kind::File => {
+                let filesystem = device.filesystem.as_deref().unwrap_or("unknown");
+                let mut identity = format!("{} file on {filesystem}", found.region);
+                if let Some(on) = on {
+                    identity.push_str(&format!(" on {on}"));
+                }
+                (TargetKind::File, identity)
+            }
+            Kind::Device | Kind::Namespace => {
+                let mut identity = format!("{size} drive");
+                if device.serial.is_none()
+                    && let Some(on) = on
+                {
+                    identity.push_str(&format!(" {on}"));
+                }
+                if let Some(part) = device.device.as_ref().filter(|d| Some(*d) != on) {
+                    identity = format!("{size} partition {part}");
+                }
+                (TargetKind::Drive, identity)
+            }
+        };
         match (&device.model, &device.serial) {
             (model, Some(serial)) => identity.push_str(&format!(
                 " {} {serial}",
@@ -132,9 +156,9 @@ impl Host {
             _ => identity.push_str(&format!(" of {}", self.name)),
         }
         let target = Target {
-            kind: TargetKind::File,
+            kind,
             identity,
-            region_from_bytes: ByteOffset(0),
+            region_from_bytes: found.from,
             region_bytes: Some(region),
             node: device.node,
         };

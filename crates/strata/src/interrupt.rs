@@ -22,12 +22,25 @@ pub(crate) fn watch() -> io::Result<Arc<AtomicBool>> {
     Ok(flag)
 }
 
+/// The user stopped what was being prepared.
+#[derive(Debug)]
+pub(crate) struct Stopped;
+
+impl std::fmt::Display for Stopped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("interrupted")
+    }
+}
+
+impl std::error::Error for Stopped {}
+
 /// Whether an error says that the user stopped what was being prepared.
 pub(crate) fn stopped(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        matches!(
-            cause.downcast_ref::<TargetError>(),
-            Some(TargetError::Interrupted { .. })
-        )
-    })
+    error.is::<Stopped>()
+        || error.chain().any(|cause| {
+            matches!(
+                cause.downcast_ref::<TargetError>(),
+                Some(TargetError::Interrupted { .. })
+            )
+        })
 }

@@ -10,12 +10,15 @@ mod generate;
 mod host;
 mod interrupt;
 mod output;
+mod plan;
+mod precondition;
 mod progress;
 mod quick;
 mod report;
 mod session;
 mod tcp;
 mod topology;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -30,6 +33,8 @@ pub(crate) enum End {
     Done,
     /// Some of it failed; what did has been told.
     Failed,
+    /// A check was not met.
+    NotMet,
     /// The user stopped it; what was measured is kept.
     Interrupted,
 }
@@ -59,6 +64,7 @@ fn main() -> ExitCode {
         Command::Run(args) => quick::run(args),
         Command::Block(args) => block::run(args),
         Command::Tcp(args) => tcp::run(args),
+        Command::Verify(args) => verify::run(&args),
         Command::Topology(args) => topology::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Completions { shell } => generate::completions(shell),
@@ -70,6 +76,7 @@ fn main() -> ExitCode {
     match ended {
         Ok(End::Done) => ExitCode::SUCCESS,
         Ok(End::Failed) => ExitCode::from(1),
+        Ok(End::NotMet) => ExitCode::from(3),
         Ok(End::Interrupted) => ExitCode::from(interrupt::INTERRUPTED),
         // Whoever read our output has seen enough.
         Err(e) if output::is_closed_pipe(&e) => ExitCode::SUCCESS,

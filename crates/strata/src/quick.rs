@@ -3,41 +3,65 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
-use strata_block::BlockEngine;
+use strata_block::{BlockEngine, Wanted};
 use strata_record::{Cell, Layer, Op};
 use strata_units::{Bytes, Nanos, QueueDepth};
 
 use crate::block::{self, OWN_FILE};
-use crate::cli::RunArgs;
+use crate::cli::{PlanName, Printing, RunArgs};
 use crate::host::Host;
-use crate::session::{Session, Target};
-use crate::{End, tcp};
+use crate::session::{Ready, Session};
+use crate::{End, Usage, plan, tcp};
 
 /// The window of each trial of `quick`, and the ramp before it.
 const WINDOW: (Nanos, Nanos) = (Nanos::from_millis(1500), Nanos::from_millis(300));
 
+/// Rounds of `quick`.
+const ROUNDS: u32 = 10;
+
 pub(crate) fn run(args: RunArgs) -> Result<End> {
-    if let Some(folder) = &args.resume {
-        return resume(folder, args.printing);
+    match (&args.resume, &args.plan) {
+        (Some(folder), _) => resume(folder, args.destroy.as_deref(), args.printing.clone()),
+        (None, Some(PlanName::File(path))) => {
+            if args.target.is_some() || args.size.is_some() {
+                return Err(Usage::error(
+                    "--target and --size are of quick; a plan file names its targets itself",
+                ));
+            }
+            plan::run(path, &args)
+        }
+        (None, _) => quick(args),
     }
+}
+
+fn quick(args: RunArgs) -> Result<End> {
     let host = Host::read()?;
+    let measuring = block::plain(WINDOW.0, WINDOW.1);
     let session = Session::begin("quick", args.keeping, args.printing)?;
+    let mut ready = Ready::default();
     let path = args
         .target
         .clone()
         .unwrap_or_else(|| session.folder().join(OWN_FILE));
-    let size = (!path.exists()).then_some(args.size);
     let largest = Bytes::KIB * 128;
-    let file = block::make(&session, &path, size, largest, false)?;
-    let own = Target::own(file.made.then(|| file.path.clone()));
-    let measuring = block::plain(WINDOW.0, WINDOW.1);
-
+    let wanted = Wanted {
+        size: (!path.exists()).then(|| args.size.unwrap_or(Bytes::GIB)),
+        smallest: Bytes(4096),
+        seed: session.seed(),
+        ..Wanted::reads(largest)
+    };
+    let file = block::make(&session, &path, &wanted)?;
+    if file.made {
+        ready.own.add(file.path.clone());
+    }
     let storage = |engine, op, bs, depth| {
         Ok::<_, anyhow::Error>(block::Shape {
             engine,
             op,
             bs,
             depth: deep(depth)?,
+            random_map: false,
+            verify: false,
         })
     };
     let storage = [
@@ -58,39 +82,42 @@ pub(crate) fn run(args: RunArgs) -> Result<End> {
             depth: QueueDepth::ONE,
         },
     ];
-    let mut cells = block::cells(&host, &file, &storage, &measuring, false)?;
-    let mut jobs = block::jobs(&cells, &file)?;
+    ready.cells = block::cells(&host, &file, &storage, &measuring, None)?;
+    ready.jobs = block::jobs(&ready.cells, &file, session.folder())?;
     let network = tcp::cells(&host, &wire, &measuring, None)?;
     for cell in &network {
-        jobs.push(tcp::job(cell)?);
+        ready.jobs.push(tcp::job(cell)?);
     }
-    cells.extend(network);
-    session.run(cells, jobs, args.repeats, own)
+    ready.cells.extend(network);
+    session.run(ready, args.repeats.unwrap_or(ROUNDS))
 }
 
 fn deep(depth: u64) -> Result<QueueDepth> {
     QueueDepth::new(depth).map_err(|e| anyhow!(e))
 }
 
-fn resume(folder: &Path, printing: crate::cli::Printing) -> Result<End> {
+fn resume(folder: &Path, destroy: Option<&str>, printing: Printing) -> Result<End> {
     let (session, plan) = Session::resume(folder, printing)?;
-    let jobs = || {
-        let on_files: Vec<Cell> = plan
+    let mut ready = Ready::default();
+    let mut jobs = || {
+        let on_storage: Vec<&Cell> = plan
             .cells
             .iter()
             .filter(|c| c.layer == Layer::Block)
-            .cloned()
             .collect();
-        let (on_files, own) = block::again(&Host::read()?, &session, &on_files)?;
-        let mut on_files = on_files.into_iter();
+        let host = Host::read()?;
+        let mut on_storage =
+            block::again(&host, &session, &on_storage, destroy, &mut ready.own)?.into_iter();
         let jobs = plan.cells.iter().map(|cell| match cell.layer {
-            Layer::Block => on_files
+            Layer::Block => on_storage
                 .next()
                 .context("a job is missing; this is a bug of strata"),
             Layer::Tcp => tcp::job(cell),
         });
-        Ok::<_, anyhow::Error>((jobs.collect::<Result<Vec<_>>>()?, own))
+        jobs.collect::<Result<Vec<_>>>()
     };
-    let (jobs, own) = jobs().with_context(|| format!("cannot go on with {}", folder.display()))?;
-    session.run(plan.cells, jobs, plan.rounds, own)
+    let jobs = jobs().with_context(|| format!("cannot go on with {}", folder.display()))?;
+    ready.jobs = jobs;
+    ready.cells = plan.cells;
+    session.run(ready, plan.rounds)
 }

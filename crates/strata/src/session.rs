@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 use strata_measure::Job;
-use strata_record::{Cell, Document, Plan, Record, Run, SCHEMA, Status};
+use strata_record::{Cell, Document, Plan, Preconditioning, Record, Run, SCHEMA, Status};
 use strata_runner::{Claim, Ended, Store, StoreError, estimate, execute};
 use strata_topology::{Root, read_environment};
 use strata_units::Nanos;
@@ -16,32 +16,44 @@ use crate::cli::{Keeping, Printing};
 use crate::progress::{Line, about};
 use crate::{End, Usage, built, interrupt, output};
 
-/// A file that the run made for itself, removed when the session ends, however it ends.
-pub(crate) struct Target(Option<PathBuf>);
+/// Files that the run made for itself, removed when the session ends, however it ends.
+#[derive(Default)]
+pub(crate) struct Own(Vec<PathBuf>);
 
-impl Target {
-    /// The run's own file, if it has one.
-    pub(crate) fn own(path: Option<PathBuf>) -> Target {
-        Target(path)
+impl Own {
+    /// One more.
+    pub(crate) fn add(&mut self, path: PathBuf) {
+        self.0.push(path);
     }
 
-    fn name(&self) -> Option<String> {
-        self.0.as_ref().map(|path| path.display().to_string())
+    fn names(&self) -> Vec<String> {
+        let name = |path: &PathBuf| path.display().to_string();
+        self.0.iter().map(name).collect()
     }
 }
 
-impl Drop for Target {
+impl Drop for Own {
     fn drop(&mut self) {
-        if let Some(path) = &self.0 {
+        for path in &self.0 {
             // One that is gone already was to be gone.
             let _ = std::fs::remove_file(path);
         }
     }
 }
 
+/// What is to be measured, made ready.
+#[derive(Default)]
+pub(crate) struct Ready {
+    pub(crate) cells: Vec<Cell>,
+    /// A job a cell.
+    pub(crate) jobs: Vec<Box<dyn Job>>,
+    pub(crate) own: Own,
+    pub(crate) preconditioning: Vec<Preconditioning>,
+}
+
 /// A run that is about to be made, or gone on with.
 pub(crate) struct Session {
-    name: &'static str,
+    name: String,
     folder: PathBuf,
     seed: u64,
     printing: Printing,
@@ -59,11 +71,7 @@ enum Begun {
 
 impl Session {
     /// A new run called `name`. Its folder is made here, and nobody else's from here on.
-    pub(crate) fn begin(
-        name: &'static str,
-        keeping: Keeping,
-        printing: Printing,
-    ) -> Result<Session> {
+    pub(crate) fn begin(name: &str, keeping: Keeping, printing: Printing) -> Result<Session> {
         let now = Timestamp::now();
         let folder = keeping.output.unwrap_or_else(|| {
             PathBuf::from("results").join(format!("{}-{name}", now.strftime("%Y%m%dT%H%M%S%3fZ")))
@@ -76,7 +84,7 @@ impl Session {
             other => other.into(),
         })?;
         Ok(Session {
-            name,
+            name: name.to_owned(),
             folder,
             seed: keeping.seed.unwrap_or_else(|| now.as_nanosecond() as u64),
             printing,
@@ -103,7 +111,7 @@ impl Session {
         }
         let plan = run.plan.clone();
         let session = Session {
-            name: "resumed",
+            name: "resumed".to_owned(),
             folder,
             seed: plan.seed,
             printing,
@@ -123,11 +131,11 @@ impl Session {
         self.seed
     }
 
-    /// The file that the run that is gone on with made for itself.
-    pub(crate) fn own_file(&self) -> Option<&str> {
+    /// The files that the run that is gone on with made for itself.
+    pub(crate) fn own_files(&self) -> &[String] {
         match &self.begun {
-            Begun::Resumed(_, run, _) => run.own_file.as_deref(),
-            Begun::Claimed(_) => None,
+            Begun::Resumed(_, run, _) => &run.own_files,
+            Begun::Claimed(_) => &[],
         }
     }
 
@@ -142,17 +150,23 @@ impl Session {
     }
 
     /// Runs the cells in rounds, keeps each record, renders the report and prints what came of it.
-    pub(crate) fn run(
-        self,
-        cells: Vec<Cell>,
-        mut jobs: Vec<Box<dyn Job>>,
-        rounds: u32,
-        own: Target,
-    ) -> Result<End> {
+    pub(crate) fn run(self, ready: Ready, rounds: u32) -> Result<End> {
+        let Ready {
+            cells,
+            mut jobs,
+            own,
+            preconditioning,
+        } = ready;
         let (mut store, run, mut records) = match self.begun {
             Begun::Resumed(store, run, records) => (store, run, records),
             Begun::Claimed(claim) => {
-                let run = Box::new(head(self.name, self.seed, cells, rounds, own.name())?);
+                let plan = Plan {
+                    name: self.name,
+                    cells,
+                    rounds,
+                    seed: self.seed,
+                };
+                let run = Box::new(head(plan, own.names(), preconditioning)?);
                 (claim.begin(&run)?, run, Vec::new())
             }
         };
@@ -197,30 +211,24 @@ fn say(printing: &Printing, what: &str) {
     }
 }
 
-fn head(
-    name: &str,
-    seed: u64,
-    cells: Vec<Cell>,
-    rounds: u32,
-    own_file: Option<String>,
-) -> Result<Run> {
+fn head(plan: Plan, own_files: Vec<String>, preconditioning: Vec<Preconditioning>) -> Result<Run> {
     let now = Timestamp::now();
     Ok(Run {
         schema: SCHEMA,
-        id: format!("{}-{:08x}", now.strftime("%Y%m%dT%H%M%SZ"), seed as u32),
+        id: format!(
+            "{}-{:08x}",
+            now.strftime("%Y%m%dT%H%M%SZ"),
+            plan.seed as u32
+        ),
         created_at: now.to_string(),
         // A path may hold any bytes.
         command: std::env::args_os()
             .map(|a| a.to_string_lossy().into_owned())
             .collect(),
         built: built::built(),
-        own_file,
-        plan: Plan {
-            name: name.to_owned(),
-            cells,
-            rounds,
-            seed,
-        },
+        own_files,
+        preconditioning,
+        plan,
         environment: read_environment(&Root::live())?,
     })
 }

@@ -9,7 +9,7 @@ use strata_units::{Bytes, CpuList, QueueDepth};
 use crate::block::workload;
 use crate::cli::{Measuring, TcpArgs};
 use crate::host::Host;
-use crate::session::{Session, Target};
+use crate::session::{Ready, Session};
 use crate::{End, Usage};
 
 /// One shape of load on the wire.
@@ -21,6 +21,26 @@ pub(crate) struct Shape {
 }
 
 pub(crate) fn run(args: TcpArgs) -> Result<End> {
+    let shapes = shapes(&args)?;
+    let host = Host::read()?;
+    let mut ready = Ready::default();
+    add(&mut ready, &args, &shapes, &host)?;
+    let session = Session::begin("tcp", args.keeping, args.printing)?;
+    session.run(ready, args.measuring.repeats)
+}
+
+/// A cell and a job a shape.
+pub(crate) fn add(ready: &mut Ready, args: &TcpArgs, shapes: &[Shape], host: &Host) -> Result<()> {
+    let cells = cells(host, shapes, &args.measuring, args.peer_cpus.as_ref())?;
+    for cell in &cells {
+        ready.jobs.push(job(cell)?);
+    }
+    ready.cells.extend(cells);
+    Ok(())
+}
+
+/// The shapes that are asked for, each once.
+pub(crate) fn shapes(args: &TcpArgs) -> Result<Vec<Shape>> {
     let mut shapes = Vec::new();
     for op in &args.op {
         let usual = match op {
@@ -50,11 +70,7 @@ pub(crate) fn run(args: TcpArgs) -> Result<End> {
             }
         }
     }
-    let host = Host::read()?;
-    let cells = cells(&host, &shapes, &args.measuring, args.peer_cpus.as_ref())?;
-    let jobs = cells.iter().map(job).collect::<Result<_>>()?;
-    let session = Session::begin("tcp", args.keeping, args.printing)?;
-    session.run(cells, jobs, args.measuring.repeats, Target::own(None))
+    Ok(shapes)
 }
 
 /// A cell a shape.
@@ -74,7 +90,7 @@ pub(crate) fn cells(
                 target: host.loopback(),
                 via: "127.0.0.1".to_owned(),
                 sockets: Some(Sockets::default()),
-                workload: workload(shape.op, shape.bs, shape.depth, measuring, false),
+                workload: workload(shape.op, shape.bs, shape.depth, measuring),
                 placement: host.place(measuring, Some(peer_cpus), None)?,
             })
         })

@@ -22,7 +22,7 @@ pub use cell::{
 };
 pub use environment::{Adapter, CpuModel, Drive, Environment, Guest, Hugepages, NodeMemory, Note};
 pub use op::{Op, OpParseError};
-pub use run::{Built, Plan, Run, StoreError, read_run, read_trials};
+pub use run::{Built, Plan, Preconditioning, Run, StoreError, read_run, read_trials};
 pub use summary::{Contrast, Document, Estimate, Summary, SummaryLine, Verdict};
 pub use trial::{
     Ceiling, CeilingKind, ClockProof, ClockSource, Completes, Cost, Harness, Latency, Measured,

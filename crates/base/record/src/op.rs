@@ -54,6 +54,11 @@ impl Op {
         }
     }
 
+    /// Whether its places are random.
+    pub fn is_random(self) -> bool {
+        matches!(self, Op::RandRead | Op::RandWrite | Op::RandRw { .. })
+    }
+
     /// Whether it is an operation on storage.
     pub fn is_storage(self) -> bool {
         !matches!(self, Op::Stream | Op::ReqRep)

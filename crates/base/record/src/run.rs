@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use strata_units::Bytes;
+
 use crate::{Cell, Environment, Record, SCHEMA};
 
 /// What is to be measured, frozen before the first trial.
@@ -33,6 +35,24 @@ pub struct Built {
     pub profile: String,
 }
 
+/// What SNIA's test specification asks for before a drive is measured (Solid State Storage Performance Test Specification
+/// 2.0, clauses 3 and 7): the region written twice over in sequence, then the workload until five rounds of it are steady.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Preconditioning {
+    /// The path of the target.
+    pub via: String,
+    /// Bytes that were written in all.
+    pub bytes: Bytes,
+    /// How long that took, in seconds.
+    pub seconds: f64,
+    /// The workload of the rounds; null when nothing but the sequence was written.
+    pub workload: Option<String>,
+    /// Operations a second of each round.
+    pub rounds_ops_per_s: Vec<f64>,
+    /// Whether the last five rounds were steady: none farther than 20 % from their mean, their line's rise below 10 %.
+    pub steady: bool,
+}
+
 /// `run.json`: what a run is to do, and the machine that it is done on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Run {
@@ -47,8 +67,10 @@ pub struct Run {
     pub command: Vec<String>,
     /// The program.
     pub built: Built,
-    /// The file that the run made for itself, and removes when it ends; null when it measures somebody's.
-    pub own_file: Option<String>,
+    /// The files that the run made for itself, and removes when it ends; none when it measures somebody's.
+    pub own_files: Vec<String>,
+    /// What was written before the first trial, so that the drives were in a state that lasts.
+    pub preconditioning: Vec<Preconditioning>,
     /// The plan.
     pub plan: Plan,
     /// The machine.

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use strata_record::{
     Adapter, Arrivals, Built, Ceiling, CeilingKind, Cell, ClockProof, ClockSource, Completes, Cost,
     CpuModel, Direction, Drive, Environment, Guest, Harness, Hugepages, Latency, Layer, Measured,
-    NodeMemory, Note, Op, Open, PagesProof, Percentiles, Placement, Plan, Proof, Rate, Reality,
-    Record, Role, Run, Series, Sockets, Stationarity, Status, Target, TargetKind, ThreadProof,
-    TimedBy, Warning, WarningCode, Workload,
+    NodeMemory, Note, Op, Open, PagesProof, Percentiles, Placement, Plan, Preconditioning, Proof,
+    Rate, Reality, Record, Role, Run, Series, Sockets, Stationarity, Status, Target, TargetKind,
+    ThreadProof, TimedBy, Warning, WarningCode, Workload,
 };
 use strata_units::{ByteOffset, Bytes, CpuId, Nanos, NodeId, PciAddress, QueueDepth};
 
@@ -180,7 +180,15 @@ pub(crate) fn run() -> Run {
         id: RUN.to_owned(),
         created_at: "2026-01-02T03:04:05Z".to_owned(),
         command: vec!["strata".to_owned(), "run".to_owned(), "quick".to_owned()],
-        own_file: Some("/data/run/target.dat".to_owned()),
+        own_files: vec!["/data/run/target.dat".to_owned()],
+        preconditioning: vec![Preconditioning {
+            via: "/dev/nvme0n1".to_owned(),
+            bytes: Bytes::GIB,
+            seconds: 12.5,
+            workload: Some("randwrite 4KiB qd32".to_owned()),
+            rounds_ops_per_s: vec![1e5, 1.1e5],
+            steady: true,
+        }],
         built: Built {
             version: "0.1.0".to_owned(),
             commit: Some("0123456789ab-dirty".to_owned()),

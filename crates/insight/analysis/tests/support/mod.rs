@@ -68,7 +68,8 @@ pub(crate) fn run(cells: Vec<Cell>, rounds: u32) -> Run {
         id: "20260102T030405Z-synthetic".to_owned(),
         created_at: "2026-01-02T03:04:05Z".to_owned(),
         command: vec!["strata".to_owned(), "run".to_owned(), "quick".to_owned()],
-        own_file: None,
+        own_files: Vec::new(),
+        preconditioning: Vec::new(),
         built: Built {
             version: "0.1.0".to_owned(),
             commit: Some("0123456789ab".to_owned()),
