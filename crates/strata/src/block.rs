@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow};
-use strata_block::{BlockEngine, BlockJob, Prepared, TargetError, Wanted, prepare};
+use strata_block::{
+    BlockEngine, BlockJob, Prepared, TargetError, Wanted, WrittenState, prepare,
+};
 use strata_measure::Job;
 use strata_record::{Arrivals, Cell, Layer, Op, Rate, TimedBy, Workload};
 use strata_units::{ByteOffset, Bytes, CpuList, Nanos, QueueDepth};
@@ -125,7 +127,7 @@ pub(crate) fn add(
     if args.precondition {
         let done = precondition(host, session, &file, shapes, &args.measuring)?;
         ready.preconditioning.push(done);
-        file = make(session, &path, &wanted)?;
+        file.state = WrittenState::Ours;
     }
     let cells = cells(
         host,
@@ -158,7 +160,7 @@ pub(crate) fn make(session: &Session, path: &Path, wanted: &Wanted<'_>) -> Resul
     }
     let found = prepare(path, wanted, session.interrupted()).map_err(usage_or_not)?;
     for what in &found.unasked {
-        session.say(&format!("{}: not known: {what}", path.display()));
+        session.say(&format!("{}: {what}", path.display()));
     }
     Ok(found)
 }

@@ -56,8 +56,13 @@ pub(crate) fn precondition(
     let read = trial(host, session, target, sequence(Op::Read)?, &second)?;
     let all = target.region * PASSES;
     let round = measuring.duration.unwrap_or(ROUND);
-    let writer = shapes.iter().find(|shape| shape.op.writes());
-    session.say(&forecast(target, all, &read, writer, round));
+    // The ledger is for the run's own trials.
+    let plainly = |shape: &Shape| Shape {
+        verify: false,
+        ..*shape
+    };
+    let writer = shapes.iter().find(|s| s.op.writes()).map(plainly);
+    session.say(&forecast(target, all, &read, writer.is_some(), round));
 
     let mut written = Bytes(0);
     // A piece at a time, so that Ctrl-C and progress have their moments.
@@ -89,7 +94,7 @@ pub(crate) fn precondition(
         && !steady
         && rounds.len() < MOST_ROUNDS
     {
-        let done = trial(host, session, target, *shape, &each)?;
+        let done = trial(host, session, target, shape, &each)?;
         written = written + shape.bs * done.ops;
         rounds.push(done.ops_per_s);
         steady = is_steady(&rounds);
@@ -120,17 +125,19 @@ fn forecast(
     target: &Prepared,
     all: Bytes,
     read: &Measured,
-    writer: Option<&Shape>,
+    rounds: bool,
     round: Nanos,
 ) -> String {
     let rate = read.bytes_per_s.unwrap_or(0.0).max(1.0);
     let least = std::time::Duration::from_secs_f64(all.0 as f64 / rate);
-    let rounds = writer.map_or_else(String::new, |_| {
+    let rounds = if rounds {
         format!(
             ", then {STEADY} to {MOST_ROUNDS} rounds of the workload, {round} each ({} at most)",
             about((round * MOST_ROUNDS as u64).as_duration())
         )
-    });
+    } else {
+        String::new()
+    };
     format!(
         "preconditioning {} writes {all} in sequence, about {} if it writes as fast as it reads ({:.0} MiB/s){rounds}",
         target.path.display(),
