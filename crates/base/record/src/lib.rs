@@ -9,6 +9,7 @@
 
 mod cell;
 mod environment;
+mod host_proof;
 mod op;
 mod run;
 mod summary;
@@ -18,6 +19,11 @@ use schemars::generate::SchemaSettings;
 
 pub use cell::{Cell, Layer, Placement, Reality, Target, TargetKind, TimedBy, Workload};
 pub use environment::{Adapter, CpuModel, Drive, Environment, Guest, Hugepages, NodeMemory, Note};
+pub use host_proof::{
+    CgroupThrottling, CpuFrequency, CpuInterrupts, CpuProof, CpuSoftirqs, CpuThrottling, CpuTimes,
+    DeviceProof, DriveProof, FrequencySource, HostProof, InterfaceProof, LinkProof, LinkState,
+    TcpProof, VectorCount, VectorProof,
+};
 pub use op::{Op, OpParseError};
 pub use run::{Built, Plan, Run, StoreError, read_run, read_trials};
 pub use summary::{Contrast, Document, Estimate, Summary, SummaryLine, Verdict};

@@ -193,6 +193,7 @@ fn reply(sockets: Vec<TcpStream>, cpus: &[CpuId], size: Bytes) -> Result<Report,
     Ok(Report {
         cpu_ns_per_op: cpu_ns as f64 / replies.max(1) as f64,
         proof: Proof {
+            host: None,
             contradictions: contradictions(&threads, &[], None),
             threads,
             pages: Vec::new(),

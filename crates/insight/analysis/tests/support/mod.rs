@@ -304,6 +304,7 @@ fn proof(cell: &Cell) -> Proof {
             error_ppm: 1.5,
             read_ns: 14.0,
         },
+        host: None,
         contradictions: Vec::new(),
         missing: vec!["interrupts by CPU: not counted by this version".to_owned()],
     }
