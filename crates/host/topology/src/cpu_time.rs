@@ -70,25 +70,28 @@ pub(crate) fn quota(reader: &Reader) -> Option<CgroupThrottling> {
             .find(|m| m.kind == "cgroup2")
             .map(|m| m.point.clone()),
     );
-    [first, second].into_iter().flatten().find_map(|(path, mount)| {
-        let mount = mount.trim_start_matches('/');
-        let mut group = path.trim_matches('/');
-        let mut sum: Option<CgroupThrottling> = None;
-        loop {
-            let at = format!("{mount}/{group}");
-            if let Some(found) = throttling(reader, at.trim_end_matches('/')) {
-                let so_far = sum.unwrap_or_default();
-                sum = Some(CgroupThrottling {
-                    periods: so_far.periods.saturating_add(found.periods),
-                    held_ns: so_far.held_ns + found.held_ns,
-                });
+    [first, second]
+        .into_iter()
+        .flatten()
+        .find_map(|(path, mount)| {
+            let mount = mount.trim_start_matches('/');
+            let mut group = path.trim_matches('/');
+            let mut sum: Option<CgroupThrottling> = None;
+            loop {
+                let at = format!("{mount}/{group}");
+                if let Some(found) = throttling(reader, at.trim_end_matches('/')) {
+                    let so_far = sum.unwrap_or_default();
+                    sum = Some(CgroupThrottling {
+                        periods: so_far.periods.saturating_add(found.periods),
+                        held_ns: so_far.held_ns + found.held_ns,
+                    });
+                }
+                if group.is_empty() {
+                    return sum;
+                }
+                group = group.rsplit_once('/').map_or("", |(above, _)| above);
             }
-            if group.is_empty() {
-                return sum;
-            }
-            group = group.rsplit_once('/').map_or("", |(above, _)| above);
-        }
-    })
+        })
 }
 
 fn throttling(reader: &Reader, group: &str) -> Option<CgroupThrottling> {

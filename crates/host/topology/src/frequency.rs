@@ -23,7 +23,9 @@ pub(crate) fn now(reader: &Reader, cpus: &CpuList) -> BTreeMap<CpuId, (Frequency
         let text = reader.text_within("proc/cpuinfo", 4 << 20);
         for (cpu, hertz) in cpuinfo(&text.unwrap_or_default()) {
             if cpus.contains(cpu) {
-                found.entry(cpu).or_insert((FrequencySource::Cpuinfo, hertz));
+                found
+                    .entry(cpu)
+                    .or_insert((FrequencySource::Cpuinfo, hertz));
             }
         }
     }

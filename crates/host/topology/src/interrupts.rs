@@ -61,10 +61,7 @@ impl InterruptTable {
     }
 
     /// What a row counted on each CPU, zeros left out.
-    pub fn counts<'t>(
-        &'t self,
-        row: &'t InterruptRow,
-    ) -> impl Iterator<Item = (CpuId, u64)> + 't {
+    pub fn counts<'t>(&'t self, row: &'t InterruptRow) -> impl Iterator<Item = (CpuId, u64)> + 't {
         let all = self.cpus.iter().copied().zip(row.counts.iter().copied());
         all.filter(|(_, count)| *count > 0)
     }
@@ -199,11 +196,18 @@ ERR:          3
                 (Some(36), "virtio1-req.0", vec![(0, 5), (2, 10), (3, 1)]),
                 (Some(40), "arch_timer", vec![(0, 2)]),
                 (Some(41), "nvme0q0", vec![(3, 9)]),
-                (None, "Local timer interrupts", vec![(0, 50), (2, 1), (3, 6)]),
+                (
+                    None,
+                    "Local timer interrupts",
+                    vec![(0, 50), (2, 1), (3, 6)]
+                ),
             ]
         );
         let local = since.rows().last().expect("LOC");
-        assert_eq!((since.on(local, CpuId(2)), since.on(local, CpuId(1))), (1, 0));
+        assert_eq!(
+            (since.on(local, CpuId(2)), since.on(local, CpuId(1))),
+            (1, 0)
+        );
         assert!(since.has(CpuId(3)) && !since.has(CpuId(1)));
     }
 
