@@ -79,7 +79,7 @@ pub(crate) fn run(args: BlockArgs) -> Result<End> {
     let file = make(&session, &path, args.size, block, writes)?;
     let own = Target::own((target.is_none() && file.made).then(|| file.path.clone()));
     let cells = cells(&host, &file, &shapes, &args.measuring, args.verify)?;
-    let jobs = jobs(&cells, &file)?;
+    let jobs = jobs(&host, &cells, &file)?;
     session.run(cells, jobs, args.measuring.repeats, own)
 }
 
@@ -178,13 +178,14 @@ pub(crate) fn workload(
 }
 
 /// A job a cell, on the file as it was found for all of them.
-pub(crate) fn jobs(cells: &[Cell], file: &Prepared) -> Result<Vec<Box<dyn Job>>> {
+pub(crate) fn jobs(host: &Host, cells: &[Cell], file: &Prepared) -> Result<Vec<Box<dyn Job>>> {
     cells
         .iter()
         .map(|cell| {
             let file = file.for_blocks(cell.workload.block_bytes);
+            let watch = host.watch_file(&file.path, &cell.placement.cpus)?;
             let job = BlockJob::new(cell.clone(), file).map_err(Usage::error)?;
-            Ok(Box::new(job) as Box<dyn Job>)
+            Ok(Box::new(job.watching(watch)) as Box<dyn Job>)
         })
         .collect()
 }
@@ -235,5 +236,5 @@ pub(crate) fn again(
             first.target.identity
         )));
     }
-    Ok((jobs(cells, &file)?, own))
+    Ok((jobs(host, cells, &file)?, own))
 }

@@ -59,10 +59,10 @@ pub(crate) fn run(args: RunArgs) -> Result<End> {
         },
     ];
     let mut cells = block::cells(&host, &file, &storage, &measuring, false)?;
-    let mut jobs = block::jobs(&cells, &file)?;
+    let mut jobs = block::jobs(&host, &cells, &file)?;
     let network = tcp::cells(&host, &wire, &measuring, None)?;
     for cell in &network {
-        jobs.push(tcp::job(cell)?);
+        jobs.push(tcp::job(&host, cell)?);
     }
     cells.extend(network);
     session.run(cells, jobs, args.repeats, own)
@@ -81,13 +81,14 @@ fn resume(folder: &Path, printing: crate::cli::Printing) -> Result<End> {
             .filter(|c| c.layer == Layer::Block)
             .cloned()
             .collect();
-        let (on_files, own) = block::again(&Host::read()?, &session, &on_files)?;
+        let host = Host::read()?;
+        let (on_files, own) = block::again(&host, &session, &on_files)?;
         let mut on_files = on_files.into_iter();
         let jobs = plan.cells.iter().map(|cell| match cell.layer {
             Layer::Block => on_files
                 .next()
                 .context("a job is missing; this is a bug of strata"),
-            Layer::Tcp => tcp::job(cell),
+            Layer::Tcp => tcp::job(&host, cell),
         });
         Ok::<_, anyhow::Error>((jobs.collect::<Result<Vec<_>>>()?, own))
     };

@@ -52,7 +52,10 @@ pub(crate) fn run(args: TcpArgs) -> Result<End> {
     }
     let host = Host::read()?;
     let cells = cells(&host, &shapes, &args.measuring, args.peer_cpus.as_ref())?;
-    let jobs = cells.iter().map(job).collect::<Result<_>>()?;
+    let jobs = cells
+        .iter()
+        .map(|cell| job(&host, cell))
+        .collect::<Result<_>>()?;
     let session = Session::begin("tcp", args.keeping, args.printing)?;
     session.run(cells, jobs, args.measuring.repeats, Target::own(None))
 }
@@ -81,9 +84,9 @@ pub(crate) fn cells(
 }
 
 /// The job of a cell; the other side is this program again.
-pub(crate) fn job(cell: &Cell) -> Result<Box<dyn Job>> {
+pub(crate) fn job(host: &Host, cell: &Cell) -> Result<Box<dyn Job>> {
     let program =
         std::env::current_exe().context("cannot find this program to start the other side with")?;
     let job = TcpJob::new(cell.clone(), program, vec!["peer".to_owned()]).map_err(Usage::error)?;
-    Ok(Box::new(job))
+    Ok(Box::new(job.watching(host.watch_loopback(&cell.placement))))
 }

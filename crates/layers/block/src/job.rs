@@ -1,12 +1,13 @@
 //! One cell of the block layer, ready to be run again and again.
 
 use strata_measure::{
-    Buffers, Crew, CrewError, CrewRun, Fatal, Job, JobError, Load, Member, Stream, Trial,
-    TrialResult, payload,
+    Buffers, Crew, CrewError, CrewRun, DeviceWork, Fatal, Job, JobError, Load, Member, Stream,
+    Trial, TrialResult, host_doubts, payload,
 };
 use strata_memory::{Huge, Lock, Want};
 use strata_record::{Cell, Completes, Role, Warning, WarningCode};
 use strata_stats::Rng;
+use strata_topology::WatchList;
 use strata_units::{Bytes, CpuId};
 
 use crate::aio::Aio;
@@ -28,6 +29,7 @@ pub struct BlockJob {
     file: Prepared,
     load: Load,
     cpus: Vec<CpuId>,
+    watch: Option<WatchList>,
 }
 
 impl BlockJob {
@@ -93,7 +95,17 @@ impl BlockJob {
             file,
             load,
             cpus,
+            watch: None,
         })
+    }
+
+    /// The same with the host watched during each trial: what lies under the file comes first on the list.
+    #[must_use]
+    pub fn watching(self, list: WatchList) -> BlockJob {
+        BlockJob {
+            watch: Some(list),
+            ..self
+        }
     }
 
     /// One thread's engine with its operations.
@@ -148,6 +160,7 @@ impl BlockJob {
             mem_node: self.cell.placement.mem_node,
             interrupted: trial.interrupted,
             enough: None,
+            watch: self.watch.as_ref(),
         };
         let opened = || {
             let path = &self.file.path;
@@ -210,6 +223,16 @@ impl Job for BlockJob {
     fn run(&mut self, trial: &Trial<'_>) -> Result<TrialResult, JobError> {
         self.engine.available().map_err(JobError::Skipped)?;
         let run = self.run_crew(trial)?;
-        Ok(run.into_result(self.warnings()))
+        let mut result = run.into_result(self.warnings());
+        let (m, op) = (&result.measured, self.cell.workload.op);
+        let work = DeviceWork {
+            bytes: self.cell.workload.block_bytes * m.ops,
+            window_s: m.window_s,
+            reads: op.reads(),
+            writes: op.writes(),
+        };
+        let doubts = host_doubts(&result.proof, self.file.direct.then_some(&work));
+        result.warnings.extend(doubts);
+        Ok(result)
     }
 }

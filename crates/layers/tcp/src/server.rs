@@ -127,6 +127,7 @@ fn receive(sockets: Vec<TcpStream>, cpus: &[CpuId], task: &Task) -> Result<Repor
         mem_node: None,
         interrupted: &never,
         enough: None,
+        watch: None,
     };
     let run: CrewRun = crew
         .run(|n| {
