@@ -9,6 +9,7 @@
 
 mod cell;
 mod environment;
+mod host_proof;
 mod op;
 mod run;
 mod summary;
@@ -21,6 +22,11 @@ pub use cell::{
     TimedBy, Workload,
 };
 pub use environment::{Adapter, CpuModel, Drive, Environment, Guest, Hugepages, NodeMemory, Note};
+pub use host_proof::{
+    CgroupThrottling, CpuFrequency, CpuInterrupts, CpuProof, CpuSoftirqs, CpuThrottling, CpuTimes,
+    DeviceProof, DriveProof, FrequencySource, HostProof, InterfaceProof, LinkProof, LinkState,
+    TcpProof, VectorCount, VectorProof,
+};
 pub use op::{Op, OpParseError};
 pub use run::{Built, Plan, Preconditioning, Run, StoreError, read_run, read_trials};
 pub use summary::{Contrast, Document, Estimate, Summary, SummaryLine, Verdict};

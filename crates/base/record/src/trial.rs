@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strata_units::{Bytes, CpuList, Nanos, NodeId};
 
-use crate::{Cell, SCHEMA};
+use crate::{Cell, HostProof, SCHEMA};
 
 /// How a trial ended.
 #[derive(
@@ -322,6 +322,8 @@ pub struct Proof {
     pub pages: Vec<PagesProof>,
     /// How time was told.
     pub clock: ClockProof,
+    /// What the host did meanwhile; null when nobody watched it.
+    pub host: Option<HostProof>,
     /// What contradicts the placement asked for; a trial with any is left out of every contrast.
     pub contradictions: Vec<String>,
     /// What could not be proved here, and why.
@@ -385,6 +387,28 @@ pub enum WarningCode {
     Buffered,
     /// Threads of the kernel's own did part of the work, on other CPUs.
     KernelWorkers,
+    /// Heat or power slowed a CPU or a drive.
+    Throttled,
+    /// A drive was at or above the temperature from which on it warns.
+    Hot,
+    /// A CPU quota held threads back.
+    CpuQuota,
+    /// The frequency of a measuring CPU changed by more than a tenth.
+    Frequency,
+    /// The governor of a measuring CPU is not `performance`.
+    Governor,
+    /// The hypervisor took more than 1 % of a measuring CPU.
+    Steal,
+    /// Other threads took more than 5 % of a measuring CPU.
+    ForeignLoad,
+    /// The device's own counters do not agree with the operations.
+    DeviceCounters,
+    /// A PCI Express link is below what both its ends can, or was trained anew.
+    Link,
+    /// The device's interrupts came to another node than that of the threads.
+    RemoteInterrupts,
+    /// TCP sent segments again.
+    Retransmissions,
 }
 
 impl WarningCode {

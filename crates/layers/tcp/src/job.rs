@@ -9,10 +9,11 @@ use std::thread;
 
 use strata_measure::{
     Crew, CrewError, CrewRun, Fatal, Job, JobError, Load, Member, Stream, Trial, TrialResult,
-    Window, doubts,
+    Window, doubts, host_doubts,
 };
 use strata_peer::{Child, PeerError};
 use strata_record::{Cell, Cost, Op, Role, Warning, WarningCode};
+use strata_topology::WatchList;
 use strata_units::{CpuId, Nanos};
 
 use crate::client::connect;
@@ -29,6 +30,7 @@ pub struct TcpJob {
     cpus: Vec<CpuId>,
     program: PathBuf,
     arguments: Vec<String>,
+    watch: Option<WatchList>,
 }
 
 impl TcpJob {
@@ -77,7 +79,17 @@ impl TcpJob {
             cpus,
             program,
             arguments,
+            watch: None,
         })
+    }
+
+    /// The same with the host watched during each trial, from the side that measures.
+    #[must_use]
+    pub fn watching(self, list: WatchList) -> TcpJob {
+        TcpJob {
+            watch: Some(list),
+            ..self
+        }
     }
 
     fn start(&self, token: u64, interrupted: &AtomicBool) -> Result<(Child, u16), JobError> {
@@ -121,6 +133,7 @@ impl TcpJob {
             mem_node: self.cell.placement.mem_node,
             interrupted: trial.interrupted,
             enough,
+            watch: self.watch.as_ref(),
         }
     }
 
@@ -307,6 +320,8 @@ impl Job for TcpJob {
             _ => self.request_and_reply(child, (port, token), trial)?,
         };
         result.warnings.extend(self.shared_cpus());
+        // With both sides' threads known: what neither of them took, others did.
+        result.warnings.extend(host_doubts(&result.proof, None));
         Ok(result)
     }
 }

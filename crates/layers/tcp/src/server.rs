@@ -127,6 +127,7 @@ fn receive(sockets: Vec<TcpStream>, cpus: &[CpuId], task: &Task) -> Result<Repor
         mem_node: None,
         interrupted: &never,
         enough: None,
+        watch: None,
     };
     let run: CrewRun = crew
         .run(|n| {
@@ -193,6 +194,7 @@ fn reply(sockets: Vec<TcpStream>, cpus: &[CpuId], size: Bytes) -> Result<Report,
     Ok(Report {
         cpu_ns_per_op: cpu_ns as f64 / replies.max(1) as f64,
         proof: Proof {
+            host: None,
             contradictions: contradictions(&threads, &[], None),
             threads,
             pages: Vec::new(),

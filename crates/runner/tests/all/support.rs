@@ -106,6 +106,7 @@ pub(crate) fn well() -> TrialResult {
                 error_ppm: 1.0,
                 read_ns: 10.0,
             },
+            host: None,
             contradictions: Vec::new(),
             missing: Vec::new(),
         },
