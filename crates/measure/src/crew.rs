@@ -186,6 +186,7 @@ impl Crew<'_> {
                 threads: vec![first.thread],
                 pages: first.pages,
                 clock: clock_proof,
+                connections: Vec::new(),
                 contradictions: Vec::new(),
                 missing: first.missing,
             },

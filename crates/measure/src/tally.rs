@@ -218,6 +218,7 @@ impl Tally {
             completes,
             mean_depth: latency_ns.as_ref().map(|l| l.mean * per_s(self.ops) / 1e9),
             open: None,
+            flows: Vec::new(),
             latency_ns,
             stationarity: stationarity(&intervals.counts),
             series: Series {

@@ -89,6 +89,7 @@ pub(crate) fn well() -> TrialResult {
             stationarity: None,
             mean_depth: None,
             open: None,
+            flows: Vec::new(),
         },
         cost: Cost {
             cpu_ns_per_op: 800.0,
@@ -105,6 +106,7 @@ pub(crate) fn well() -> TrialResult {
                 error_ppm: 1.0,
                 read_ns: 10.0,
             },
+            connections: Vec::new(),
             contradictions: Vec::new(),
             missing: Vec::new(),
         },

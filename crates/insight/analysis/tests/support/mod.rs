@@ -162,6 +162,7 @@ pub(crate) fn trial(run: &Run, cell: &Cell, round: u32, rate: f64) -> Record {
         }),
         mean_depth: (!streams).then(|| f64::from(cell.workload.depth.get())),
         open: None,
+        flows: Vec::new(),
     });
     record.cost = Some(Cost {
         cpu_ns_per_op: 0.2e9 / rate,
@@ -303,6 +304,7 @@ fn proof(cell: &Cell) -> Proof {
             error_ppm: 1.5,
             read_ns: 14.0,
         },
+        connections: Vec::new(),
         contradictions: Vec::new(),
         missing: vec!["interrupts by CPU: not counted by this version".to_owned()],
     }
