@@ -220,6 +220,8 @@ impl Crew<'_> {
                 pages: first.pages,
                 clock: clock_proof,
                 host: None,
+                peer_host: None,
+                connections: Vec::new(),
                 contradictions: Vec::new(),
                 missing: first.missing,
             },

@@ -341,6 +341,8 @@ mod tests {
                 }),
                 ..HostProof::default()
             }),
+            peer_host: None,
+            connections: Vec::new(),
             contradictions: Vec::new(),
             missing: Vec::new(),
         }

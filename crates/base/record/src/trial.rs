@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strata_units::{Bytes, CpuList, Nanos, NodeId};
 
-use crate::{Cell, HostProof, SCHEMA};
+use crate::{Cell, ConnectionsProof, Direction, HostProof, SCHEMA};
 
 /// How a trial ended.
 #[derive(
@@ -155,6 +155,25 @@ pub struct Measured {
     /// How an open loop kept its schedule; null for a closed one.
     #[serde(default)]
     pub open: Option<Open>,
+    /// The parts of a figure that is of both directions; empty for one.
+    #[serde(default)]
+    pub flows: Vec<Flow>,
+}
+
+/// One direction of a figure that is of both, counted by its receiver. Both windows are equally long.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Flow {
+    /// Which one.
+    pub direction: Direction,
+    /// Blocks received in the window.
+    pub ops: u64,
+    /// Bytes received a second.
+    pub bytes_per_s: f64,
+    /// The window's length in seconds.
+    pub window_s: f64,
+    /// The least part of this window in which the other direction's was open too, from 0 to 1: the two sides' clocks are
+    /// compared over the control channel, whose round trip bounds the error.
+    pub overlap: f64,
 }
 
 /// How an open loop kept its schedule. Its latencies run from the moment at which an operation was to start.
@@ -324,6 +343,12 @@ pub struct Proof {
     pub clock: ClockProof,
     /// What the host did meanwhile; null when nobody watched it.
     pub host: Option<HostProof>,
+    /// What the other side's host did; null when it is this one, or there is none.
+    #[serde(default)]
+    pub peer_host: Option<HostProof>,
+    /// What the kernel says about the connections, a line a side and direction; empty for a layer without.
+    #[serde(default)]
+    pub connections: Vec<ConnectionsProof>,
     /// What contradicts the placement asked for; a trial with any is left out of every contrast.
     pub contradictions: Vec<String>,
     /// What could not be proved here, and why.

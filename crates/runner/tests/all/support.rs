@@ -90,6 +90,7 @@ pub(crate) fn well() -> TrialResult {
             stationarity: None,
             mean_depth: None,
             open: None,
+            flows: Vec::new(),
         },
         cost: Cost {
             cpu_ns_per_op: 800.0,
@@ -107,6 +108,8 @@ pub(crate) fn well() -> TrialResult {
                 read_ns: 10.0,
             },
             host: None,
+            peer_host: None,
+            connections: Vec::new(),
             contradictions: Vec::new(),
             missing: Vec::new(),
         },

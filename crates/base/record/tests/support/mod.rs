@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 
 use strata_record::{
     Adapter, Arrivals, Built, Ceiling, CeilingKind, Cell, CgroupThrottling, ClockProof,
-    ClockSource, Completes, Cost, CpuFrequency, CpuInterrupts, CpuModel, CpuProof, CpuSoftirqs,
-    CpuThrottling, CpuTimes, DeviceProof, Direction, Drive, DriveProof, Environment,
-    FrequencySource, Guest, Harness, HostProof, Hugepages, InterfaceProof, Latency, Layer,
-    LinkProof, LinkState, Measured, NodeMemory, Note, Op, Open, PagesProof, Percentiles, Placement,
-    Plan, Preconditioning, Proof, Rate, Reality, Record, Role, Run, Series, Sockets, Stationarity,
-    Status, Target, TargetKind, TcpProof, ThreadProof, TimedBy, VectorCount, VectorProof, Warning,
-    WarningCode, Workload,
+    ClockSource, Completes, ConnectionsProof, Cost, CpuFrequency, CpuInterrupts, CpuModel,
+    CpuProof, CpuSoftirqs, CpuThrottling, CpuTimes, DeviceProof, Direction, Drive, DriveProof,
+    Environment, Flow, FrequencySource, Guest, Harness, HostProof, Hugepages, InterfaceLayout,
+    InterfaceProof, Latency, Layer, LinkProof, LinkState, Measured, NodeMemory, Note, Op, Open,
+    PagesProof, Percentiles, Placement, Plan, Preconditioning, Proof, Rate, Reality, Record, Role,
+    Run, Series, Sockets, Spread, Stationarity, Status, Target, TargetKind, TcpProof, ThreadProof,
+    TimedBy, VectorCount, VectorProof, Warning, WarningCode, Workload, ZeroCopyProof,
 };
-use strata_units::{ByteOffset, Bytes, CpuId, Nanos, NodeId, PciAddress, QueueDepth};
+use strata_units::{ByteOffset, Bytes, CpuId, CpuList, Nanos, NodeId, PciAddress, QueueDepth};
 
 /// The run that [`record`] and [`run`] are of.
 pub(crate) const RUN: &str = "20260102T030405Z-full";
@@ -143,6 +143,13 @@ fn measured() -> Measured {
             unstarted: 3,
             mean_wait_ns: Some(1_500.0),
         }),
+        flows: vec![Flow {
+            direction: Direction::Receive,
+            ops: 61_728,
+            bytes_per_s: 252_839_854.8,
+            window_s: 1.000_000_321,
+            overlap: 0.999_6,
+        }],
     }
 }
 
@@ -172,8 +179,53 @@ fn proof() -> Proof {
             read_ns: 14.0,
         },
         host: Some(host()),
+        peer_host: Some(host()),
+        connections: vec![connections()],
         contradictions: vec!["seen on CPU 4".to_owned()],
         missing: vec!["migrations: not told".to_owned()],
+    }
+}
+
+fn connections() -> ConnectionsProof {
+    let spread = Spread::of([16_384, 2_626_560]);
+    ConnectionsProof {
+        role: Role::Measure,
+        direction: Some(Direction::Send),
+        count: 2,
+        family: "ipv4".to_owned(),
+        congestion: vec!["cubic".to_owned()],
+        nodelay: true,
+        send_buffer_bytes: spread,
+        receive_buffer_bytes: spread,
+        busy_poll_us: Spread::of([0]),
+        mss_bytes: Spread::of([32_768]),
+        rtt_us: Spread::of([21, 35]),
+        rttvar_us: Spread::of([4]),
+        min_rtt_us: Spread::of([9]),
+        send_window_segments: Spread::of([10, 12]),
+        reordering_segments: Spread::of([3]),
+        pacing_bytes_per_s: spread,
+        sent_segments: Some(100_000),
+        retransmitted_segments: Some(1),
+        retransmitted_bytes: Some(32_768),
+        lost_segments: Some(0),
+        delivered_segments: Some(100_000),
+        busy_us: spread,
+        rwnd_limited_us: Spread::of([0]),
+        sndbuf_limited_us: Spread::of([0]),
+        zerocopy: Some(ZeroCopyProof {
+            sends: 10,
+            completions: 10,
+            copied: 10,
+            no_room: 1,
+        }),
+        interface: Some(InterfaceLayout {
+            name: "eth0".to_owned(),
+            driver: Some("virtio_net".to_owned()),
+            receive_queues: vec![vec![CpuId(1)].into(), CpuList::default()],
+            send_queues: 2,
+            mtu_bytes: Some(Bytes(1500)),
+        }),
     }
 }
 

@@ -165,6 +165,7 @@ pub(crate) fn trial(run: &Run, cell: &Cell, round: u32, rate: f64) -> Record {
         }),
         mean_depth: (!streams).then(|| f64::from(cell.workload.depth.get())),
         open: None,
+        flows: Vec::new(),
     });
     record.cost = Some(Cost {
         cpu_ns_per_op: 0.2e9 / rate,
@@ -307,6 +308,8 @@ fn proof(cell: &Cell) -> Proof {
             read_ns: 14.0,
         },
         host: Some(host(cell)),
+        peer_host: None,
+        connections: Vec::new(),
         contradictions: Vec::new(),
         missing: vec!["interrupts by CPU: not counted by this version".to_owned()],
     }
