@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strata_units::{NodeId, PciAddress};
 
+use crate::interrupts::{Vector, Vectors};
 use crate::root::Reader;
 
 const FOLDER: &str = "sys/bus/pci/devices";
@@ -65,10 +66,27 @@ pub struct PciFunction {
     pub iommu_group: Option<u32>,
     /// The physical function that it is a virtual function of.
     pub physical_function: Option<PciAddress>,
+    /// What it can be divided into (SR-IOV); `None` when it cannot.
+    pub virtual_functions: Option<VirtualFunctions>,
+    /// The kernel's power state of it (`D0`, `D3cold`): the link of one that sleeps tells nothing.
+    pub power_state: Option<String>,
+    /// Its interrupts and where they go, by their numbers.
+    pub vectors: Vec<Vector>,
     /// The link as trained now.
     pub link: Option<PcieLink>,
     /// The best link that the function can train.
     pub link_best: Option<PcieLink>,
+}
+
+/// The virtual functions of a physical one (`Documentation/PCI/pci-iov-howto.rst` of the kernel).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct VirtualFunctions {
+    /// How many there can be.
+    pub most: u32,
+    /// How many are switched on; `None` when untold.
+    pub enabled: Option<u32>,
+    /// Those in the tree, by their numbers (`virtfn0` first).
+    pub functions: Vec<PciAddress>,
 }
 
 impl PciFunction {
@@ -90,6 +108,7 @@ fn functions_on(path: &str) -> impl DoubleEndedIterator<Item = PciAddress> {
 }
 
 pub(crate) fn read(reader: &Reader) -> Vec<PciFunction> {
+    let vectors = Vectors::new(reader);
     let mut functions: Vec<PciFunction> = reader
         .names(FOLDER)
         .iter()
@@ -119,6 +138,9 @@ pub(crate) fn read(reader: &Reader) -> Vec<PciFunction> {
                 physical_function: reader
                     .link(&format!("{folder}/physfn"))
                     .and_then(|function| function.parse().ok()),
+                virtual_functions: virtual_functions(reader, &folder),
+                power_state: reader.word(&format!("{folder}/power_state")),
+                vectors: vectors.of(&folder),
                 link: link(reader, &folder, "current"),
                 link_best: link(reader, &folder, "max"),
             })
@@ -126,6 +148,21 @@ pub(crate) fn read(reader: &Reader) -> Vec<PciFunction> {
         .collect();
     functions.sort_unstable_by_key(|function| function.address);
     functions
+}
+
+fn virtual_functions(reader: &Reader, folder: &str) -> Option<VirtualFunctions> {
+    let most = reader
+        .value(&format!("{folder}/sriov_totalvfs"), "a number")
+        .filter(|most| *most > 0)?;
+    Some(VirtualFunctions {
+        most,
+        enabled: reader.value(&format!("{folder}/sriov_numvfs"), "a number"),
+        functions: reader
+            .numbered(folder, "virtfn")
+            .into_iter()
+            .filter_map(|n| reader.link(&format!("{folder}/virtfn{n}"))?.parse().ok())
+            .collect(),
+    })
 }
 
 fn hex(reader: &Reader, path: &str) -> Option<u32> {
