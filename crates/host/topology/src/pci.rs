@@ -11,6 +11,11 @@ use crate::root::Reader;
 
 const FOLDER: &str = "sys/bus/pci/devices";
 
+/// Device numbers of Intel's VMDs.
+const VMDS: [u16; 10] = [
+    0x201d, 0x28c0, 0x467f, 0x4c3d, 0x7d0b, 0x9a0b, 0xa77f, 0xad0b, 0xb06f, 0xb60b,
+];
+
 /// Bits a second.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
@@ -35,6 +40,20 @@ pub struct PcieLink {
     pub lane: BitRate,
     /// Lanes.
     pub width: u8,
+}
+
+impl PcieLink {
+    /// Bytes a second in each direction after line encoding: 8b/10b at 2.5 and 5 GT/s (PCI Express Base 5.0 §4.2.1),
+    /// 128b/130b from 8 to 32 GT/s (§4.2.2); from 64 GT/s on 236 of a FLIT's 256 bytes are packets (Base 6.0 §4.2.3).
+    /// Headers of packets come off that as well.
+    pub fn bytes_per_s(self) -> f64 {
+        let encoding = match self.lane.0 {
+            ..=5_000_000_000 => 8.0 / 10.0,
+            ..=32_000_000_000 => 128.0 / 130.0,
+            _ => 236.0 / 256.0,
+        };
+        self.lane.0 as f64 * f64::from(self.width) * encoding / 8.0
+    }
 }
 
 impl fmt::Display for PcieLink {
@@ -90,6 +109,52 @@ pub struct VirtualFunctions {
 }
 
 impl PciFunction {
+    /// What its class code says, in words (PCI Code and ID Assignment 1.11 §1); `None` for rarer ones.
+    pub fn class_name(&self) -> Option<&'static str> {
+        let class = self.class?;
+        Some(match (class >> 16, class >> 8 & 0xff) {
+            (0x01, 0x00) => "SCSI controller",
+            (0x01, 0x01) => "IDE controller",
+            (0x01, 0x04) => "RAID controller",
+            (0x01, 0x06) => "SATA controller",
+            (0x01, 0x07) => "SAS controller",
+            (0x01, 0x08) => "NVMe controller",
+            (0x01, _) => "storage controller",
+            (0x02, 0x00) => "Ethernet controller",
+            (0x02, 0x07) => "InfiniBand controller",
+            (0x02, _) => "network controller",
+            (0x03, _) => "display controller",
+            (0x04, _) => "multimedia device",
+            (0x05, 0x02) => "CXL memory",
+            (0x05, _) => "memory controller",
+            (0x06, 0x00) => "host bridge",
+            (0x06, 0x01) => "ISA bridge",
+            (0x06, 0x04) => "PCI bridge",
+            (0x06, _) => "bridge",
+            (0x08, _) => "system peripheral",
+            (0x0b, _) => "processor",
+            (0x0c, 0x03) => "USB controller",
+            (0x0c, 0x05) => "SMBus",
+            (0x0c, _) => "serial bus controller",
+            (0x10, _) => "encryption controller",
+            (0x11, _) => "signal processing controller",
+            (0x12, _) => "processing accelerator",
+            _ => return None,
+        })
+    }
+
+    /// Whether other functions are below it: a root port, a switch's port or a bridge to PCI.
+    pub fn is_bridge(&self) -> bool {
+        self.class.is_some_and(|class| class >> 8 == 0x0604)
+    }
+
+    /// Whether it is an Intel Volume Management Device, which hides drives in a domain of its own (the kernel's
+    /// `drivers/pci/controller/vmd.c`).
+    pub fn is_vmd(&self) -> bool {
+        self.driver.as_deref() == Some("vmd")
+            || (self.vendor == Some(0x8086) && self.device.is_some_and(|id| VMDS.contains(&id)))
+    }
+
     /// Whether it is an NVMe controller by its class (PCI Code and ID Assignment 1.11 §1.2: 01h, 08h, 02h or 03h).
     pub fn is_nvme(&self) -> bool {
         matches!(self.class, Some(0x01_0802 | 0x01_0803))

@@ -17,6 +17,7 @@ use crate::pci::{self, PciFunction};
 use crate::rdma::{self, RdmaDevice};
 use crate::reality;
 use crate::root::{Reader, Root};
+use crate::tree::{self, Vmd};
 
 /// Nodes, CPUs and devices of a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -31,6 +32,8 @@ pub struct Topology {
     pub guest: Guest,
     /// PCI functions, ascending.
     pub pci: Vec<PciFunction>,
+    /// Volume Management Devices.
+    pub vmd: Vec<Vmd>,
     /// NVMe controllers.
     pub nvme: Vec<NvmeController>,
     /// Block devices.
@@ -71,7 +74,7 @@ impl Topology {
     /// As [`Topology::read`], with the notes left in the reader.
     pub(crate) fn read_with(reader: &Reader) -> Result<Topology, ReadError> {
         let root = reader.root().path();
-        if !root.is_dir() {
+        if !reader.root().is_there() {
             return Err(ReadError::NoRoot(root.to_owned()));
         }
         let nodes = node::read(reader);
@@ -89,6 +92,7 @@ impl Topology {
             guest: guest::read(reader),
             interfaces: net::read(reader, &pci),
             rdma: rdma::read(reader, &pci),
+            vmd: tree::vmds(&pci),
             pci,
             nvme,
             disks,
@@ -187,7 +191,10 @@ impl Topology {
 
     /// A PCI function by its address.
     pub fn function(&self, address: PciAddress) -> Option<&PciFunction> {
-        self.pci.iter().find(|function| function.address == address)
+        self.pci
+            .binary_search_by_key(&address, |function| function.address)
+            .ok()
+            .map(|at| &self.pci[at])
     }
 
     /// A disk by its own name.
