@@ -10,6 +10,7 @@ use strata_units::{CpuId, CpuList, NodeId, NodeList, PciAddress};
 use crate::block::{self, Disk};
 use crate::cpu::{self, Cpu};
 use crate::guest;
+use crate::multipath::{self, NvmeGeneric, NvmeSubsystem};
 use crate::net::{self, Interface};
 use crate::node::{self, Node};
 use crate::nvme::{self, NvmeController};
@@ -18,6 +19,8 @@ use crate::rdma::{self, RdmaDevice};
 use crate::reality;
 use crate::root::{Reader, Root};
 use crate::tree::{self, Vmd};
+
+const POLL_QUEUES: &str = "sys/module/nvme/parameters/poll_queues";
 
 /// Nodes, CPUs and devices of a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -36,6 +39,12 @@ pub struct Topology {
     pub vmd: Vec<Vmd>,
     /// NVMe controllers.
     pub nvme: Vec<NvmeController>,
+    /// NVMe subsystems.
+    pub nvme_subsystems: Vec<NvmeSubsystem>,
+    /// Character devices of NVMe namespaces.
+    pub nvme_generic: Vec<NvmeGeneric>,
+    /// Queues that the nvme driver was told to poll (`nvme.poll_queues`); without any, polled I/O waits for interrupts.
+    pub nvme_poll_queues: Option<u32>,
     /// Block devices.
     pub disks: Vec<Disk>,
     /// Network interfaces.
@@ -95,11 +104,35 @@ impl Topology {
             vmd: tree::vmds(&pci),
             pci,
             nvme,
+            nvme_subsystems: multipath::subsystems(reader),
+            nvme_generic: multipath::generic(reader),
+            nvme_poll_queues: reader.value(POLL_QUEUES, "a number"),
             disks,
             notes: Vec::new(),
         };
+        topology.follow(reader);
         topology.judge();
         Ok(topology)
+    }
+
+    /// What disks stand on can be told when all of them are known.
+    fn follow(&mut self, reader: &Reader) {
+        let backed: Vec<_> = self
+            .disks
+            .iter()
+            .map(|disk| self.backing(reader, disk))
+            .collect();
+        for (disk, backed) in self.disks.iter_mut().zip(backed) {
+            disk.backed_by = backed;
+        }
+        let functions: Vec<_> = self
+            .disks
+            .iter()
+            .map(|disk| self.functions_below(&disk.name))
+            .collect();
+        for (disk, functions) in self.disks.iter_mut().zip(functions) {
+            disk.functions = functions;
+        }
     }
 
     /// A device's reality may hang on those below it, so all must be known first.
