@@ -9,7 +9,7 @@ use strata_units::PciAddress;
 
 use crate::pci::PcieLink;
 use crate::topology::Topology;
-use crate::tree::Edge;
+use crate::tree::PcieEdge;
 
 /// The most that devices together can move through the links above them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -20,22 +20,7 @@ pub struct PcieCeiling {
     /// The same, were every link trained as well as both its ends can.
     pub at_best_bytes_per_s: f64,
     /// The links of the cut: those that bind, together.
-    pub bound_by: Vec<BindingLink>,
-}
-
-/// A link of the cut.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct BindingLink {
-    /// The function below it: the device's, or a switch's upstream port.
-    pub below: PciAddress,
-    /// The root port or switch's port above it.
-    pub port: PciAddress,
-    /// Whether it joins a switch, rather than a device, to what is above.
-    pub is_uplink: bool,
-    /// As trained now.
-    pub link: PcieLink,
-    /// The best that both its ends can, where told.
-    pub best: Option<PcieLink>,
+    pub bound_by: Vec<PcieEdge>,
 }
 
 /// Why there is no bound.
@@ -74,7 +59,7 @@ pub fn ceiling(topology: &Topology, devices: &[PciAddress]) -> Result<PcieCeilin
             return Err(NoCeiling::Absent(device));
         }
         let edges = topology.links_above(device);
-        if edges.iter().all(|edge| edge.now.is_none()) {
+        if edges.iter().all(|edge| edge.link.is_none()) {
             return Err(NoCeiling::NoLink(device));
         }
         tree.add(edges);
@@ -82,27 +67,18 @@ pub fn ceiling(topology: &Topology, devices: &[PciAddress]) -> Result<PcieCeilin
     if topology.guest.is_guest == Some(true) {
         return Err(NoCeiling::Guest(first));
     }
-    let cut = tree.cut(|edge| edge.now);
-    let bound_by = cut.edges.iter().filter_map(|edge| {
-        Some(BindingLink {
-            below: edge.below,
-            port: edge.port,
-            is_uplink: edge.is_uplink,
-            link: edge.now?,
-            best: edge.best,
-        })
-    });
+    let cut = tree.cut(|edge| edge.link);
     Ok(PcieCeiling {
         bytes_per_s: cut.bytes_per_s,
-        at_best_bytes_per_s: tree.cut(|edge| edge.best.or(edge.now)).bytes_per_s,
-        bound_by: bound_by.collect(),
+        at_best_bytes_per_s: tree.cut(|edge| edge.best.or(edge.link)).bytes_per_s,
+        bound_by: cut.edges.into_iter().cloned().collect(),
     })
 }
 
 /// The links above some devices, by the ports that they hang from.
 #[derive(Default)]
 struct Tree {
-    edges: BTreeMap<PciAddress, Edge>,
+    edges: BTreeMap<PciAddress, PcieEdge>,
     /// The link above a link.
     above: BTreeMap<PciAddress, PciAddress>,
     /// Links right above a device.
@@ -112,12 +88,12 @@ struct Tree {
 /// Some links and what they let through together.
 struct Cut<'t> {
     bytes_per_s: f64,
-    edges: Vec<&'t Edge>,
+    edges: Vec<&'t PcieEdge>,
 }
 
 impl Tree {
     /// Adds the links of a device, the lowest first.
-    fn add(&mut self, edges: Vec<Edge>) {
+    fn add(&mut self, edges: Vec<PcieEdge>) {
         self.lowest.extend(edges.first().map(|edge| edge.port));
         for pair in edges.windows(2) {
             self.above.insert(pair[0].port, pair[1].port);
@@ -126,7 +102,7 @@ impl Tree {
             .extend(edges.into_iter().map(|edge| (edge.port, edge)));
     }
 
-    fn cut(&self, link: impl Fn(&Edge) -> Option<PcieLink>) -> Cut<'_> {
+    fn cut(&self, link: impl Fn(&PcieEdge) -> Option<PcieLink>) -> Cut<'_> {
         let tops = self
             .edges
             .keys()
@@ -135,7 +111,7 @@ impl Tree {
     }
 
     /// The cut of what a link leads: the link itself, or those below it when they let through no more.
-    fn below(&self, port: PciAddress, link: &impl Fn(&Edge) -> Option<PcieLink>) -> Cut<'_> {
+    fn below(&self, port: PciAddress, link: &impl Fn(&PcieEdge) -> Option<PcieLink>) -> Cut<'_> {
         let edge = self.edges.get(&port);
         let own = Cut {
             bytes_per_s: edge
@@ -166,30 +142,6 @@ fn together<'t>(cuts: impl Iterator<Item = Cut<'t>>) -> Cut<'t> {
         sum.edges.extend(cut.edges);
         sum
     })
-}
-
-impl BindingLink {
-    /// The best that it can, when it is trained below that.
-    pub fn could_be(&self) -> Option<PcieLink> {
-        self.best
-            .filter(|best| best.bytes_per_s() > self.link.bytes_per_s())
-    }
-}
-
-/// `link of 0000:81:00.0 (8 GT/s x4, trained below its best 16 GT/s x4)`
-impl fmt::Display for BindingLink {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = if self.is_uplink {
-            "uplink of switch"
-        } else {
-            "link of"
-        };
-        write!(f, "{what} {} ({}", self.below, self.link)?;
-        if let Some(best) = self.could_be() {
-            write!(f, ", trained below its best {best}")?;
-        }
-        f.write_str(")")
-    }
 }
 
 /// The binding links, a comma between.

@@ -2,7 +2,8 @@
 //!
 //! This room reads nodes, CPUs, PCI functions, drives, interfaces and HCAs from `/sys` and `/proc` — of this machine, or
 //! of a recorded tree under any other root ([`Topology`], [`read_environment`]); tells on what device a file lies and how real
-//! that device is ([`file_device`], [`Judgement`]); chooses cores near a device among those that the process may use
+//! that device is ([`file_device`], [`Judgement`]); what bounds devices by the links between them and the CPU ([`ceiling`]);
+//! which interrupts came where ([`InterruptTable`]) and what control groups allow ([`Limits`]); chooses cores near a device among those that the process may use
 //! ([`Allowed`], [`choose`], [`check`]); pins a thread and reads the mask back ([`pin_current_thread`]); and watches where
 //! it ran ([`ThreadWatch`]). What a tree does not tell is `None` or empty, never a guess; what could not be read or
 //! understood stands in the notes.
@@ -13,12 +14,14 @@ mod affinity;
 mod allowed;
 mod block;
 mod ceiling;
+mod cgroup;
 mod choose;
 mod cpu;
 mod environment;
 mod file;
 mod guest;
 mod interrupts;
+mod limits;
 mod mounts;
 mod multipath;
 mod net;
@@ -30,6 +33,7 @@ mod rdma;
 mod reality;
 mod recording;
 mod root;
+mod socket;
 mod stack;
 mod topology;
 mod tree;
@@ -38,12 +42,13 @@ mod watch;
 pub use affinity::{PinError, Pinned, pin_current_thread};
 pub use allowed::Allowed;
 pub use block::{Disk, Partition};
-pub use ceiling::{BindingLink, NoCeiling, PcieCeiling, ceiling};
+pub use ceiling::{NoCeiling, PcieCeiling, ceiling};
 pub use choose::{Choice, ChooseError, Want, check, choose};
 pub use cpu::Cpu;
 pub use environment::read_environment;
 pub use file::{FileDevice, FileDeviceError, file_device};
 pub use interrupts::{InterruptTable, Interrupts, InterruptsError, Vector};
+pub use limits::{Bound, HugetlbBound, Limits, Quota, Slurm};
 pub use multipath::{NvmeGeneric, NvmeNamespace, NvmePath, NvmeSubsystem};
 pub use net::Interface;
 pub use node::{Distance, Node};
@@ -54,6 +59,7 @@ pub use rdma::{RdmaDevice, RdmaPort};
 pub use reality::Judgement;
 pub use recording::{Recording, RecordingError};
 pub use root::Root;
+pub use socket::Socket;
 pub use topology::{ReadError, Topology};
-pub use tree::Vmd;
+pub use tree::{PcieEdge, Vmd};
 pub use watch::{ThreadWatch, Watched, process_time, thread_times};

@@ -47,10 +47,12 @@ impl PcieLink {
     /// 128b/130b from 8 to 32 GT/s (§4.2.2); from 64 GT/s on 236 of a FLIT's 256 bytes are packets (Base 6.0 §4.2.3).
     /// Headers of packets come off that as well.
     pub fn bytes_per_s(self) -> f64 {
-        let encoding = match self.lane.0 {
-            ..=5_000_000_000 => 8.0 / 10.0,
-            ..=32_000_000_000 => 128.0 / 130.0,
-            _ => 236.0 / 256.0,
+        let encoding = if self.lane <= BitRate(5_000_000_000) {
+            8.0 / 10.0
+        } else if self.lane <= BitRate(32_000_000_000) {
+            128.0 / 130.0
+        } else {
+            236.0 / 256.0
         };
         self.lane.0 as f64 * f64::from(self.width) * encoding / 8.0
     }

@@ -18,7 +18,7 @@ impl Topology {
         let mut seen = BTreeSet::new();
         let mut ahead: Vec<&Disk> = self.disk_holding(name).into_iter().collect();
         // A scrambled tree may be a ring; a sane one has diamonds.
-        while let Some(disk) = ahead.pop().filter(|_| seen.len() <= self.disks.len()) {
+        while let Some(disk) = ahead.pop() {
             if !seen.insert(disk.name.as_str()) {
                 continue;
             }

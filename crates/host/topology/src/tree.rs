@@ -1,6 +1,7 @@
 //! The PCI tree: what lies between a function and the CPU, and which of it are links.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -68,18 +69,44 @@ fn path(functions: &[PciFunction], address: PciAddress) -> Vec<&PciFunction> {
     path
 }
 
-/// A PCI Express link, named after the port above it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Edge {
-    /// The root port or switch's downstream port.
-    pub(crate) port: PciAddress,
-    /// The first function below: of a drive, or the upstream port of a switch.
-    pub(crate) below: PciAddress,
+/// A PCI Express link of the tree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PcieEdge {
+    /// The root port or switch's downstream port above it.
+    pub port: PciAddress,
+    /// The first function below it: a device's, or a switch's upstream port.
+    pub below: PciAddress,
     /// Whether that is a switch's.
-    pub(crate) is_uplink: bool,
-    pub(crate) now: Option<PcieLink>,
-    /// What both ends can.
-    pub(crate) best: Option<PcieLink>,
+    pub is_uplink: bool,
+    /// As trained now; `None` when neither end tells (asleep, virtual).
+    pub link: Option<PcieLink>,
+    /// The best that both ends can, where told.
+    pub best: Option<PcieLink>,
+}
+
+impl PcieEdge {
+    /// The best that it can, when it is trained below that.
+    pub fn could_be(&self) -> Option<PcieLink> {
+        let now = self.link?.bytes_per_s();
+        self.best.filter(|best| best.bytes_per_s() > now)
+    }
+}
+
+/// `link of 0000:81:00.0 (8 GT/s x4, trained below its best 16 GT/s x4)`
+impl fmt::Display for PcieEdge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = if self.is_uplink {
+            "uplink of switch"
+        } else {
+            "link of"
+        };
+        write!(f, "{what} {}", self.below)?;
+        match (self.link, self.could_be()) {
+            (None, _) => Ok(()),
+            (Some(link), None) => write!(f, " ({link})"),
+            (Some(link), Some(best)) => write!(f, " ({link}, trained below its best {best})"),
+        }
+    }
 }
 
 impl Topology {
@@ -99,7 +126,7 @@ impl Topology {
     /// The links between a function and the CPU, its own first; empty for one that is integrated.
     ///
     /// sysfs does not tell a port's kind, but from a root port down links and the inner buses of switches take turns.
-    pub(crate) fn links_above(&self, address: PciAddress) -> Vec<Edge> {
+    pub fn links_above(&self, address: PciAddress) -> Vec<PcieEdge> {
         let path = self.path_to_root(address);
         let within = path
             .iter()
@@ -116,17 +143,17 @@ impl Topology {
             .collect()
     }
 
-    fn edge(&self, below: &PciFunction, port: &PciFunction) -> Edge {
+    fn edge(&self, below: &PciFunction, port: &PciFunction) -> PcieEdge {
         // The functions of a device share its link. Virtual functions tell none.
         let first = self.functions_under(port.address).next().unwrap_or(below);
         let told = [below.link, port.link].into_iter().flatten();
         let ends = [below.link_best, port.link_best].into_iter().flatten();
-        Edge {
+        PcieEdge {
             port: port.address,
             below: first.address,
             is_uplink: first.is_bridge(),
             // Both ends tell of one link; where they differ, the lesser is stale or a bug of firmware.
-            now: told.max_by(|a, b| a.bytes_per_s().total_cmp(&b.bytes_per_s())),
+            link: told.max_by(|a, b| a.bytes_per_s().total_cmp(&b.bytes_per_s())),
             best: ends.reduce(|a, b| PcieLink {
                 lane: a.lane.min(b.lane),
                 width: a.width.min(b.width),
