@@ -2,11 +2,11 @@
 //!
 //! This room reads nodes, CPUs, PCI functions, drives, interfaces and HCAs from `/sys` and `/proc` — of this machine, or
 //! of a recorded tree under any other root ([`Topology`], [`read_environment`]); tells on what device a file lies and how real
-//! that device is ([`file_device`], [`Judgement`]); what bounds devices by the links between them and the CPU ([`ceiling`]);
-//! which interrupts came where ([`InterruptTable`]) and what control groups allow ([`Limits`]); chooses cores near a device among those that the process may use
-//! ([`Allowed`], [`choose`], [`check`]); pins a thread and reads the mask back ([`pin_current_thread`]); and watches where
-//! it ran ([`ThreadWatch`]). What a tree does not tell is `None` or empty, never a guess; what could not be read or
-//! understood stands in the notes.
+//! that device is ([`file_device`], [`Judgement`]); what bounds devices by the links between them and the CPU
+//! ([`ceiling`]); which interrupts came where ([`InterruptTable`]) and what control groups let the process have
+//! ([`Limits`]); chooses cores near a device among those that the process may use ([`Allowed`], [`choose`], [`check`]);
+//! pins a thread and reads the mask back ([`pin_current_thread`]); and watches where it ran ([`ThreadWatch`]). What a tree
+//! does not tell is `None` or empty, never a guess; what could not be read or understood stands in the notes.
 
 #![forbid(unsafe_code)]
 

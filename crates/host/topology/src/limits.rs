@@ -123,7 +123,8 @@ impl Limits {
                 .strip_prefix("hugetlb.")
                 .and_then(|rest| rest.strip_suffix(".max"))
                 .filter(|page| !page.ends_with(".rsvd"));
-            let Some((page, found)) = page.zip(bound(reader, folder, &file)) else {
+            let Some(page) = page else { continue };
+            let Some(found) = bound(reader, folder, &file) else {
                 continue;
             };
             match self.hugetlb.iter_mut().find(|one| one.page == page) {

@@ -146,8 +146,10 @@ impl Topology {
     fn edge(&self, below: &PciFunction, port: &PciFunction) -> PcieEdge {
         // The functions of a device share its link. Virtual functions tell none.
         let first = self.functions_under(port.address).next().unwrap_or(below);
-        let told = [below.link, port.link].into_iter().flatten();
-        let ends = [below.link_best, port.link_best].into_iter().flatten();
+        let told = [first.link, below.link, port.link].into_iter().flatten();
+        let ends = [first.link_best.or(below.link_best), port.link_best]
+            .into_iter()
+            .flatten();
         PcieEdge {
             port: port.address,
             below: first.address,
