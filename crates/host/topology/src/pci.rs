@@ -137,6 +137,7 @@ impl PciFunction {
             (0x0b, _) => "processor",
             (0x0c, 0x03) => "USB controller",
             (0x0c, 0x05) => "SMBus",
+            (0x0c, 0x06) => "InfiniBand controller",
             (0x0c, _) => "serial bus controller",
             (0x10, _) => "encryption controller",
             (0x11, _) => "signal processing controller",
