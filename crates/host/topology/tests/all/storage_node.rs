@@ -3,7 +3,8 @@
 use crate::support::{Tree, cpus, lines, recording};
 use strata_record::Reality;
 use strata_topology::{
-    Allowed, Limits, NoCeiling, PcieEdge, Recording, Root, Topology, ceiling, read_environment,
+    Allowed, Limits, NoCeiling, NvmeGeneric, PcieEdge, Recording, Root, Topology, ceiling,
+    file_device, read_environment,
 };
 use strata_units::{Bytes, CpuId, Nanos, NodeId, NodeList, PciAddress};
 
@@ -227,6 +228,21 @@ fn what_has_no_link_has_no_ceiling() {
 }
 
 #[test]
+fn links_that_are_nowhere_but_on_paper_bind_nothing() {
+    // The switch's first port becomes one of those that Intel's integrated network controllers hang from.
+    let port = "sys/devices/pci0000:40/0000:40:01.0/0000:41:00.0/0000:42:00.0";
+    let root = with(&[
+        &format!("{port}/vendor = 0x8086"),
+        &format!("{port}/device = 0x37c5"),
+    ]);
+    let topology = Topology::read(&root).expect("a topology");
+    let found = ceiling(&topology, &all(&["0000:43:00.0"])).expect("the uplink's");
+    assert!(found.to_string().starts_with("uplink of switch"), "{found}");
+    assert_eq!(topology.links_above(at("0000:43:00.0")).len(), 1);
+    assert_eq!(topology.links_above(at("0000:44:00.0")).len(), 2);
+}
+
+#[test]
 fn encodings_by_speed() {
     let topology = node();
     let mut link = topology
@@ -383,6 +399,50 @@ fn character_devices_and_what_a_drive_tells() {
         .find(|c| c.pci == disk.pci)
         .expect("its controller");
     assert_eq!(slow.queues, Some(17));
+}
+
+/// `/dev/null` (null(4): 1, 3) stands for the character device, which this machine may not have.
+#[test]
+fn a_character_device_leads_to_what_its_disk_stands_on() {
+    let on = |disk: &str, pci: Option<&str>| {
+        let mut topology = node();
+        topology.nvme_generic = vec![NvmeGeneric {
+            name: "ng9n1".to_owned(),
+            number: Some("1:3".to_owned()),
+            disk: disk.to_owned(),
+            pci: pci.map(at),
+        }];
+        let found = file_device(&topology, "/dev/null".as_ref()).expect("a device");
+        assert_eq!(found.device.as_deref(), Some("ng9n1"));
+        found
+    };
+    let drive = on("nvme4n1", Some("0000:51:00.0"));
+    assert_eq!(drive.disk.as_deref(), Some("nvme4n1"));
+    assert_eq!(
+        (drive.pci, drive.node, drive.placement_unknown),
+        (Some(at("0000:51:00.0")), Some(NodeId(1)), None)
+    );
+    assert_eq!(drive.logical_block, Some(Bytes(4096)));
+
+    let head = on("nvme5n1", None);
+    assert_eq!((head.pci, head.node), (None, None));
+    assert_eq!(head.functions, all(&["0000:81:00.0", "0000:82:00.0"]));
+    assert_eq!(
+        head.placement_unknown.as_deref(),
+        Some("placement unknown: 2 live paths")
+    );
+
+    // Both drives of the mirror are near one node, which is then the mirror's.
+    let mirror = on("md0", None);
+    assert_eq!((mirror.pci, mirror.node), (None, Some(NodeId(0))));
+    assert_eq!(mirror.functions.len(), 2);
+    assert!(mirror.placement_unknown.is_some());
+
+    // Of a command set that the kernel makes no block device for.
+    let bare = on("nvme4n7", Some("0000:51:00.0"));
+    assert_eq!((bare.disk, bare.node), (None, Some(NodeId(1))));
+    assert_eq!(bare.functions, all(&["0000:51:00.0"]));
+    assert_eq!(bare.judgement.reality, Some(Reality::Hardware));
 }
 
 #[test]
