@@ -1,5 +1,7 @@
 //! One cell of the block layer, ready to be run again and again.
 
+use std::fs::File;
+
 use strata_measure::{
     Buffers, Crew, CrewError, CrewRun, Fatal, Job, JobError, Load, Member, Stream, Trial,
     TrialResult, payload,
@@ -10,10 +12,12 @@ use strata_stats::Rng;
 use strata_units::{Bytes, CpuId};
 
 use crate::aio::Aio;
+use crate::commands::{Commands, Plain, Registered};
 use crate::engine::BlockEngine;
 use crate::file::{Prepared, WrittenState};
+use crate::nvme::{Namespace, Passthrough};
 use crate::psync::Psync;
-use crate::uring::Uring;
+use crate::uring::{Setup, Uring};
 
 /// The largest block: read(2) and write(2) move less than 2 GiB at once.
 const MOST: Bytes = Bytes::GIB;
@@ -28,6 +32,8 @@ pub struct BlockJob {
     file: Prepared,
     load: Load,
     cpus: Vec<CpuId>,
+    /// Where the kernel's polling threads run, one for each measuring thread; none without `+sqpoll`.
+    sq_cpus: Vec<CpuId>,
 }
 
 impl BlockJob {
@@ -80,6 +86,11 @@ impl BlockJob {
                 cpus.len()
             ));
         }
+        let sq_cpus = if engine.sq_polled() {
+            sq_cpus(engine, &cell, &cpus)?
+        } else {
+            Vec::new()
+        };
         if w.verify && file.state != WrittenState::Ours {
             return Err(format!(
                 "{} was not written by strata, so its reads cannot be checked; leave out --verify",
@@ -93,6 +104,7 @@ impl BlockJob {
             file,
             load,
             cpus,
+            sq_cpus,
         })
     }
 
@@ -102,6 +114,21 @@ impl BlockJob {
             engine,
             stream: self.stream(thread, seed),
         }
+    }
+
+    /// One thread's ring with its operations.
+    fn on_ring<C: Commands>(
+        &self,
+        thread: usize,
+        seed: u64,
+        commands: C,
+        file: File,
+        buffers: Buffers,
+        setup: Setup,
+    ) -> Result<Member<Uring<C>>, Fatal> {
+        let sq_cpu = self.sq_cpus.get(thread).copied();
+        let engine = Uring::new(commands, file, buffers, setup, sq_cpu).map_err(Fatal)?;
+        Ok(self.member(thread, seed, engine))
     }
 
     /// The operations of one thread: sequential ones begin at its part of the file.
@@ -176,11 +203,34 @@ impl BlockJob {
                 let engine = Aio::new(file, buffers, depth, align, completes).map_err(Fatal)?;
                 Ok(self.member(n, seed, engine))
             }),
-            BlockEngine::IoUring => crew.run(|n| {
-                let (file, buffers) = parts()?;
-                let engine = Uring::new(file, buffers, depth, align, completes).map_err(Fatal)?;
-                Ok(self.member(n, seed, engine))
-            }),
+            BlockEngine::IoUring(mode) | BlockEngine::IoUringCmd(mode) => {
+                let setup = Setup {
+                    mode,
+                    depth,
+                    align,
+                    completes,
+                };
+                match self.engine {
+                    BlockEngine::IoUringCmd(_) => crew.run(|n| {
+                        let (file, buffers) = parts()?;
+                        let namespace = Namespace::of(&file).map_err(Fatal)?;
+                        namespace
+                            .takes(w.block_bytes, self.file.region)
+                            .map_err(Fatal)?;
+                        let commands = Passthrough::new(&file, namespace, mode.registered);
+                        self.on_ring(n, seed, commands, file, buffers, setup)
+                    }),
+                    _ if mode.registered => crew.run(|n| {
+                        let (file, buffers) = parts()?;
+                        self.on_ring(n, seed, Registered, file, buffers, setup)
+                    }),
+                    _ => crew.run(|n| {
+                        let (file, buffers) = parts()?;
+                        let commands = Plain::new(&file);
+                        self.on_ring(n, seed, commands, file, buffers, setup)
+                    }),
+                }
+            }
         };
         run.map_err(|e| match e {
             CrewError::Interrupted => JobError::Interrupted,
@@ -208,8 +258,32 @@ impl BlockJob {
 
 impl Job for BlockJob {
     fn run(&mut self, trial: &Trial<'_>) -> Result<TrialResult, JobError> {
-        self.engine.available().map_err(JobError::Skipped)?;
+        self.engine
+            .available_on(&self.file)
+            .map_err(JobError::Skipped)?;
         let run = self.run_crew(trial)?;
         Ok(run.into_result(self.warnings()))
     }
+}
+
+/// The CPUs of the kernel's polling threads: those of the cell's placement, or else such as the process may use and does not
+/// measure on, since a polling thread that shares a CPU with the one that it works for makes both slow.
+fn sq_cpus(engine: BlockEngine, cell: &Cell, measuring: &[CpuId]) -> Result<Vec<CpuId>, String> {
+    let given: Vec<CpuId> = cell.placement.poll_cpus.iter().collect();
+    let cpus = if given.is_empty() {
+        crate::sys::process_cpus()
+            .into_iter()
+            .filter(|cpu| !measuring.contains(cpu))
+            .take(measuring.len())
+            .collect()
+    } else {
+        given
+    };
+    if cpus.len() != measuring.len() || cpus.iter().any(|cpu| measuring.contains(cpu)) {
+        return Err(format!(
+            "a thread of the kernel's polls for each of {engine}'s, on a CPU of its own: for {} threads there are CPUs {cpus:?} beside {measuring:?}; give fewer --threads, other --cpus, or leave out +sqpoll",
+            measuring.len()
+        ));
+    }
+    Ok(cpus)
 }
