@@ -129,7 +129,14 @@ impl BlockEngine {
     /// In words, why not, with the next step.
     pub fn available_on(self, target: &Prepared) -> Result<(), String> {
         self.available()?;
-        crate::device::fits(self, &target.path, target.direct)
+        crate::device::fits(self, &target.path, target.direct)?;
+        match (self, target.open(false)) {
+            (BlockEngine::IoUring(mode), Ok(file)) if mode.iopoll => {
+                crate::uring::polls(file, mode)
+                    .map_err(|why| format!("{self} on {}: {why}", target.path.display()))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -263,6 +270,9 @@ impl FromStr for BlockEngine {
     }
 }
 
+/// What the kernel says to a polled operation (IORING_SETUP_IOPOLL) that nothing below can poll for.
+const NOT_POLLED: &str = "the file system or the driver cannot be polled for completions; load nvme with `nvme.poll_queues=4` on the kernel's command line, name a target on such a drive, or leave out +iopoll";
+
 /// Fewer bytes moved than were asked for.
 pub(crate) const SHORT: FailCode = FailCode(i32::MIN + 1);
 
@@ -283,6 +293,7 @@ pub(crate) fn explain(code: FailCode) -> String {
             "offset, length or memory is not aligned as the drive wants it; give a --bs that is a multiple of its logical block size"
         }
         libc::ENOSPC => "the file system is full; free space or give a smaller --size",
+        libc::EOPNOTSUPP => NOT_POLLED,
         libc::EAGAIN => "the kernel had no resources; lower --depth",
         libc::ENXIO | libc::ENODEV => "the drive is gone; see dmesg",
         _ => "see dmesg",
@@ -354,5 +365,6 @@ mod tests {
     fn failures_have_a_next_step() {
         assert!(explain(FailCode(libc::EIO)).contains("dmesg"));
         assert!(explain(SHORT).contains("shorter"));
+        assert!(explain(FailCode(libc::EOPNOTSUPP)).contains("nvme.poll_queues="));
     }
 }

@@ -38,7 +38,7 @@ pub(crate) fn make<S: squeue::EntryMarker, C: cqueue::EntryMarker>(
         Issue::SqPoll => {
             builder.setup_sqpoll(SQ_IDLE_MS);
             if let Some(cpu) = sq_cpu {
-                builder.setup_sqpoll_cpu(u32::from(cpu.0));
+                builder.setup_sqpoll_cpu(cpu.0);
             }
         }
         Issue::TaskRun => {}

@@ -12,15 +12,15 @@ use std::os::fd::AsRawFd;
 use io_uring::types::{CancelBuilder, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, cqueue};
 use strata_measure::{
-    Buffers, Clock, Engine, FailCode, Fatal, Limits, Op, Outcome, Refusal, Refused, Slot, Stuck,
-    Tick, Wait,
+    Buffers, Clock, Engine, FailCode, Fatal, Limits, Load, Op, Outcome, Refusal, Refused, Scratch,
+    Slot, Step, Stream, Stuck, Tick, Wait, Window, drive,
 };
 use strata_memory::{Huge, Lock, Want};
-use strata_record::Completes;
+use strata_record::{Completes, TimedBy};
 use strata_units::{Bytes, CpuId, Nanos, QueueDepth};
 
-use crate::commands::{Commands, Nothing};
-use crate::engine::{Issue, RingMode};
+use crate::commands::{Commands, Nothing, Plain};
+use crate::engine::{Issue, RingMode, SHORT};
 use crate::ring::make;
 
 /// The longest sleep in the kernel before the loop looks at its clock.
@@ -365,13 +365,7 @@ impl<C: Commands> Drop for Uring<C> {
 /// # Errors
 /// In words, with the next step, when the kernel gives no ring or no memory.
 pub fn nothing(depth: QueueDepth) -> Result<impl Engine, String> {
-    let want = Want {
-        bytes: Bytes(0),
-        node: None,
-        huge: Huge::Never,
-        lock: Lock::Prefer,
-    };
-    let buffers = Buffers::new(depth, Bytes(4096), want).map_err(|e| e.to_string())?;
+    let buffers = small_buffers(depth)?;
     let setup = Setup {
         mode: RingMode::default(),
         depth,
@@ -379,4 +373,59 @@ pub fn nothing(depth: QueueDepth) -> Result<impl Engine, String> {
         completes: Completes::AcceptedLocally,
     };
     Uring::on(Nothing, None, buffers, setup, None)
+}
+
+fn small_buffers(depth: QueueDepth) -> Result<Buffers, String> {
+    let want = Want {
+        bytes: Bytes(0),
+        node: None,
+        huge: Huge::Never,
+        lock: Lock::Prefer,
+    };
+    Buffers::new(depth, Bytes(4096), want).map_err(|e| e.to_string())
+}
+
+/// Whether a read of the file's first bytes can be polled for: the kernel says so with the first completion only.
+///
+/// # Errors
+/// In words, with the next step.
+pub(crate) fn polls(file: File, mode: RingMode) -> Result<(), String> {
+    let depth = QueueDepth::ONE;
+    // Neither what the file holds nor what is registered matters.
+    let setup = Setup {
+        mode: RingMode {
+            registered: false,
+            ..mode
+        },
+        depth,
+        align: Bytes(1),
+        completes: Completes::Device,
+    };
+    let load = Load {
+        depth,
+        offer: None,
+        ramp: Nanos(0),
+        window: Window::Ops(1),
+        timed_by: TimedBy::Operation,
+        patience: Load::PATIENCE,
+    };
+    let commands = Plain::new(&file);
+    let mut engine = Uring::new(commands, file, small_buffers(depth)?, setup, None)?;
+    let mut stream = Stream::new(strata_record::Op::Read, Bytes(4096), 1, 0);
+    let (clock, scratch) = (Clock::get(), Scratch::new(&load, &stream));
+    let go = &mut |_| Step::Go;
+    let tally = drive(
+        &mut engine,
+        &mut stream,
+        &load,
+        clock,
+        scratch,
+        clock.now(),
+        go,
+    );
+    // That a file is shorter than what is read here says nothing of polling.
+    match tally.failures().find(|(code, _)| *code != SHORT) {
+        Some((code, _)) => Err(engine.explain(code)),
+        None => Ok(()),
+    }
 }

@@ -79,7 +79,7 @@ fn a_file_taken_away_before_the_trial_is_named() {
 fn an_interruption_ends_a_trial_at_once() {
     let test = "an_interruption_ends_a_trial_at_once";
     let file = filled(disk(), Bytes::MIB, BLOCK);
-    for (engine, depth) in [(Psync, 1), (Libaio, 64), (IO_URING, 64)] {
+    for (engine, depth) in [(Psync, 1), (Libaio, 4096), (IO_URING, 4096)] {
         if !usable(engine, test) {
             continue;
         }

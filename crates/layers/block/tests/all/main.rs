@@ -3,4 +3,5 @@
 mod faults;
 mod figures;
 mod placement;
+mod rings;
 mod support;
