@@ -194,7 +194,7 @@ Examples:
   strata block --target /data/strata.dat --op randrw:70 --bs 4KiB,64KiB --depth 32 --json"
 )]
 pub(crate) struct BlockArgs {
-    /// psync, libaio, io_uring and its modes (io_uring+registered, +iopoll, +sqpoll, ...), io_uring_cmd
+    /// psync, libaio, io_uring, io_uring_cmd; the last two with +registered, +iopoll, and +sqpoll or +taskrun
     #[arg(long, value_delimiter = ',', default_value = "io_uring")]
     pub(crate) engine: Vec<BlockEngine>,
     /// The file, block device, or NVMe namespace (/dev/ng0n1): an absent file is made and filled, an existing one is only

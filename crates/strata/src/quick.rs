@@ -72,9 +72,9 @@ fn quick(args: RunArgs) -> Result<End> {
     };
     let storage = [
         storage(BlockEngine::Psync, Op::RandRead, Bytes(4096), 1)?,
-        storage(BlockEngine::IoUring, Op::RandRead, Bytes(4096), 1)?,
-        storage(BlockEngine::IoUring, Op::RandRead, Bytes(4096), 32)?,
-        storage(BlockEngine::IoUring, Op::Read, largest, 8)?,
+        storage(BlockEngine::IO_URING, Op::RandRead, Bytes(4096), 1)?,
+        storage(BlockEngine::IO_URING, Op::RandRead, Bytes(4096), 32)?,
+        storage(BlockEngine::IO_URING, Op::Read, largest, 8)?,
     ];
     let shapes = [
         tcp::Shape::plain(Op::ReqRep, Bytes(64)),
