@@ -337,7 +337,44 @@ impl Job for BlockJob {
         };
         let doubts = host_doubts(&result.proof, self.file.direct.then_some(&work));
         result.warnings.extend(doubts);
+        if self.engine.polled() {
+            prove_polled(&mut result);
+        }
+        if self.engine.sq_polled() {
+            // Its polling thread is one of the kernel's, and on a CPU that was chosen.
+            result
+                .warnings
+                .retain(|w| w.code != WarningCode::KernelWorkers);
+        }
         Ok(result)
+    }
+}
+
+/// Polled completions come without interrupts; a kernel whose driver has no poll queues falls back to those in silence. Other
+/// work on the drive may raise some.
+fn prove_polled(result: &mut TrialResult) {
+    let Some(host) = &result.proof.host else {
+        result
+            .proof
+            .missing
+            .push("that completions were polled: the drive's interrupts were not watched".to_owned());
+        return;
+    };
+    let fired: u64 = host
+        .fired
+        .iter()
+        .flat_map(|vector| vector.counts.iter().map(|on| on.count))
+        .sum();
+    if host.vectors.is_none_or(|n| n == 0) {
+        result
+            .proof
+            .missing
+            .push("that completions were polled: the drive's interrupts are not told".to_owned());
+    } else if fired > 64 + result.measured.ops / 100 {
+        result.proof.contradictions.push(format!(
+            "completions were to be polled, and the drive raised {fired} interrupts for {} operations: its driver has no poll queues; load nvme with poll_queues=N",
+            result.measured.ops
+        ));
     }
 }
 
