@@ -354,10 +354,9 @@ impl Job for BlockJob {
 /// work on the drive may raise some.
 fn prove_polled(result: &mut TrialResult) {
     let Some(host) = &result.proof.host else {
-        result
-            .proof
-            .missing
-            .push("that completions were polled: the drive's interrupts were not watched".to_owned());
+        result.proof.missing.push(
+            "that completions were polled: the drive's interrupts were not watched".to_owned(),
+        );
         return;
     };
     let fired: u64 = host

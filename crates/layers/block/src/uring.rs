@@ -229,10 +229,13 @@ impl<C: Commands> Engine for Uring<C> {
             align: self.setup.align,
             completes: self.setup.completes,
             has_latency: true,
-            // With a polling thread there need be no system call at all.
+            // With a polling thread there need be no system call at all; and a wait for polled completions has no end that
+            // one could give it, so that one which never came would hang the loop.
             wait: match self.setup.mode.issue {
-                Issue::SqPoll => Wait::Spin,
-                Issue::Deferred | Issue::TaskRun => Wait::Block { at_most: SLEEP },
+                Issue::Deferred | Issue::TaskRun if !self.setup.mode.iopoll => {
+                    Wait::Block { at_most: SLEEP }
+                }
+                _ => Wait::Spin,
             },
         }
     }
