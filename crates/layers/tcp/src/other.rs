@@ -164,9 +164,10 @@ impl Pulse {
         span: Nanos,
         alive: &A,
     ) -> Result<Option<T>, PeerError> {
+        let mut said = Ok(());
         if self.said.elapsed() >= BEAT {
             self.said = Instant::now();
-            other.send(alive)?;
+            said = other.send(alive);
         }
         let begun = Instant::now();
         let found = other.receive_within(span);
@@ -178,6 +179,8 @@ impl Pulse {
                 self.heard = Instant::now();
                 Ok(Some(message))
             }
+            // Who has ended may have said all there is to say before: it is heard first.
+            Err(PeerError::Silent(_)) if said.is_err() => said.map(|()| None),
             Err(PeerError::Silent(_)) => {
                 // Who was stopped itself has not listened: what it slept is no silence of the other side's.
                 let slept = begun.elapsed().saturating_sub(span.as_duration() * 2);
