@@ -467,7 +467,7 @@ def report(folder):
             "claim": f"Holm over the comparisons of one response, and the exact signed-rank test agrees; {FOR_CLAIM} pairs at least",
             "ratio": "above 1: strata is better",
             "delta": DELTA,
-            "order": "rounds of all comparisons in random order, in each ours, theirs, theirs, ours; a first run of each is thrown away",
+            "order": "rounds of the comparisons in random order, those that write after all that read; in each ours, theirs, theirs, ours; a first run of each is thrown away",
         },
         "comparisons": comparisons,
         "skipped": skipped,
