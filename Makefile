@@ -2,7 +2,7 @@
 ARGS ?=
 PKG ?=
 
-.PHONY: help run test soak bench setup
+.PHONY: help run test soak bench peers setup
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -19,6 +19,9 @@ soak: setup ## the long tests too: simulations of coverage, minutes each
 
 bench: setup ## what the harness itself costs
 	cargo bench --locked --package strata-benches
+
+peers: setup ## set fio, iperf3 and sockperf against strata; options by ARGS='--pairs 24 …'
+	@scripts/against-peers $(ARGS)
 
 setup: ## install what the build lacks; STRATA_NO_INSTALL=1 only tells
 	@scripts/setup
