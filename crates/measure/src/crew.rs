@@ -1,14 +1,17 @@
 //! The threads of a trial: pinned, proved, started and stopped together.
 
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 
 use strata_record::{
     Ceiling, CeilingKind, Cost, Harness, Measured, PagesProof, Proof, Role, ThreadProof, Warning,
     WarningCode,
 };
-use strata_topology::{ThreadWatch, pin_current_thread, process_time, thread_times};
+use strata_topology::{
+    HostWatch, Root, ThreadWatch, WatchList, pin_current_thread, process_time, thread_times,
+};
 use strata_units::{CpuId, CpuList, Nanos, NodeId};
 
 use crate::{
@@ -39,6 +42,8 @@ pub struct Crew<'a> {
     pub interrupted: &'a AtomicBool,
     /// Set when the window is over by somebody else's word, as a sender's is by its receiver's.
     pub enough: Option<&'a AtomicBool>,
+    /// What of the host is watched meanwhile; none where somebody else on this host watches it.
+    pub watch: Option<&'a WatchList>,
 }
 
 /// What came of it.
@@ -87,6 +92,18 @@ struct Brought {
     notes: Vec<String>,
 }
 
+/// What a thread drops when it has come so far; one that gives up or panics drops both.
+struct Turns {
+    ready: mpsc::Sender<Infallible>,
+    closed: mpsc::Sender<Infallible>,
+}
+
+/// Waits until all threads have dropped their turn.
+fn all_past(turn: &mpsc::Receiver<Infallible>) {
+    // Nothing can be sent: what comes is the end.
+    let _ = turn.recv();
+}
+
 /// Sends all threads home from the gate, and keeps the first reason. Dropped by a panic it does so too.
 struct Home<'a> {
     gate: &'a Gate,
@@ -124,9 +141,13 @@ impl Crew<'_> {
     {
         let clock = Clock::get();
         let clock_proof = clock.proof();
-        let gate = Gate::new(self.cpus.len(), clock);
+        // One more than there are threads: the host is looked at when all are ready, and then the gate opens.
+        let gate = Gate::new(self.cpus.len() + 1, clock);
         let why = Mutex::new(None);
-        let all: Vec<Brought> = thread::scope(|scope| {
+        let live = Root::live();
+        let (is_ready, all_ready) = mpsc::channel();
+        let (is_closed, all_closed) = mpsc::channel();
+        let (all, host): (Vec<Brought>, _) = thread::scope(|scope| {
             let threads: Vec<_> = self
                 .cpus
                 .iter()
@@ -140,8 +161,12 @@ impl Crew<'_> {
                         },
                         &build,
                     );
+                    let turns = Turns {
+                        ready: is_ready.clone(),
+                        closed: is_closed.clone(),
+                    };
                     thread::Builder::new().spawn_scoped(scope, move || {
-                        let worked = self.work(*cpu, n, || build(n), gate, clock);
+                        let worked = self.work(*cpu, n, || build(n), gate, clock, turns);
                         worked.map_err(|fatal| home.send(&fatal.0)).ok()
                     })
                 })
@@ -158,11 +183,19 @@ impl Crew<'_> {
                     ));
                 }
             }
-            threads
+            drop((is_ready, is_closed));
+            all_past(&all_ready);
+            let watch = self.watch.map(|list| HostWatch::start(&live, list));
+            // Aborted when a thread gave up, whose reason is kept.
+            let opened = gate.let_go();
+            all_past(&all_closed);
+            let host = watch.filter(|_| opened).map(HostWatch::finish);
+            let all = threads
                 .into_iter()
                 .flatten()
                 .filter_map(|thread| thread.join().unwrap_or(None))
-                .collect()
+                .collect();
+            (all, host)
         });
         if let Some(why) = why.into_inner().unwrap_or_else(PoisonError::into_inner) {
             return Err(CrewError::SetUp(why));
@@ -186,6 +219,9 @@ impl Crew<'_> {
                 threads: vec![first.thread],
                 pages: first.pages,
                 clock: clock_proof,
+                host: None,
+                peer_host: None,
+                connections: Vec::new(),
                 contradictions: Vec::new(),
                 missing: first.missing,
             },
@@ -207,6 +243,10 @@ impl Crew<'_> {
         let ours = run.cpu_time.0 + run.cpu_time.1;
         run.workers = first.process_time - ours;
         run.proof.pages = together(run.proof.pages);
+        if let Some((host, missing)) = host {
+            run.proof.host = Some(host);
+            run.proof.missing.extend(missing);
+        }
         for list in [
             &mut run.failures,
             &mut run.proof.missing,
@@ -228,6 +268,7 @@ impl Crew<'_> {
         build: impl FnOnce() -> Result<Member<E>, Fatal>,
         gate: &Gate,
         clock: Clock,
+        turns: Turns,
     ) -> Result<Brought, Fatal> {
         let asked: CpuList = [cpu].into_iter().collect();
         pin_current_thread(&asked).map_err(|e| Fatal(e.to_string()))?;
@@ -247,6 +288,7 @@ impl Crew<'_> {
         let scratch = Scratch::new(&load, &stream);
         let mut watch = ThreadWatch::start();
         engine.ready()?;
+        drop(turns.ready);
         let start = gate.arrive().map_err(|e| Fatal(e.to_string()))?;
 
         let mut opened = None;
@@ -285,7 +327,9 @@ impl Crew<'_> {
             // There was no window.
             _ => ((Nanos(0), Nanos(0)), Nanos(0)),
         };
-        let (thread, unknown) = thread_proof(self.role, asked, watch.finish());
+        let watched = watch.finish();
+        drop(turns.closed);
+        let (thread, unknown) = thread_proof(self.role, asked, watched);
         let mut missing: Vec<String> = unknown.into_iter().collect();
         let pages = engine.pages().unwrap_or_else(|why| {
             missing.push(why);

@@ -47,14 +47,7 @@ impl Gate {
     /// # Errors
     /// [`Aborted`] when one of them gave up.
     pub fn arrive(&self) -> Result<Tick, Aborted> {
-        let mut state = self.state();
-        if let State::Waiting { missing } = &mut *state {
-            *missing = missing.saturating_sub(1);
-            if *missing == 0 {
-                *state = State::Open(self.clock.after(self.clock.now(), LEAD));
-                self.changed.notify_all();
-            }
-        }
+        let mut state = self.counted();
         loop {
             match &*state {
                 State::Open(start) => {
@@ -74,6 +67,24 @@ impl Gate {
                 }
             }
         }
+    }
+
+    /// Arrives without waiting for the start, which the caller has no part in. Whether the gate has opened or still may.
+    pub fn let_go(&self) -> bool {
+        !matches!(*self.counted(), State::Aborted(_))
+    }
+
+    /// The state when one more has arrived.
+    fn counted(&self) -> MutexGuard<'_, State> {
+        let mut state = self.state();
+        if let State::Waiting { missing } = &mut *state {
+            *missing = missing.saturating_sub(1);
+            if *missing == 0 {
+                *state = State::Open(self.clock.after(self.clock.now(), LEAD));
+                self.changed.notify_all();
+            }
+        }
+        state
     }
 
     /// Sends everybody home; the first reason stands. An open gate stays open.
@@ -108,6 +119,16 @@ mod tests {
             assert_eq!(start, Ok(first));
             assert!(woke >= first, "nobody starts early");
         }
+    }
+
+    #[test]
+    fn who_lets_go_is_counted_and_waits_for_nobody() {
+        let gate = Gate::new(2, Clock::get());
+        assert!(gate.let_go(), "it may still open");
+        assert!(gate.arrive().is_ok(), "both have come");
+        let gate = Gate::new(2, Clock::get());
+        gate.abort("no memory");
+        assert!(!gate.let_go());
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! The loop owns the clock, the depth, the ramp, the window, the histogram and the stop; an [`Engine`] only takes
 //! operations and hands back completions. It is generic over the engine, so that a system call and a doorbell write are
 //! timed by the same instructions: that is what makes a ratio between layers fair. A [`Crew`] runs one loop a thread, each
-//! pinned to its CPU, between a common start and stop, and brings the proof of where they were. A layer wraps its crews
+//! pinned to its CPU, between a common start and stop, and brings the proof of where they were and
+//! of what the host did meanwhile. A layer wraps its crews
 //! in a [`Job`], one dynamic call a trial.
 
 #![deny(unsafe_code)]
@@ -22,6 +23,7 @@ mod crew;
 mod drive;
 mod engine;
 mod gate;
+mod host_doubts;
 mod job;
 #[allow(unsafe_code, reason = "words of a mapped file")]
 mod ledger;
@@ -41,6 +43,7 @@ pub use engine::{
     Engine, FailCode, Fatal, Limits, Op, OpKind, Outcome, Refusal, Refused, Slot, Stuck, Wait,
 };
 pub use gate::{Aborted, Gate};
+pub use host_doubts::{DeviceWork, host_doubts};
 pub use job::{Job, JobError, Trial, TrialResult};
 pub use ledger::{Ledger, LedgerError, LedgerHead};
 pub use load::{Load, LoadError, Offer, Window};

@@ -246,6 +246,7 @@ impl Tally {
                 unstarted: s.unstarted,
                 mean_wait_ns: (s.posted > 0).then(|| s.waited as f64 / s.posted as f64),
             }),
+            flows: Vec::new(),
             latency_ns,
             stationarity: stationarity(&intervals.counts),
             series: Series {

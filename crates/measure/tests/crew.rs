@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use strata_measure::{Crew, CrewError, Fatal, Load, Member, NullEngine, Stream, Window};
 use strata_record::{Op, Role, TimedBy};
-use strata_topology::{Allowed, Root, Topology, pin_current_thread};
+use strata_topology::{Allowed, Root, Topology, WatchList, pin_current_thread};
 use strata_units::{Bytes, CpuId, CpuList, Nanos, QueueDepth};
 
 fn allowed() -> Vec<CpuId> {
@@ -32,6 +32,7 @@ fn crew<'a>(cpus: &'a [CpuId], load: Load, interrupted: &'a AtomicBool) -> Crew<
         mem_node: None,
         interrupted,
         enough: None,
+        watch: None,
     }
 }
 
@@ -145,9 +146,44 @@ impl strata_measure::Engine for Moving {
 }
 
 #[test]
+fn the_host_is_watched_from_before_the_window_until_after_it() {
+    let test = "the_host_is_watched_from_before_the_window_until_after_it";
+    let (cpus, stop) = (allowed(), AtomicBool::new(false));
+    let list = WatchList {
+        cpus: cpus.iter().copied().collect(),
+        ..WatchList::default()
+    };
+    let mut crew = crew(&cpus, load(250), &stop);
+    crew.watch = Some(&list);
+    let run = crew.run(|_| null(&crew.load)).expect("a run");
+    let host = run.proof.host.as_ref().expect("watched");
+    let window = run.tally.window().as_secs_f64();
+    assert!(host.span_s >= window, "{} of {window}", host.span_s);
+    assert_eq!(host.cpus.len(), cpus.len());
+    for cpu in &host.cpus {
+        let Some(times) = cpu.times else {
+            println!("SKIP {test}: {:?}", run.proof.missing);
+            continue;
+        };
+        // The loop never sleeps: what the CPU was not given to us for it spent on others, or was not there.
+        let spent = times.user_ns + times.system_ns + times.interrupt_ns + times.steal_ns;
+        assert!(spent.as_secs_f64() > 0.5 * window, "{cpu:?}");
+        let foreign = run.proof.foreign_share(cpu).expect("times are told");
+        assert!((0.0..=1.0).contains(&foreign), "{foreign}");
+        match cpu.interrupts {
+            Some(took) => assert!(took.total > 0, "a busy CPU ticks: {took:?}"),
+            None => println!("SKIP {test}: {:?}", run.proof.missing),
+        }
+    }
+    assert_eq!(host.devices, [], "none was on the list");
+}
+
+#[test]
 fn one_thread_that_cannot_start_sends_all_home() {
     let (cpus, stop) = (allowed(), AtomicBool::new(false));
-    let crew = crew(&cpus, load(10_000), &stop);
+    let list = WatchList::default();
+    let mut crew = crew(&cpus, load(10_000), &stop);
+    crew.watch = Some(&list);
     let last = cpus.len() - 1;
     let failed = crew.run(|n| {
         if n == last {

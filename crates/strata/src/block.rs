@@ -3,9 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow};
-use strata_block::{
-    BlockEngine, BlockJob, Prepared, TargetError, Wanted, WrittenState, prepare,
-};
+use strata_block::{BlockEngine, BlockJob, Prepared, TargetError, Wanted, WrittenState, prepare};
 use strata_measure::Job;
 use strata_record::{Arrivals, Cell, Layer, Op, Rate, TimedBy, Workload};
 use strata_units::{ByteOffset, Bytes, CpuList, Nanos, QueueDepth};
@@ -136,7 +134,9 @@ pub(crate) fn add(
         &args.measuring,
         args.poll_cpus.as_ref(),
     )?;
-    ready.jobs.extend(jobs(&cells, &file, session.folder())?);
+    ready
+        .jobs
+        .extend(jobs(host, &cells, &file, session.folder())?);
     ready.cells.extend(cells);
     Ok(())
 }
@@ -246,13 +246,20 @@ pub(crate) fn workload(
 pub(crate) const LEDGER: &str = "ledger.bin";
 
 /// A job a cell, on the target as it was found for all of them.
-pub(crate) fn jobs(cells: &[Cell], file: &Prepared, folder: &Path) -> Result<Vec<Box<dyn Job>>> {
+pub(crate) fn jobs(
+    host: &Host,
+    cells: &[Cell],
+    file: &Prepared,
+    folder: &Path,
+) -> Result<Vec<Box<dyn Job>>> {
     cells
         .iter()
         .map(|cell| {
             let file = file.for_blocks(cell.workload.block_bytes);
+            let watch = host.watch_file(&file.path, &cell.placement.cpus)?;
             let job = BlockJob::new(cell.clone(), file).map_err(Usage::error)?;
-            Ok(Box::new(job.with_ledger(folder.join(LEDGER))) as Box<dyn Job>)
+            let job = job.watching(watch).with_ledger(folder.join(LEDGER));
+            Ok(Box::new(job) as Box<dyn Job>)
         })
         .collect()
 }
@@ -316,7 +323,7 @@ pub(crate) fn again(
             )));
         }
         for (place, cell) in cells.iter().enumerate().filter(|(_, c)| c.via == path) {
-            let made = self::jobs(std::slice::from_ref(*cell), &file, session.folder())?;
+            let made = self::jobs(host, std::slice::from_ref(*cell), &file, session.folder())?;
             jobs[place] = made.into_iter().next();
         }
     }

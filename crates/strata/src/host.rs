@@ -1,9 +1,13 @@
 //! The machine as a measuring command needs it: where threads and memory go, and what stands behind a file.
 
+use std::path::Path;
+
 use anyhow::{Context, Result, bail};
 use strata_block::{Kind, Prepared};
 use strata_record::{Placement, Reality, Target, TargetKind};
-use strata_topology::{Allowed, ChooseError, Root, Topology, Want, check, choose, file_device};
+use strata_topology::{
+    Allowed, ChooseError, Root, Topology, Want, WatchList, check, choose, file_device,
+};
 use strata_units::{ByteOffset, Bytes, CpuList, NodeId};
 
 use crate::Usage;
@@ -163,6 +167,18 @@ impl Host {
             node: device.node,
         };
         Ok((target, reality))
+    }
+
+    /// What is watched while a cell on a file is measured.
+    pub(crate) fn watch_file(&self, path: &Path, cpus: &CpuList) -> Result<WatchList> {
+        let device = file_device(&self.topology, path)?;
+        Ok(WatchList::of_file(&self.topology, &device, cpus.clone()))
+    }
+
+    /// What is watched while a cell over loopback is measured.
+    pub(crate) fn watch_loopback(&self, placement: &Placement) -> WatchList {
+        let (cpus, peer) = (placement.cpus.clone(), placement.peer_cpus.clone());
+        WatchList::of_interface(&self.topology, "lo", cpus, peer)
     }
 
     /// The loopback interface as a wire.

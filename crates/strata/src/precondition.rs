@@ -121,13 +121,7 @@ pub(crate) fn precondition(
 }
 
 /// Bytes and hours, before the first is written: a drive seldom writes faster than it reads.
-fn forecast(
-    target: &Prepared,
-    all: Bytes,
-    read: &Measured,
-    rounds: bool,
-    round: Nanos,
-) -> String {
+fn forecast(target: &Prepared, all: Bytes, read: &Measured, rounds: bool, round: Nanos) -> String {
     let rate = read.bytes_per_s.unwrap_or(0.0).max(1.0);
     let least = std::time::Duration::from_secs_f64(all.0 as f64 / rate);
     let rounds = if rounds {
@@ -155,7 +149,7 @@ fn trial(
     measuring: &Measuring,
 ) -> Result<Measured> {
     let cells = cells(host, target, &[shape], measuring, None)?;
-    let mut jobs = jobs(&cells, target, session.folder())?;
+    let mut jobs = jobs(host, &cells, target, session.folder())?;
     let interrupted = session.interrupted();
     let Some(job) = jobs.first_mut() else {
         bail!("a job is missing; this is a bug of strata");

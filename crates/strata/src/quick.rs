@@ -83,10 +83,10 @@ fn quick(args: RunArgs) -> Result<End> {
         },
     ];
     ready.cells = block::cells(&host, &file, &storage, &measuring, None)?;
-    ready.jobs = block::jobs(&ready.cells, &file, session.folder())?;
+    ready.jobs = block::jobs(&host, &ready.cells, &file, session.folder())?;
     let network = tcp::cells(&host, &wire, &measuring, None)?;
     for cell in &network {
-        ready.jobs.push(tcp::job(cell)?);
+        ready.jobs.push(tcp::job(&host, cell)?);
     }
     ready.cells.extend(network);
     session.run(ready, args.repeats.unwrap_or(ROUNDS))
@@ -112,7 +112,7 @@ fn resume(folder: &Path, destroy: Option<&str>, printing: Printing) -> Result<En
             Layer::Block => on_storage
                 .next()
                 .context("a job is missing; this is a bug of strata"),
-            Layer::Tcp => tcp::job(cell),
+            Layer::Tcp => tcp::job(&host, cell),
         });
         jobs.collect::<Result<Vec<_>>>()
     };

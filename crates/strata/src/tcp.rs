@@ -33,7 +33,7 @@ pub(crate) fn run(args: TcpArgs) -> Result<End> {
 pub(crate) fn add(ready: &mut Ready, args: &TcpArgs, shapes: &[Shape], host: &Host) -> Result<()> {
     let cells = cells(host, shapes, &args.measuring, args.peer_cpus.as_ref())?;
     for cell in &cells {
-        ready.jobs.push(job(cell)?);
+        ready.jobs.push(job(host, cell)?);
     }
     ready.cells.extend(cells);
     Ok(())
@@ -98,9 +98,9 @@ pub(crate) fn cells(
 }
 
 /// The job of a cell; the other side is this program again.
-pub(crate) fn job(cell: &Cell) -> Result<Box<dyn Job>> {
+pub(crate) fn job(host: &Host, cell: &Cell) -> Result<Box<dyn Job>> {
     let program =
         std::env::current_exe().context("cannot find this program to start the other side with")?;
     let job = TcpJob::new(cell.clone(), program, vec!["peer".to_owned()]).map_err(Usage::error)?;
-    Ok(Box::new(job))
+    Ok(Box::new(job.watching(host.watch_loopback(&cell.placement))))
 }

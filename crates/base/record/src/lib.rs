@@ -8,7 +8,9 @@
 #![forbid(unsafe_code)]
 
 mod cell;
+mod connection;
 mod environment;
+mod host_proof;
 mod op;
 mod run;
 mod summary;
@@ -20,14 +22,20 @@ pub use cell::{
     Arrivals, Cell, Direction, Layer, Placement, Rate, Reality, Sockets, Target, TargetKind,
     TimedBy, Workload,
 };
+pub use connection::{ConnectionsProof, InterfaceLayout, Spread, ZeroCopyProof};
 pub use environment::{Adapter, CpuModel, Drive, Environment, Guest, Hugepages, NodeMemory, Note};
+pub use host_proof::{
+    CgroupThrottling, CpuFrequency, CpuInterrupts, CpuProof, CpuSoftirqs, CpuThrottling, CpuTimes,
+    DeviceProof, DriveProof, FrequencySource, HostProof, InterfaceProof, LinkProof, LinkState,
+    TcpProof, VectorCount, VectorProof,
+};
 pub use op::{Op, OpParseError};
 pub use run::{Built, Plan, Preconditioning, Run, StoreError, read_run, read_trials};
 pub use summary::{Contrast, Document, Estimate, Summary, SummaryLine, Verdict};
 pub use trial::{
-    Ceiling, CeilingKind, ClockProof, ClockSource, Completes, Cost, Harness, Latency, Measured,
-    Open, PagesProof, Percentiles, Proof, Record, Role, Series, Stationarity, Status, ThreadProof,
-    Warning, WarningCode,
+    Ceiling, CeilingKind, ClockProof, ClockSource, Completes, Cost, Flow, Harness, Latency,
+    Measured, Open, PagesProof, Percentiles, Proof, Record, Role, Series, Stationarity, Status,
+    ThreadProof, Warning, WarningCode,
 };
 
 /// The version of the schema that these types write; a reader refuses a newer one.

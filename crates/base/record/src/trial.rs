@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strata_units::{Bytes, CpuList, Nanos, NodeId};
 
-use crate::{Cell, SCHEMA};
+use crate::{Cell, ConnectionsProof, Direction, HostProof, SCHEMA};
 
 /// How a trial ended.
 #[derive(
@@ -155,6 +155,25 @@ pub struct Measured {
     /// How an open loop kept its schedule; null for a closed one.
     #[serde(default)]
     pub open: Option<Open>,
+    /// The parts of a figure that is of both directions; empty for one.
+    #[serde(default)]
+    pub flows: Vec<Flow>,
+}
+
+/// One direction of a figure that is of both, counted by its receiver. Both windows are equally long.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Flow {
+    /// Which one.
+    pub direction: Direction,
+    /// Blocks received in the window.
+    pub ops: u64,
+    /// Bytes received a second.
+    pub bytes_per_s: f64,
+    /// The window's length in seconds.
+    pub window_s: f64,
+    /// The least part of this window in which the other direction's was open too, from 0 to 1: the two sides' clocks are
+    /// compared over the control channel, whose round trip bounds the error.
+    pub overlap: f64,
 }
 
 /// How an open loop kept its schedule. Its latencies run from the moment at which an operation was to start.
@@ -322,6 +341,14 @@ pub struct Proof {
     pub pages: Vec<PagesProof>,
     /// How time was told.
     pub clock: ClockProof,
+    /// What the host did meanwhile; null when nobody watched it.
+    pub host: Option<HostProof>,
+    /// What the other side's host did; null when it is this one, or there is none.
+    #[serde(default)]
+    pub peer_host: Option<HostProof>,
+    /// What the kernel says about the connections, a line a side and direction; empty for a layer without.
+    #[serde(default)]
+    pub connections: Vec<ConnectionsProof>,
     /// What contradicts the placement asked for; a trial with any is left out of every contrast.
     pub contradictions: Vec<String>,
     /// What could not be proved here, and why.
@@ -385,6 +412,28 @@ pub enum WarningCode {
     Buffered,
     /// Threads of the kernel's own did part of the work, on other CPUs.
     KernelWorkers,
+    /// Heat or power slowed a CPU or a drive.
+    Throttled,
+    /// A drive was at or above the temperature from which on it warns.
+    Hot,
+    /// A CPU quota held threads back.
+    CpuQuota,
+    /// The frequency of a measuring CPU changed by more than a tenth.
+    Frequency,
+    /// The governor of a measuring CPU is not `performance`.
+    Governor,
+    /// The hypervisor took more than 1 % of a measuring CPU.
+    Steal,
+    /// Other threads took more than 5 % of a measuring CPU.
+    ForeignLoad,
+    /// The device's own counters do not agree with the operations.
+    DeviceCounters,
+    /// A PCI Express link is below what both its ends can, or was trained anew.
+    Link,
+    /// The device's interrupts came to another node than that of the threads.
+    RemoteInterrupts,
+    /// TCP sent segments again.
+    Retransmissions,
 }
 
 impl WarningCode {

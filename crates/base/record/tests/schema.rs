@@ -262,6 +262,17 @@ fn what_is_written_is_read_back_equal() {
 }
 
 #[test]
+fn a_record_from_before_hosts_were_watched_is_read() {
+    let mut older = json_of(&record());
+    let proof = older["proof"].as_object_mut().expect("a proof");
+    assert!(proof.remove("host").is_some());
+    let read: Record = serde_json::from_value(older).expect("still a record");
+    let mut expected = record();
+    expected.proof.as_mut().expect("a proof").host = None;
+    assert_eq!(read, expected);
+}
+
+#[test]
 fn latencies_and_cells_stand_flat() {
     let value = json_of(&record());
     assert_eq!(value["layer"], "block");

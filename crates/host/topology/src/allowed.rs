@@ -166,7 +166,7 @@ impl Cpuset {
 }
 
 /// The path in `/proc/self/cgroup` of the hierarchy whose controllers satisfy `is`.
-fn cgroup_path(reader: &Reader, is: impl Fn(&str) -> bool) -> Option<String> {
+pub(crate) fn cgroup_path(reader: &Reader, is: impl Fn(&str) -> bool) -> Option<String> {
     let text = reader.text("proc/self/cgroup")?;
     text.lines().find_map(|line| {
         let (_, rest) = line.split_once(':')?;

@@ -155,7 +155,7 @@ fn by_cpu(reader: &Reader, topology: &Topology, file: &str) -> BTreeMap<String, 
         .collect()
 }
 
-fn turbo(reader: &Reader) -> Option<bool> {
+pub(crate) fn turbo(reader: &Reader) -> Option<bool> {
     let off = reader.flag(&format!("{CPU}/intel_pstate/no_turbo"));
     off.map(|off| !off)
         .or_else(|| reader.flag(&format!("{CPU}/cpufreq/boost")))

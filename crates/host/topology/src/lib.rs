@@ -4,7 +4,7 @@
 //! of a recorded tree under any other root ([`Topology`], [`read_environment`]); tells on what device a file lies and how real
 //! that device is ([`file_device`], [`Judgement`]); chooses cores near a device among those that the process may use
 //! ([`Allowed`], [`choose`], [`check`]); pins a thread and reads the mask back ([`pin_current_thread`]); and watches where
-//! it ran ([`ThreadWatch`]). What a tree does not tell is `None` or empty, never a guess; what could not be read or
+//! it ran ([`ThreadWatch`]) and what the host did meanwhile ([`HostWatch`]). What a tree does not tell is `None` or empty, never a guess; what could not be read or
 //! understood stands in the notes.
 
 #![forbid(unsafe_code)]
@@ -14,9 +14,14 @@ mod allowed;
 mod block;
 mod choose;
 mod cpu;
+mod cpu_time;
+mod device_stat;
 mod environment;
 mod file;
+mod frequency;
 mod guest;
+mod host_watch;
+mod interrupts;
 mod mounts;
 mod net;
 mod node;
@@ -25,6 +30,7 @@ mod pci;
 mod rdma;
 mod reality;
 mod root;
+mod thermal;
 mod topology;
 mod watch;
 
@@ -35,6 +41,8 @@ pub use choose::{Choice, ChooseError, Want, check, choose};
 pub use cpu::Cpu;
 pub use environment::read_environment;
 pub use file::{FileDevice, FileDeviceError, file_device};
+pub use host_watch::{HostWatch, WatchList};
+pub use interrupts::{InterruptRow, InterruptTable};
 pub use net::Interface;
 pub use node::{Distance, Node};
 pub use nvme::NvmeController;

@@ -8,7 +8,7 @@ use strata_units::{NodeId, PciAddress};
 
 use crate::root::Reader;
 
-const FOLDER: &str = "sys/bus/pci/devices";
+pub(crate) const FOLDER: &str = "sys/bus/pci/devices";
 
 /// Bits a second.
 #[derive(
@@ -83,7 +83,8 @@ pub(crate) fn function_of(path: &str) -> Option<PciAddress> {
     functions_on(path).next_back()
 }
 
-fn functions_on(path: &str) -> impl DoubleEndedIterator<Item = PciAddress> {
+/// The addresses of all PCI functions on a device's path, from the root on.
+pub(crate) fn functions_on(path: &str) -> impl DoubleEndedIterator<Item = PciAddress> {
     path.split('/')
         .filter(|part| part.matches(':').count() == 2)
         .filter_map(|part| part.parse().ok())
@@ -147,7 +148,7 @@ pub(crate) fn node(reader: &Reader, path: &str) -> Option<NodeId> {
 }
 
 /// `16.0 GT/s PCIe` (older kernels `8 GT/s`) and `4`; `Unknown` and 0 or 255 lanes where there is no link.
-fn link(reader: &Reader, folder: &str, which: &str) -> Option<PcieLink> {
+pub(crate) fn link(reader: &Reader, folder: &str, which: &str) -> Option<PcieLink> {
     let speed = reader.word(&format!("{folder}/{which}_link_speed"))?;
     let lane = BitRate::from_gigabits(speed.split_whitespace().next()?)?;
     let width: u8 = reader.value(&format!("{folder}/{which}_link_width"), "a number of lanes")?;

@@ -112,6 +112,11 @@ impl<'a> Reader<'a> {
 
     /// A file's text without the blanks round it.
     pub(crate) fn text(&self, path: &str) -> Option<String> {
+        self.text_within(path, MOST)
+    }
+
+    /// As [`Reader::text`], of files that may be larger, as tables with a column a CPU are: at most `most` bytes of it.
+    pub(crate) fn text_within(&self, path: &str, most: u64) -> Option<String> {
         let full = self.locate(path)?;
         let read = || -> io::Result<Vec<u8>> {
             // A FIFO or a device in a foreign tree would block or never end.
@@ -119,7 +124,7 @@ impl<'a> Reader<'a> {
                 return Err(io::Error::other("not a regular file"));
             }
             let mut bytes = Vec::new();
-            File::open(&full)?.take(MOST).read_to_end(&mut bytes)?;
+            File::open(&full)?.take(most).read_to_end(&mut bytes)?;
             Ok(bytes)
         };
         match read() {

@@ -8,6 +8,7 @@ use strata_stats::{DEFAULT_DELTA, Interval, Paired, ROUNDS_FOR_CLAIM, StatsError
 
 use crate::Response;
 use crate::cells::CellDetail;
+use crate::heat::unlike;
 use crate::pairs::{Factor, Pair, pairs};
 use crate::trials::{Trial, counted, failed_rounds};
 use crate::words::{Compared, percent, ratio_with};
@@ -75,6 +76,18 @@ pub(crate) fn compare(cells: &[CellDetail<'_>], seed: u64) -> Compare {
     let pairs = pairs(&plain);
     let mut found = Compare::default();
     for pair in &pairs {
+        let heated = heated(cells, pair);
+        if let Some((round, why)) = heated.first() {
+            found.doubts.push(format!(
+                "{} of {} to {} left out of the ratio for heat (first round {round}: {why}).",
+                match heated.len() {
+                    1 => "1 round".to_owned(),
+                    n => format!("{n} rounds"),
+                },
+                cells[pair.other].label,
+                cells[pair.base].label
+            ));
+        }
         // A cell of which nothing counts has a doubt of its own.
         let both_count = [pair.base, pair.other]
             .iter()
@@ -116,7 +129,7 @@ pub(crate) fn compare(cells: &[CellDetail<'_>], seed: u64) -> Compare {
 }
 
 /// The two records of each round that holds both cells in one attempt, in the order of time. With `all`, every attempt
-/// with two figures counts, whether its trials are left out or not.
+/// with two figures counts, whether its trials are left out or unlike by heat or not.
 fn rounds_of<'a>(
     cells: &[CellDetail<'a>],
     pair: &Pair,
@@ -139,12 +152,24 @@ fn rounds_of<'a>(
             other
                 .iter()
                 .find(|o| (o.round, o.attempt) == (b.round, b.attempt))
+                .filter(|o| all || unlike(b, o).is_none())
                 .map(|o| (b, *o))
         })
         .collect();
     let began = |(b, o): &(&Record, &Record)| b.started_s.min(o.started_s);
     both.sort_by(|x, y| began(x).total_cmp(&began(y)));
     both
+}
+
+/// Rounds whose two trials count and are unlike by heat, and why.
+fn heated(cells: &[CellDetail<'_>], pair: &Pair) -> Vec<(u32, String)> {
+    counted(&cells[pair.base].trials)
+        .filter_map(|b| {
+            let other = counted(&cells[pair.other].trials)
+                .find(|o| (o.round, o.attempt) == (b.round, b.attempt))?;
+            Some((b.round, unlike(b, other)?))
+        })
+        .collect()
 }
 
 fn differences(rounds: &[(&Record, &Record)], response: Response) -> Result<Vec<f64>, StatsError> {
@@ -184,16 +209,18 @@ fn effect(
         pair: *pair,
         response,
         rounds: rounds.len(),
-        lost: lost(&cells[pair.base], &cells[pair.other]),
+        lost: lost(cells, pair),
         paired,
         estimate,
         with_left_out,
     }))
 }
 
-/// Rounds that a failed or excluded trial of either cell took, and rounds in which both have a trial. A failed third
+/// Rounds that a failed or excluded trial of either cell took, or heat, and rounds in which both have a trial. A failed third
 /// cell takes none: its round was made again, and both figures stand there.
-fn lost(base: &CellDetail<'_>, other: &CellDetail<'_>) -> (usize, usize) {
+fn lost(cells: &[CellDetail<'_>], pair: &Pair) -> (usize, usize) {
+    let (base, other) = (&cells[pair.base], &cells[pair.other]);
+    let heated: BTreeSet<u32> = heated(cells, pair).into_iter().map(|(r, _)| r).collect();
     let begun =
         |c: &CellDetail<'_>| -> BTreeSet<u32> { c.trials.iter().map(|t| t.record.round).collect() };
     let kept = |c: &CellDetail<'_>| -> BTreeSet<u32> {
@@ -207,7 +234,7 @@ fn lost(base: &CellDetail<'_>, other: &CellDetail<'_>) -> (usize, usize) {
     let (base, other) = (kept(base), kept(other));
     let lost = begun
         .iter()
-        .filter(|r| !(base.contains(r) && other.contains(r)))
+        .filter(|r| heated.contains(r) || !(base.contains(r) && other.contains(r)))
         .count();
     (lost, begun.len())
 }

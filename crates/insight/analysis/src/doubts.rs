@@ -263,13 +263,24 @@ impl Facts<'_, '_> {
 
     /// The warnings of trials that count, by kind; those that exclude are told with what is left out.
     fn warnings(&self, doubts: &mut Vec<String>) {
-        const ORDER: [WarningCode; 6] = [
+        const ORDER: [WarningCode; 17] = [
             WarningCode::Buffered,
+            WarningCode::DeviceCounters,
+            WarningCode::Throttled,
+            WarningCode::CpuQuota,
+            WarningCode::Link,
+            WarningCode::Retransmissions,
+            WarningCode::Hot,
             WarningCode::SharedCpu,
             WarningCode::KernelWorkers,
+            WarningCode::ForeignLoad,
+            WarningCode::Steal,
+            WarningCode::Frequency,
+            WarningCode::RemoteInterrupts,
             WarningCode::NotStationary,
             WarningCode::FewOperations,
             WarningCode::Memory,
+            WarningCode::Governor,
         ];
         for code in ORDER {
             let mut labels = Vec::new();

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use strata_record::{ClockSource, Proof, Role, ThreadProof};
 use strata_units::{Bytes, CpuId, CpuList, Nanos, NodeId};
 
-use crate::Trial;
+use crate::{HostDigest, Trial};
 
 /// One thread over all trials of a cell, the excluded ones too: that is where a contradiction shows.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,6 +67,8 @@ pub struct ProofDigest {
     pub pages: Vec<PagesDigest>,
     /// The clock.
     pub clock: ClockDigest,
+    /// What the host did meanwhile; none when no trial's was watched.
+    pub host: Option<HostDigest>,
     /// What contradicts the placement: round and finding.
     pub contradictions: Vec<(u32, String)>,
     /// What could not be proved, each once.
@@ -97,6 +99,7 @@ impl ProofDigest {
                 error_ppm: most(|p| p.clock.error_ppm),
                 read_ns: most(|p| p.clock.read_ns),
             },
+            host: HostDigest::of(proofs.iter().map(|(_, p)| *p)),
             contradictions: proofs
                 .iter()
                 .flat_map(|(round, p)| p.contradictions.iter().map(|c| (*round, c.clone())))

@@ -506,6 +506,71 @@ fn doubts_name_what_devalues_the_figures() {
     assert_eq!(analysis.summary.lines[0].rounds, 7);
 }
 
+/// The drive of a trial at so many degrees, before and after.
+fn at_celsius(record: &mut Record, celsius: f64) {
+    let proof = record.proof.as_mut().expect("a proof");
+    let drive = &mut proof.host.as_mut().expect("watched").drives[0];
+    (drive.before_celsius, drive.after_celsius) = (celsius, celsius);
+}
+
+#[test]
+fn trials_that_heat_made_unlike_form_no_contrast() {
+    let (run, sound) = two_engines(10, 0.8);
+    let whole = analyse(&run, &sound);
+    assert_eq!(contrast(&whole, "ops_per_s").rounds, 10);
+    assert!(!doubted(&whole, "for heat"));
+
+    // Ten degrees are not more than ten; eleven are, in one round of ten.
+    let mut warm = sound.clone();
+    at_celsius(&mut warm[0], 51.0);
+    assert_eq!(
+        contrast(&analyse(&run, &warm), "ops_per_s").rounds,
+        10,
+        "41 °C and 51 °C"
+    );
+    at_celsius(&mut warm[0], 52.0);
+    let analysed = analyse(&run, &warm);
+    assert_eq!(contrast(&analysed, "ops_per_s").rounds, 9);
+    assert!(
+        doubted(&analysed, "for heat (first round 0: the drive was at 41 °C"),
+        "{:#?}",
+        analysed.summary.doubts
+    );
+    // Each cell's own median is of what was measured.
+    assert!(analysed.summary.lines.iter().all(|l| l.rounds == 10));
+
+    let mut throttled = sound.clone();
+    let proof = throttled[3].proof.as_mut().expect("a proof");
+    proof.host.as_mut().expect("watched").cpus[0].throttled = Some(strata_record::CpuThrottling {
+        core: 1,
+        package: 0,
+    });
+    let analysed = analyse(&run, &throttled);
+    assert_eq!(contrast(&analysed, "ops_per_s").rounds, 9);
+    assert!(doubted(&analysed, "heat or power slowed CPU 1"));
+
+    // More than a fifth of the rounds: nothing can be told.
+    let mut hot = sound.clone();
+    for record in hot.iter_mut().filter(|r| r.round < 3) {
+        let celsius = if record.what.engine == "psync" {
+            30.0
+        } else {
+            70.0
+        };
+        at_celsius(record, celsius);
+    }
+    let analysed = analyse(&run, &hot);
+    let judged = contrast(&analysed, "ops_per_s");
+    assert_eq!((judged.rounds, judged.verdict), (7, Verdict::CannotTell));
+
+    // Nobody looked: nothing is left out.
+    let mut unwatched = hot.clone();
+    for record in &mut unwatched {
+        record.proof.as_mut().expect("a proof").host = None;
+    }
+    assert_eq!(contrast(&analyse(&run, &unwatched), "ops_per_s").rounds, 10);
+}
+
 #[test]
 fn cells_of_one_name_are_told_apart() {
     let mut elsewhere = block("psync", Op::RandRead, 1);

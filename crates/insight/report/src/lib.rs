@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod environment;
+mod host;
 mod html;
 mod markdown;
 mod plot;

@@ -4,6 +4,7 @@ use strata_analysis::{CellDetail, Fate, ProofDigest, Response};
 use strata_record::{Record, SummaryLine};
 use strata_units::show;
 
+use crate::host;
 use crate::plot::{self, Plot};
 use crate::table::{Row, Table};
 use crate::text;
@@ -26,7 +27,7 @@ pub(crate) struct Section {
     /// What stands beside the figures: harness, ceiling, clock.
     pub(crate) beside: Vec<(&'static str, String)>,
     pub(crate) contradictions: Vec<String>,
-    /// Proof of threads and of pages.
+    /// Proof of threads, of pages and of CPUs.
     pub(crate) proof: Vec<Table>,
     pub(crate) rounds: Table,
 }
@@ -208,6 +209,9 @@ fn beside(cell: &CellDetail<'_>, line: &SummaryLine) -> Vec<(&'static str, Strin
                 show::time(clock.read_ns)
             ),
         ));
+        if let Some(host) = &proof.host {
+            said.extend(host::beside(host));
+        }
         if !proof.missing.is_empty() {
             said.push(("Not proved", proof.missing.join("; ")));
         }
@@ -266,10 +270,15 @@ fn proof(proof: &ProofDigest) -> Vec<Table> {
             found.most.to_string(),
         ]);
     }
-    [threads, pages]
-        .into_iter()
-        .filter(|t| !t.rows.is_empty())
-        .collect()
+    [
+        Some(threads),
+        Some(pages),
+        proof.host.as_ref().map(host::cpus),
+    ]
+    .into_iter()
+    .flatten()
+    .filter(|t| !t.rows.is_empty())
+    .collect()
 }
 
 fn rounds(cell: &CellDetail<'_>) -> Table {

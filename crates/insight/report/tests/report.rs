@@ -237,6 +237,11 @@ fn the_page_says_what_the_markdown_says() {
         "net.core.rmem_max",
         "strata run quick",
         "no steady state",
+        "Depth at the device",
+        "virtio1-req.0 on CPU 1, up to 20000 times in a trial",
+        "39 to 41 °C",
+        "TCP sent again",
+        "none; frequency by cpuinfo",
     ] {
         assert!(page.contains(expected), "page: {expected}");
         assert!(text.contains(expected), "Markdown: {expected}");
@@ -244,6 +249,22 @@ fn the_page_says_what_the_markdown_says() {
     // The trial with the moved thread and the voided ones are drawn as left out.
     assert!(page.contains("round 4, left out"));
     assert!(page.contains("class=\"left-out\""));
+}
+
+#[test]
+fn records_from_before_hosts_were_watched_have_a_report() {
+    let (run, mut records) = rich();
+    for record in &mut records {
+        if let Some(proof) = &mut record.proof {
+            proof.host = None;
+        }
+    }
+    let analysed = analyse(&run, &records);
+    let page = html(&run, &analysed).expect("a page");
+    for absent in ["Depth at the device", "Interrupts of the device", "CPUs in"] {
+        assert!(!page.contains(absent), "{absent}");
+    }
+    assert!(page.contains("Threads over") && page.contains("Pages of the buffers"));
 }
 
 #[test]

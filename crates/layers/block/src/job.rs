@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 
 use strata_measure::{
-    Buffers, Crew, CrewError, CrewRun, Fatal, Job, JobError, Ledger, LedgerHead, Load, Member,
-    Stream, Trial, TrialResult, payload,
+    Buffers, Crew, CrewError, CrewRun, DeviceWork, Fatal, Job, JobError, Ledger, LedgerHead, Load,
+    Member, Stream, Trial, TrialResult, host_doubts, payload,
 };
 use strata_memory::{Huge, Lock, Want};
 use strata_record::{Cell, Completes, Role, Warning, WarningCode};
 use strata_stats::Rng;
+use strata_topology::WatchList;
 use strata_units::{ByteOffset, Bytes, CpuId};
 
 use crate::aio::Aio;
@@ -32,6 +33,7 @@ pub struct BlockJob {
     load: Load,
     cpus: Vec<CpuId>,
     ledger: Option<PathBuf>,
+    watch: Option<WatchList>,
 }
 
 impl BlockJob {
@@ -98,6 +100,7 @@ impl BlockJob {
             load,
             cpus,
             ledger: None,
+            watch: None,
         })
     }
 
@@ -107,6 +110,15 @@ impl BlockJob {
         let verified = self.cell.workload.verify && self.cell.workload.op.writes();
         BlockJob {
             ledger: verified.then_some(path),
+            ..self
+        }
+    }
+
+    /// The same with the host watched during each trial: what lies under the file comes first on the list.
+    #[must_use]
+    pub fn watching(self, list: WatchList) -> BlockJob {
+        BlockJob {
+            watch: Some(list),
             ..self
         }
     }
@@ -197,6 +209,7 @@ impl BlockJob {
             mem_node: self.cell.placement.mem_node,
             interrupted: trial.interrupted,
             enough: None,
+            watch: self.watch.as_ref(),
         };
         let opened = || {
             let path = &self.file.path;
@@ -263,6 +276,16 @@ impl Job for BlockJob {
         self.engine.available().map_err(JobError::Skipped)?;
         self.begin_ledger()?;
         let run = self.run_crew(trial)?;
-        Ok(run.into_result(self.warnings()))
+        let mut result = run.into_result(self.warnings());
+        let (m, op) = (&result.measured, self.cell.workload.op);
+        let work = DeviceWork {
+            bytes: self.cell.workload.block_bytes * m.ops,
+            window_s: m.window_s,
+            reads: op.reads(),
+            writes: op.writes(),
+        };
+        let doubts = host_doubts(&result.proof, self.file.direct.then_some(&work));
+        result.warnings.extend(doubts);
+        Ok(result)
     }
 }

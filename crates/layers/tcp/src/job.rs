@@ -2,271 +2,424 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Instant;
 
 use strata_measure::{
-    Crew, CrewError, CrewRun, Fatal, Job, JobError, Load, Member, Stream, Trial, TrialResult,
-    Window, doubts,
+    Crew, CrewError, CrewRun, Fatal, Job, JobError, Member, Stream, Trial, TrialResult, doubts,
+    host_doubts,
 };
-use strata_peer::{Child, PeerError};
-use strata_record::{Cell, Cost, Op, Role, Warning, WarningCode};
+use strata_record::{
+    Ceiling, Cell, Cost, Direction, Flow, Harness, Measured, Proof, Role, Series, Stationarity,
+    Warning, WarningCode,
+};
+use strata_topology::WatchList;
 use strata_units::{CpuId, Nanos};
 
-use crate::client::connect;
-use crate::engine::{Requester, Sender};
-use crate::message::{Answer, Report, Task};
+use crate::account::Ledger;
+use crate::connections::Connections;
+use crate::info::proofs;
+use crate::message::{Answer, Received, Report, Say, Task};
+use crate::options::Side;
+use crate::other::{Local, Other, Pulse, Reach};
+use crate::overlap::{Seen, overlap};
+use crate::shape::{Lane, Shape};
+use crate::wire::connect;
 
-/// How long the other side may take beyond what it was asked for.
-const SLACK: Nanos = Nanos(15_000_000_000);
+/// How long the other side may take to listen: its program may come from a cold disk.
+const LISTENS: Nanos = Nanos(15_000_000_000);
 
-/// A cell between this process and one that it starts for each trial.
-pub struct TcpJob {
+/// How long one look at the control channel lasts while the trial runs.
+const LOOK: Nanos = Nanos::from_millis(100);
+
+/// How long an other side that is not wanted any more may take to say that it has stopped.
+const STOPS: Nanos = Nanos::SECOND;
+
+/// A cell between this process and another side.
+pub struct TcpJob<R: Reach = Local> {
     cell: Cell,
-    load: Load,
+    shape: Shape,
     cpus: Vec<CpuId>,
-    program: PathBuf,
-    arguments: Vec<String>,
+    reach: R,
+    watch: Option<WatchList>,
 }
 
 impl TcpJob {
-    /// A job for `cell`; `program` with `arguments` is what calls [`crate::serve`].
+    /// A job for `cell` between this process and one that it starts for each trial: `program` with `arguments` is what calls
+    /// [`crate::serve`]. The cell's `via` says over which loopback address, `127.0.0.1` or `::1`.
     ///
     /// # Errors
-    /// In words, what of the cell cannot be: its operation, depth, window, size or CPUs.
+    /// In words, what of the cell cannot be: its operation, engine, depth, window, sizes, connections or CPUs.
     pub fn new(cell: Cell, program: PathBuf, arguments: Vec<String>) -> Result<TcpJob, String> {
-        let w = &cell.workload;
-        match w.op {
-            Op::Stream if w.depth.get() > 1 => {
-                return Err(format!(
-                    "a stream has no depth, {} was given; leave --depth out, or give --op reqrep",
-                    w.depth
-                ));
-            }
-            Op::Stream | Op::ReqRep => {}
-            other => {
-                return Err(format!(
-                    "`{other}` is no operation of the tcp layer; expected stream or reqrep"
-                ));
-            }
-        }
-        if w.block_bytes.0 == 0 || w.block_bytes.0 > MOST {
-            return Err(format!(
-                "a message of {} is none; give a --bs from 1 to 16MiB",
-                w.block_bytes
-            ));
-        }
+        let ipv6 = cell.via.parse().is_ok_and(|ip: IpAddr| ip.is_ipv6());
+        TcpJob::reaching(
+            cell,
+            Local {
+                program,
+                arguments,
+                ipv6,
+            },
+        )
+    }
+}
+
+impl<R: Reach> TcpJob<R> {
+    /// A job for `cell` between this process and whoever `reach` comes to.
+    ///
+    /// # Errors
+    /// As [`TcpJob::new`].
+    pub fn reaching(cell: Cell, reach: R) -> Result<TcpJob<R>, String> {
+        let shape = Shape::new(&cell.workload, &cell.engine, cell.sockets.as_ref())?;
         let cpus: Vec<CpuId> = cell.placement.cpus.iter().collect();
         for (what, n) in [
             ("--cpus", cpus.len()),
             ("--peer-cpus", cell.placement.peer_cpus.len()),
         ] {
-            if n != usize::from(w.threads) {
+            if n != usize::from(cell.workload.threads) {
                 return Err(format!(
                     "{} threads need as many CPUs on each side, and {what} has {n}; change --threads or {what}",
-                    w.threads
+                    cell.workload.threads
                 ));
             }
         }
-        let load = Load::of(w).map_err(|e| e.to_string())?;
         Ok(TcpJob {
             cell,
-            load,
+            shape,
             cpus,
-            program,
-            arguments,
+            reach,
+            watch: None,
         })
     }
 
-    fn start(&self, token: u64, interrupted: &AtomicBool) -> Result<(Child, u16), JobError> {
-        let failed = |e: PeerError| JobError::Failed(format!("{}: {e}", self.program.display()));
-        let mut child =
-            Child::start(Command::new(&self.program).args(&self.arguments)).map_err(failed)?;
-        let task = Task {
-            workload: self.cell.workload.clone(),
-            cpus: self.cell.placement.peer_cpus.clone(),
-            token,
-        };
-        child.send(&task).map_err(failed)?;
-        match answer(&mut child, SLACK, &[interrupted])? {
-            Answer::Listening(port) => Ok((child, port)),
-            Answer::Done(_) => Err(JobError::Failed(
-                "the other side was done before it began".to_owned(),
-            )),
-            Answer::Failed(why) => Err(JobError::Failed(why)),
+    /// The same with the host watched during each trial, from the side that measures.
+    #[must_use]
+    pub fn watching(self, list: WatchList) -> TcpJob<R> {
+        TcpJob {
+            watch: Some(list),
+            ..self
         }
     }
+}
 
-    /// The longest that the other side may take from the first connection on. By count nobody knows, and a receiver that was
-    /// stopped shall not be waited for until somebody looks.
-    fn deadline(&self) -> Nanos {
-        match self.load.window {
-            Window::Time(span) => self.load.ramp + span + SLACK,
-            Window::Ops(_) => Nanos::SECOND * 3600,
-        }
-    }
+/// One trial on this side.
+struct Measuring<'a> {
+    cell: &'a Cell,
+    shape: &'a Shape,
+    cpus: &'a [CpuId],
+    to: SocketAddr,
+    token: u64,
+    ledger: Ledger,
+    interrupted: &'a AtomicBool,
+    watch: Option<&'a WatchList>,
+    seed: u64,
+}
 
-    fn crew<'a>(
-        &'a self,
-        load: Load,
-        trial: &'a Trial<'_>,
-        enough: Option<&'a AtomicBool>,
-    ) -> Crew<'a> {
-        Crew {
-            cpus: &self.cpus,
-            role: Role::Measure,
-            load,
-            mem_node: self.cell.placement.mem_node,
-            interrupted: trial.interrupted,
-            enough,
-        }
-    }
-
-    fn request_and_reply(
-        &self,
-        mut child: Child,
-        (port, token): (u16, u64),
-        trial: &Trial<'_>,
-    ) -> Result<TrialResult, JobError> {
-        let w = &self.cell.workload;
-        let run = self.crew(self.load, trial, None).run(|_| {
-            let socket = connect(port, token).map_err(no_connection)?;
-            let engine =
-                Requester::new(socket, w.block_bytes, w.depth, self.cell.placement.mem_node)?;
-            Ok(Member {
-                engine,
-                stream: Stream::new(w.op, w.block_bytes, 1, trial.seed),
-            })
-        });
-        let run = ran(run)?;
-        // Its connections are closed now, and so the other side ends by itself.
-        let report = finished(&mut child, SLACK, &[trial.interrupted])?;
-        let mut result = run.into_result(Vec::new());
-        result.cost.peer_cpu_ns_per_op = Some(report.cpu_ns_per_op);
-        join(&mut result, report.proof, report.failed);
-        Ok(result)
-    }
-
-    fn stream(
-        &self,
-        mut child: Child,
-        (port, token): (u16, u64),
-        trial: &Trial<'_>,
-    ) -> Result<TrialResult, JobError> {
-        let w = &self.cell.workload;
-        let (enough, given_up) = (AtomicBool::new(false), AtomicBool::new(false));
-        // The receiver's window is the trial's, and its patience too; the sender goes on until the receiver has closed. By
-        // count it looks every 10 ms whether it has.
-        let sending = Load {
-            ramp: Nanos(0),
-            window: Window::Ops(u64::MAX),
-            patience: Nanos(u64::MAX),
-            ..self.load
-        };
-        let (run, report) = thread::scope(|scope| {
-            let waiting = scope.spawn(|| {
-                let stop = [trial.interrupted, &given_up];
-                let report = finished(&mut child, self.deadline(), &stop);
-                enough.store(true, Ordering::Relaxed);
+impl Measuring<'_> {
+    /// Runs this side's threads while somebody listens to the other; both results.
+    fn run(&self, other: &mut impl Other) -> (Result<CrewRun, JobError>, Result<Report, JobError>) {
+        let given_up = AtomicBool::new(false);
+        let unwanted =
+            || self.interrupted.load(Ordering::Relaxed) || given_up.load(Ordering::Relaxed);
+        thread::scope(|scope| {
+            let listening = scope.spawn(|| {
+                let report = finished(other, &unwanted);
+                // A lost other side ends the trial here as a report does.
+                self.ledger.enough.store(true, Ordering::Relaxed);
                 report
             });
-            let run = self.crew(sending, trial, Some(&enough)).run(|_| {
-                let socket = connect(port, token).map_err(no_connection)?;
-                let engine = Sender::new(socket, w.block_bytes, self.cell.placement.mem_node)?;
-                Ok(Member {
-                    engine,
-                    stream: Stream::new(w.op, w.block_bytes, 1, trial.seed),
-                })
-            });
-            // Nobody sends: the receiver need not be waited for.
+            let run = self.crew();
+            // What was not begun here need not be waited for there.
             given_up.store(run.is_err(), Ordering::Relaxed);
-            let report = waiting.join().unwrap_or_else(|_| {
+            let report = listening.join().unwrap_or_else(|_| {
                 Err(JobError::Failed(
-                    "waiting for the receiver panicked; this is a bug of strata".to_owned(),
+                    "listening to the other side panicked; this is a bug of strata".to_owned(),
                 ))
             });
             (run, report)
+        })
+    }
+
+    fn crew(&self) -> Result<CrewRun, JobError> {
+        let (w, p) = (&self.shape.workload, &self.cell.placement);
+        let load = self
+            .shape
+            .load(Side::Measuring)
+            .map_err(|e| JobError::Failed(e.to_string()))?;
+        let lanes = self.shape.lanes_of(Side::Measuring);
+        let crew = Crew {
+            cpus: self.cpus,
+            role: Role::Measure,
+            load,
+            mem_node: p.mem_node,
+            interrupted: self.interrupted,
+            enough: Some(&self.ledger.enough),
+            watch: self.watch,
+        };
+        let run = crew.run(|thread| {
+            let mut sockets = Vec::with_capacity(lanes.len());
+            for lane in 0..lanes.len() {
+                let number = u32::try_from(thread * lanes.len() + lane).unwrap_or(u32::MAX);
+                sockets.push(connect(
+                    self.to,
+                    self.token,
+                    number,
+                    &self.shape.sockets,
+                    self.shape.engine.zerocopy,
+                )?);
+                if self.interrupted.load(Ordering::Relaxed) {
+                    return Err(Fatal("interrupted".to_owned()));
+                }
+            }
+            let engine = Connections::new(
+                sockets,
+                self.shape,
+                Side::Measuring,
+                p.mem_node,
+                &self.ledger,
+                self.interrupted,
+            )?;
+            let stream = if lanes.contains(&Lane::Receives) {
+                Stream::receiving(w.block_bytes)
+            } else {
+                Stream::new(w.op, w.block_bytes, 1, self.seed)
+            };
+            Ok(Member { engine, stream })
         });
-        let (sent, report) = (ran(run)?, report?);
-        let Some(received) = report.received else {
+        run.map_err(|e| match e {
+            _ if self.interrupted.load(Ordering::Relaxed) => JobError::Interrupted,
+            CrewError::Interrupted => JobError::Interrupted,
+            CrewError::SetUp(why) => JobError::Failed(why),
+        })
+    }
+
+    /// Joins what both sides found.
+    fn result(
+        &self,
+        run: CrewRun,
+        mut report: Report,
+        seen: Option<Seen>,
+    ) -> Result<TrialResult, JobError> {
+        let direction = self.shape.direction();
+        let mut result = match (direction, report.received.take()) {
+            (None | Some(Direction::Receive), _) => {
+                let mut result = run.into_result(Vec::new());
+                result.cost.peer_cpu_ns_per_op = Some(report.cpu_ns_per_op);
+                result
+            }
+            (Some(_), None) => {
+                return Err(JobError::Failed(
+                    "the receiver sent no figure; both sides must be one version of strata"
+                        .to_owned(),
+                ));
+            }
+            (Some(Direction::Send), Some(theirs)) => TrialResult {
+                cost: Cost {
+                    peer_cpu_ns_per_op: Some(report.cpu_ns_per_op),
+                    ..run.cost(None)
+                },
+                warnings: doubts(&theirs.measured),
+                measured: theirs.measured,
+                harness: theirs.harness,
+                ceiling: theirs.ceiling,
+                failed: run.failed(),
+                proof: run.proof,
+            },
+            (Some(Direction::Both), Some(theirs)) => self.both(run, &report, theirs, seen)?,
+        };
+        let proof = &mut result.proof;
+        proof.connections = proofs(&self.ledger.accounts(), &mut proof.missing);
+        join(&mut result, report.proof, report.failed);
+        result.warnings.extend(self.shared_cpus());
+        Ok(result)
+    }
+
+    /// Both directions in one figure: what arrived at both ends.
+    fn both(
+        &self,
+        run: CrewRun,
+        report: &Report,
+        theirs: Received,
+        seen: Option<Seen>,
+    ) -> Result<TrialResult, JobError> {
+        let window = run.tally.window();
+        let (Some(seen), Some(we), Some(they)) = (seen, self.ledger.start(), report.began) else {
             return Err(JobError::Failed(
-                "the receiver sent no figure; both sides must be one version of strata".to_owned(),
+                "a side did not say when it began; its trial broke off".to_owned(),
             ));
         };
-        let mut result = TrialResult {
-            cost: Cost {
-                peer_cpu_ns_per_op: Some(report.cpu_ns_per_op),
-                ..sent.cost(None)
-            },
-            warnings: doubts(&received.measured),
-            measured: received.measured,
-            harness: received.harness,
-            ceiling: received.ceiling,
-            failed: sent.failed(),
-            proof: sent.proof,
+        let overlap = overlap(seen, we, they, window);
+        let ours = run.into_result(Vec::new());
+        let flow = |direction, m: &Measured| Flow {
+            direction,
+            ops: m.ops,
+            bytes_per_s: m.bytes_per_s.unwrap_or(0.0),
+            window_s: m.window_s,
+            overlap,
         };
-        join(&mut result, report.proof, report.failed);
-        Ok(result)
+        let (a, b) = (&ours.measured, &theirs.measured);
+        let flows = vec![flow(Direction::Send, b), flow(Direction::Receive, a)];
+        let ops_per_s = a.ops_per_s + b.ops_per_s;
+        let series = together(&a.series, &b.series);
+        let counts: Vec<f64> = series.ops.iter().map(|n| *n as f64).collect();
+        let measured = Measured {
+            ops: a.ops + b.ops,
+            window_s: a.window_s.max(b.window_s),
+            ops_per_s,
+            bytes_per_s: Some(flows.iter().map(|f| f.bytes_per_s).sum()),
+            errors: a.errors + b.errors,
+            lost: a.lost + b.lost,
+            completes: a.completes,
+            latency_ns: None,
+            stationarity: strata_stats::stationarity(&counts)
+                .ok()
+                .map(|s| Stationarity {
+                    slope: s.slope,
+                    excursion: s.excursion,
+                    stationary: s.stationary,
+                }),
+            series,
+            mean_depth: None,
+            open: None,
+            flows,
+        };
+        // Each side's threads worked for the blocks of both.
+        let part = |n: u64| n as f64 / measured.ops.max(1) as f64;
+        let most = ours.ceiling.ops_per_s.zip(theirs.ceiling.ops_per_s);
+        let most = most.map(|(a, b)| a + b);
+        Ok(TrialResult {
+            cost: Cost {
+                cpu_ns_per_op: ours.cost.cpu_ns_per_op * part(a.ops),
+                peer_cpu_ns_per_op: Some(report.cpu_ns_per_op * part(b.ops)),
+                ..ours.cost
+            },
+            warnings: doubts(&measured),
+            harness: Harness {
+                ns_per_op: ours.harness.ns_per_op.max(theirs.harness.ns_per_op),
+                ops: ours.harness.ops + theirs.harness.ops,
+            },
+            ceiling: Ceiling {
+                ops_per_s: most,
+                share: most.map(|most| ops_per_s / most),
+                ..ours.ceiling
+            },
+            measured,
+            proof: ours.proof,
+            failed: ours.failed,
+        })
     }
 
     fn shared_cpus(&self) -> Option<Warning> {
         let p = &self.cell.placement;
         let both = p.cpus.and(&p.peer_cpus);
-        (!both.is_empty()).then(|| Warning {
+        // On another machine the same numbers are other CPUs.
+        (self.to.ip().is_loopback() && !both.is_empty()).then(|| Warning {
             code: WarningCode::SharedCpu,
             text: format!("both sides run on CPU {both}: this is the time of taking turns; give other --cpus or --peer-cpus"),
         })
     }
 }
 
-/// The largest message.
-const MOST: u64 = 16 << 20;
-
-fn no_connection(error: std::io::Error) -> Fatal {
-    Fatal(format!(
-        "cannot connect to the other side on 127.0.0.1: {error}"
-    ))
-}
-
-fn ran(run: Result<CrewRun, CrewError>) -> Result<CrewRun, JobError> {
-    run.map_err(|e| match e {
-        CrewError::Interrupted => JobError::Interrupted,
-        CrewError::SetUp(why) => JobError::Failed(why),
-    })
-}
-
-/// Waits for the other side's report.
-fn finished(
-    child: &mut Child,
-    within: Nanos,
-    unwanted: &[&AtomicBool],
-) -> Result<Report, JobError> {
-    match answer(child, within, unwanted)? {
-        Answer::Done(report) => Ok(*report),
-        Answer::Failed(why) => Err(JobError::Failed(format!("the other side: {why}"))),
-        Answer::Listening(_) => Err(JobError::Failed("the other side listened twice".to_owned())),
+/// Two series of equal intervals, added up as far as both go.
+fn together(a: &Series, b: &Series) -> Series {
+    Series {
+        interval_s: a.interval_s,
+        ops: a.ops.iter().zip(&b.ops).map(|(a, b)| a + b).collect(),
     }
 }
 
-/// Waits for the other side's next word, looking now and then whether anything says that it is no longer wanted.
-fn answer(child: &mut Child, within: Nanos, unwanted: &[&AtomicBool]) -> Result<Answer, JobError> {
-    const LOOK: Nanos = Nanos::from_millis(200);
-    let mut left = within;
+/// Waits for the other side's report, as long as it gives signs of life.
+fn finished(other: &mut impl Other, unwanted: &dyn Fn() -> bool) -> Result<Report, JobError> {
+    let mut pulse = Pulse::new();
     loop {
-        match child.receive_within(LOOK.min(left)) {
-            Ok(answer) => return Ok(answer),
-            Err(_) if unwanted.iter().any(|stop| stop.load(Ordering::Relaxed)) => {
-                return Err(JobError::Interrupted);
+        match pulse.next(other, LOOK, &Say::Alive) {
+            Ok(None | Some(Answer::Alive)) => {}
+            Ok(Some(Answer::Done(report))) => return Ok(*report),
+            Ok(Some(Answer::Failed(why))) => {
+                return Err(JobError::Failed(format!("the other side: {why}")));
             }
-            Err(PeerError::Silent(_)) if left > LOOK => left = left - LOOK,
-            Err(PeerError::Silent(_)) => {
-                return Err(JobError::Failed(PeerError::Silent(within).to_string()));
+            Ok(Some(Answer::Listening(_) | Answer::Clock(_))) => {
+                return Err(JobError::Failed(
+                    "the other side said what nobody asked for; both must be one version of strata"
+                        .to_owned(),
+                ));
+            }
+            Err(e) => return Err(JobError::Failed(e.to_string())),
+        }
+        if unwanted() {
+            stop(other);
+            return Err(JobError::Interrupted);
+        }
+    }
+}
+
+/// Tells the other side to stop, and waits a little until it has: the channel may be used again.
+fn stop(other: &mut impl Other) {
+    if other.send(&Say::Stop).is_err() {
+        return;
+    }
+    let begun = Instant::now();
+    while Nanos::from(begun.elapsed()) < STOPS {
+        match other.receive_within::<Answer>(LOOK) {
+            Ok(Answer::Done(_) | Answer::Failed(_)) => return,
+            Ok(_) | Err(strata_peer::PeerError::Silent(_)) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// Waits for the other side's next answer in the set-up.
+fn answer(
+    other: &mut impl Other,
+    within: Nanos,
+    interrupted: &AtomicBool,
+) -> Result<Answer, JobError> {
+    let begun = Instant::now();
+    loop {
+        if interrupted.load(Ordering::Relaxed) {
+            stop(other);
+            return Err(JobError::Interrupted);
+        }
+        match other.receive_within(LOOK) {
+            Ok(Answer::Alive) | Err(strata_peer::PeerError::Silent(_))
+                if Nanos::from(begun.elapsed()) < within => {}
+            Ok(Answer::Failed(why)) => {
+                return Err(JobError::Failed(format!("the other side: {why}")));
+            }
+            Ok(answer) => return Ok(answer),
+            Err(strata_peer::PeerError::Silent(_)) => {
+                let why = strata_peer::PeerError::Silent(within);
+                return Err(JobError::Failed(why.to_string()));
             }
             Err(e) => return Err(JobError::Failed(e.to_string())),
         }
     }
+}
+
+/// The other side's clock by the quickest of some questions.
+fn clocks(other: &mut impl Other, interrupted: &AtomicBool) -> Result<Option<Seen>, JobError> {
+    const QUESTIONS: usize = 8;
+    let mut best: Option<Seen> = None;
+    for _ in 0..QUESTIONS {
+        let asked = Instant::now();
+        other
+            .send(&Say::Clock)
+            .map_err(|e| JobError::Failed(e.to_string()))?;
+        let Answer::Clock(theirs) = answer(other, LISTENS, interrupted)? else {
+            return Err(JobError::Failed(
+                "the other side did not tell its clock; both must be one version of strata"
+                    .to_owned(),
+            ));
+        };
+        let seen = Seen {
+            theirs,
+            ours: (asked, Instant::now()),
+        };
+        best = Some(best.map_or(seen, |b| b.closer(seen)));
+    }
+    Ok(best)
 }
 
 /// A number that nobody else knows, for the connections of one trial.
@@ -281,9 +434,11 @@ fn secret() -> Result<u64, JobError> {
 }
 
 /// Adds what the other side found about itself.
-fn join(result: &mut TrialResult, theirs: strata_record::Proof, failed: Option<String>) {
+fn join(result: &mut TrialResult, theirs: Proof, failed: Option<String>) {
     let ours = &mut result.proof;
     ours.threads.extend(theirs.threads);
+    ours.connections.extend(theirs.connections);
+    ours.peer_host = theirs.host;
     ours.contradictions.extend(theirs.contradictions);
     for what in theirs.missing {
         if !ours.missing.contains(&what) {
@@ -298,15 +453,52 @@ fn join(result: &mut TrialResult, theirs: strata_record::Proof, failed: Option<S
     }
 }
 
-impl Job for TcpJob {
+impl<R: Reach> Job for TcpJob<R> {
     fn run(&mut self, trial: &Trial<'_>) -> Result<TrialResult, JobError> {
         let token = secret()?;
-        let (child, port) = self.start(token, trial.interrupted)?;
-        let mut result = match self.cell.workload.op {
-            Op::Stream => self.stream(child, (port, token), trial)?,
-            _ => self.request_and_reply(child, (port, token), trial)?,
+        let (address, name) = (self.reach.address(), self.reach.name());
+        let failed = |e: strata_peer::PeerError| JobError::Failed(format!("{name}: {e}"));
+        let mut other = self.reach.reach().map_err(failed)?;
+        other
+            .send(&Say::Task(Box::new(Task {
+                workload: self.cell.workload.clone(),
+                engine: self.cell.engine.clone(),
+                sockets: self.shape.sockets.clone(),
+                cpus: self.cell.placement.peer_cpus.clone(),
+                token,
+                ipv6: address.is_ipv6(),
+            })))
+            .map_err(failed)?;
+        let Answer::Listening(port) = answer(&mut other, LISTENS, trial.interrupted)? else {
+            return Err(JobError::Failed(
+                "the other side was done before it began".to_owned(),
+            ));
         };
-        result.warnings.extend(self.shared_cpus());
-        Ok(result)
+        let seen = match self.shape.direction() {
+            Some(Direction::Both) => clocks(&mut other, trial.interrupted)?,
+            _ => None,
+        };
+        let measuring = Measuring {
+            cell: &self.cell,
+            shape: &self.shape,
+            cpus: &self.cpus,
+            to: SocketAddr::new(address, port),
+            token,
+            ledger: Ledger::new(self.shape.senders(Side::Measuring)),
+            interrupted: trial.interrupted,
+            watch: self.watch.as_ref(),
+            seed: trial.seed,
+        };
+        match measuring.run(&mut other) {
+            // What failed here made the other side's failure.
+            (Err(JobError::Failed(ours)), _) => Err(JobError::Failed(ours)),
+            (Err(e), _) | (Ok(_), Err(e)) => Err(e),
+            (Ok(run), Ok(report)) => {
+                let mut result = measuring.result(run, report, seen)?;
+                // With both sides' threads known: what neither of them took, others did.
+                result.warnings.extend(host_doubts(&result.proof, None));
+                Ok(result)
+            }
+        }
     }
 }

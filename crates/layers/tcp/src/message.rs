@@ -1,26 +1,50 @@
-//! What the two processes say to each other over the control channel.
+//! What the two sides say to each other over the control channel.
 
 use serde::{Deserialize, Serialize};
-use strata_record::{Ceiling, Harness, Measured, Proof, Workload};
-use strata_units::CpuList;
+use strata_record::{Ceiling, Harness, Measured, Proof, Sockets, Workload};
+use strata_units::{CpuList, Nanos};
+
+/// What the measuring side says.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Say {
+    /// What to do, once.
+    Task(Box<Task>),
+    /// What does your clock show?
+    Clock,
+    /// I am here.
+    Alive,
+    /// It is not wanted any more.
+    Stop,
+}
 
 /// What the other side is to do, once.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Task {
-    /// The workload, seen from the client.
+    /// The workload, seen from the side that measures.
     pub(crate) workload: Workload,
-    /// Its CPUs, one a connection.
+    /// The engine's name.
+    pub(crate) engine: String,
+    /// How sockets are set.
+    pub(crate) sockets: Sockets,
+    /// Its CPUs, one a thread.
     pub(crate) cpus: CpuList,
     /// What each connection must begin with.
     pub(crate) token: u64,
+    /// Where it has no address of its own to listen on: whether it is to be IPv6's loopback rather than IPv4's.
+    pub(crate) ipv6: bool,
 }
 
 /// What the other side answers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Answer {
-    /// Connections are awaited on this port of 127.0.0.1.
+    /// Connections are awaited on this port.
     Listening(u16),
+    /// Its clock, in nanoseconds since some moment of its own.
+    Clock(Nanos),
+    /// I am here.
+    Alive,
     /// It is over.
     Done(Box<Report>),
     /// It could not be done.
@@ -30,12 +54,14 @@ pub(crate) enum Answer {
 /// What the other side found.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Report {
-    /// Its CPU time an operation, in nanoseconds.
+    /// Its CPU time an operation that it did, in nanoseconds.
     pub(crate) cpu_ns_per_op: f64,
     /// Where it was.
     pub(crate) proof: Proof,
-    /// A receiver's figure; an answering side has none.
+    /// A receiver's figure; others have none.
     pub(crate) received: Option<Received>,
+    /// The span of its clock in which its load began.
+    pub(crate) began: Option<(Nanos, Nanos)>,
     /// Why what it found is void.
     pub(crate) failed: Option<String>,
 }

@@ -1,8 +1,9 @@
-//! send(2), recv(2) and poll(2) on raw buffers.
+//! send(2), recv(2), ppoll(2) and socket options on raw memory.
 
 use std::io;
+use std::mem;
 use std::net::TcpStream;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 
 use strata_measure::Buffer;
 use strata_units::Nanos;
@@ -15,14 +16,14 @@ pub(crate) enum Sleep {
 }
 
 fn flags(sleep: Sleep) -> i32 {
-    if sleep == Sleep::No {
-        libc::MSG_DONTWAIT
-    } else {
-        0
+    match sleep {
+        Sleep::Yes => 0,
+        Sleep::No => libc::MSG_DONTWAIT,
     }
 }
 
 /// Bytes moved; none when nothing could be moved now (`EAGAIN`, a time-out, a signal).
+#[inline]
 fn moved(n: libc::ssize_t) -> io::Result<Option<usize>> {
     match usize::try_from(n) {
         Ok(n) => Ok(Some(n)),
@@ -36,46 +37,49 @@ fn moved(n: libc::ssize_t) -> io::Result<Option<usize>> {
     }
 }
 
-/// Sends bytes `from..to` of the buffer.
-pub(crate) fn send(
-    socket: &TcpStream,
-    buffer: &Buffer<'_>,
-    from: usize,
-    to: usize,
-    sleep: Sleep,
-) -> io::Result<Option<usize>> {
+fn check_range(buffer: &Buffer<'_>, from: usize, to: usize) {
     assert!(
         from <= to && to <= buffer.len(),
         "{from}..{to} of {}",
         buffer.len()
     );
-    // SAFETY: `from..to` lies inside the buffer, which lives for the call; the kernel only reads it.
+}
+
+/// Sends bytes `from..to` of the buffer; with MSG_ZEROCOPY they must stay as they are until the notification.
+#[inline]
+pub(crate) fn send(
+    socket: &TcpStream,
+    buffer: &Buffer<'_>,
+    (from, to): (usize, usize),
+    sleep: Sleep,
+    zerocopy: bool,
+) -> io::Result<Option<usize>> {
+    check_range(buffer, from, to);
+    let how = if zerocopy { libc::MSG_ZEROCOPY } else { 0 };
+    // SAFETY: `from..to` lies inside the buffer, which lives for the call; the kernel only reads it. Without a copy it
+    // holds the pages themselves until it has sent them, so that unmapping does not free them under it.
     let n = unsafe {
         let start = buffer.as_ptr().add(from).cast();
         libc::send(
             socket.as_raw_fd(),
             start,
             to - from,
-            flags(sleep) | libc::MSG_NOSIGNAL,
+            flags(sleep) | libc::MSG_NOSIGNAL | how,
         )
     };
     moved(n)
 }
 
 /// Receives into bytes `from..to` of the buffer; 0 when the other side has closed. `whole` waits for all of them.
+#[inline]
 pub(crate) fn receive(
     socket: &TcpStream,
     buffer: &Buffer<'_>,
-    from: usize,
-    to: usize,
+    (from, to): (usize, usize),
     sleep: Sleep,
     whole: bool,
 ) -> io::Result<Option<usize>> {
-    assert!(
-        from <= to && to <= buffer.len(),
-        "{from}..{to} of {}",
-        buffer.len()
-    );
+    check_range(buffer, from, to);
     let whole = if whole { libc::MSG_WAITALL } else { 0 };
     // SAFETY: `from..to` lies inside the buffer, which lives for the call, and no reference into it exists anywhere.
     let n = unsafe {
@@ -85,23 +89,105 @@ pub(crate) fn receive(
     moved(n)
 }
 
-/// Sleeps until the socket can be read or written, or for so long.
-pub(crate) fn wait_either(socket: &TcpStream, at_most: Nanos) {
-    wait(socket, libc::POLLIN | libc::POLLOUT, at_most);
+/// What is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum For {
+    /// Bytes to read, or an end.
+    Bytes,
+    /// Those, or room to write.
+    BytesOrRoom,
+    /// Room to write, or a notification on the error queue.
+    Room,
+    /// An error or a hang-up only.
+    Trouble,
 }
 
-/// Sleeps until the socket can be read, or for so long; whether it can.
-pub(crate) fn wait_readable(socket: &TcpStream, at_most: Nanos) -> bool {
-    wait(socket, libc::POLLIN, at_most)
-}
-
-fn wait(socket: &TcpStream, events: libc::c_short, at_most: Nanos) -> bool {
+/// Sleeps until it is there, or for so long; whether anything is.
+pub(crate) fn wait(socket: &TcpStream, what: For, at_most: Nanos) -> bool {
     let mut poll = libc::pollfd {
         fd: socket.as_raw_fd(),
-        events,
+        events: match what {
+            For::Bytes => libc::POLLIN,
+            For::BytesOrRoom => libc::POLLIN | libc::POLLOUT,
+            For::Room => libc::POLLOUT,
+            For::Trouble => 0,
+        },
         revents: 0,
     };
-    let ms = i32::try_from(at_most.0 / 1_000_000).unwrap_or(i32::MAX);
-    // SAFETY: one valid pollfd, as the count says.
-    unsafe { libc::poll(&raw mut poll, 1, ms) > 0 }
+    let span = libc::timespec {
+        tv_sec: (at_most.0 / 1_000_000_000) as libc::time_t,
+        tv_nsec: (at_most.0 % 1_000_000_000) as libc::c_long,
+    };
+    // SAFETY: one valid pollfd, as the count says, and a valid span; no signal mask.
+    unsafe { libc::ppoll(&raw mut poll, 1, &raw const span, std::ptr::null()) > 0 }
+}
+
+/// Sets an option that is a number (setsockopt(2)).
+pub(crate) fn set_option(fd: &impl AsFd, level: i32, name: i32, value: i32) -> io::Result<()> {
+    // SAFETY: the value is a valid int, and its size is told.
+    let done = unsafe {
+        libc::setsockopt(
+            fd.as_fd().as_raw_fd(),
+            level,
+            name,
+            (&raw const value).cast(),
+            mem::size_of_val(&value) as libc::socklen_t,
+        )
+    };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Reads an option into as many bytes as there are; how many the kernel filled (getsockopt(2)).
+pub(crate) fn option(fd: &impl AsFd, level: i32, name: i32, into: &mut [u8]) -> io::Result<usize> {
+    let mut len = libc::socklen_t::try_from(into.len()).unwrap_or(0);
+    // SAFETY: at most `len` bytes are written, and that many are there.
+    let done = unsafe {
+        libc::getsockopt(
+            fd.as_fd().as_raw_fd(),
+            level,
+            name,
+            into.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    };
+    if done == 0 {
+        Ok((len as usize).min(into.len()))
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Byte `at` of a pattern without end: each eight bytes are a mix of their number.
+fn pattern(at: u64) -> u8 {
+    let mut x = (at >> 3)
+        .wrapping_add(1)
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    x = (x ^ (x >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
+    x ^= x >> 29;
+    x.to_le_bytes()[(at & 7) as usize]
+}
+
+/// Writes the pattern from its byte `at` on into bytes `from..to`.
+pub(crate) fn fill(buffer: &Buffer<'_>, (from, to): (usize, usize), at: u64) {
+    check_range(buffer, from, to);
+    for (byte, at) in (from..to).zip(at..) {
+        // SAFETY: the byte lies inside the buffer, which is writable; volatile, since the kernel reads it.
+        unsafe { buffer.as_ptr().add(byte).write_volatile(pattern(at)) }
+    }
+}
+
+/// Whether bytes `from..to` are the pattern from its byte `at` on: if not, the first byte of the pattern that is not there.
+pub(crate) fn check(buffer: &Buffer<'_>, (from, to): (usize, usize), at: u64) -> Result<(), u64> {
+    check_range(buffer, from, to);
+    for (byte, at) in (from..to).zip(at..) {
+        // SAFETY: the byte lies inside the buffer; volatile, since the kernel wrote it.
+        if unsafe { buffer.as_ptr().add(byte).read_volatile() } != pattern(at) {
+            return Err(at);
+        }
+    }
+    Ok(())
 }

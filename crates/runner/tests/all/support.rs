@@ -90,6 +90,7 @@ pub(crate) fn well() -> TrialResult {
             stationarity: None,
             mean_depth: None,
             open: None,
+            flows: Vec::new(),
         },
         cost: Cost {
             cpu_ns_per_op: 800.0,
@@ -106,6 +107,9 @@ pub(crate) fn well() -> TrialResult {
                 error_ppm: 1.0,
                 read_ns: 10.0,
             },
+            host: None,
+            peer_host: None,
+            connections: Vec::new(),
             contradictions: Vec::new(),
             missing: Vec::new(),
         },

@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 
 use strata_record::{
-    Adapter, Arrivals, Built, Ceiling, CeilingKind, Cell, ClockProof, ClockSource, Completes, Cost,
-    CpuModel, Direction, Drive, Environment, Guest, Harness, Hugepages, Latency, Layer, Measured,
-    NodeMemory, Note, Op, Open, PagesProof, Percentiles, Placement, Plan, Preconditioning, Proof,
-    Rate, Reality, Record, Role, Run, Series, Sockets, Stationarity, Status, Target, TargetKind,
-    ThreadProof, TimedBy, Warning, WarningCode, Workload,
+    Adapter, Arrivals, Built, Ceiling, CeilingKind, Cell, CgroupThrottling, ClockProof,
+    ClockSource, Completes, ConnectionsProof, Cost, CpuFrequency, CpuInterrupts, CpuModel,
+    CpuProof, CpuSoftirqs, CpuThrottling, CpuTimes, DeviceProof, Direction, Drive, DriveProof,
+    Environment, Flow, FrequencySource, Guest, Harness, HostProof, Hugepages, InterfaceLayout,
+    InterfaceProof, Latency, Layer, LinkProof, LinkState, Measured, NodeMemory, Note, Op, Open,
+    PagesProof, Percentiles, Placement, Plan, Preconditioning, Proof, Rate, Reality, Record, Role,
+    Run, Series, Sockets, Spread, Stationarity, Status, Target, TargetKind, TcpProof, ThreadProof,
+    TimedBy, VectorCount, VectorProof, Warning, WarningCode, Workload, ZeroCopyProof,
 };
-use strata_units::{ByteOffset, Bytes, CpuId, Nanos, NodeId, PciAddress, QueueDepth};
+use strata_units::{ByteOffset, Bytes, CpuId, CpuList, Nanos, NodeId, PciAddress, QueueDepth};
 
 /// The run that [`record`] and [`run`] are of.
 pub(crate) const RUN: &str = "20260102T030405Z-full";
@@ -140,6 +143,13 @@ fn measured() -> Measured {
             unstarted: 3,
             mean_wait_ns: Some(1_500.0),
         }),
+        flows: vec![Flow {
+            direction: Direction::Receive,
+            ops: 61_728,
+            bytes_per_s: 252_839_854.8,
+            window_s: 1.000_000_321,
+            overlap: 0.999_6,
+        }],
     }
 }
 
@@ -168,8 +178,167 @@ fn proof() -> Proof {
             error_ppm: 1.5,
             read_ns: 14.0,
         },
+        host: Some(host()),
+        peer_host: Some(host()),
+        connections: vec![connections()],
         contradictions: vec!["seen on CPU 4".to_owned()],
         missing: vec!["migrations: not told".to_owned()],
+    }
+}
+
+fn connections() -> ConnectionsProof {
+    let spread = Spread::of([16_384, 2_626_560]);
+    ConnectionsProof {
+        role: Role::Measure,
+        direction: Some(Direction::Send),
+        count: 2,
+        family: "ipv4".to_owned(),
+        congestion: vec!["cubic".to_owned()],
+        nodelay: true,
+        send_buffer_bytes: spread,
+        receive_buffer_bytes: spread,
+        busy_poll_us: Spread::of([0]),
+        mss_bytes: Spread::of([32_768]),
+        rtt_us: Spread::of([21, 35]),
+        rttvar_us: Spread::of([4]),
+        min_rtt_us: Spread::of([9]),
+        send_window_segments: Spread::of([10, 12]),
+        reordering_segments: Spread::of([3]),
+        pacing_bytes_per_s: spread,
+        sent_segments: Some(100_000),
+        retransmitted_segments: Some(1),
+        retransmitted_bytes: Some(32_768),
+        lost_segments: Some(0),
+        delivered_segments: Some(100_000),
+        busy_us: spread,
+        rwnd_limited_us: Spread::of([0]),
+        sndbuf_limited_us: Spread::of([0]),
+        zerocopy: Some(ZeroCopyProof {
+            sends: 10,
+            completions: 10,
+            copied: 10,
+            no_room: 1,
+        }),
+        interface: Some(InterfaceLayout {
+            name: "eth0".to_owned(),
+            driver: Some("virtio_net".to_owned()),
+            receive_queues: vec![vec![CpuId(1)].into(), CpuList::default()],
+            send_queues: 2,
+            mtu_bytes: Some(Bytes(1500)),
+        }),
+    }
+}
+
+fn host() -> HostProof {
+    let link = LinkState {
+        lane_bits_per_s: 16_000_000_000,
+        width: 4,
+    };
+    HostProof {
+        span_s: 1.125,
+        cpus: vec![CpuProof {
+            cpu: CpuId(2),
+            role: Role::Measure,
+            node: Some(NodeId(0)),
+            interrupts: Some(CpuInterrupts {
+                total: 123_999,
+                device: 123_457,
+                timer: 500,
+                reschedule: 30,
+                call: 7,
+                tlb: 5,
+            }),
+            softirqs: Some(CpuSoftirqs {
+                timer: 500,
+                net_rx: 3,
+                net_tx: 1,
+                block: 123_457,
+                sched: 250,
+            }),
+            times: Some(CpuTimes {
+                user_ns: Nanos::from_millis(200),
+                system_ns: Nanos::from_millis(710),
+                interrupt_ns: Nanos::from_millis(20),
+                idle_ns: Nanos::from_millis(180),
+                steal_ns: Nanos::from_millis(10),
+            }),
+            frequency: Some(CpuFrequency {
+                source: FrequencySource::Cpufreq,
+                before_hz: 3_400_000_000,
+                after_hz: 3_500_123_000,
+                min_hz: Some(800_000_000),
+                max_hz: Some(3_700_000_000),
+                base_hz: Some(2_400_000_000),
+                governor: Some("performance".to_owned()),
+                driver: Some("intel_pstate".to_owned()),
+                energy_preference: Some("performance".to_owned()),
+            }),
+            throttled: Some(CpuThrottling {
+                core: 0,
+                package: 1,
+            }),
+        }],
+        turbo: Some(true),
+        cgroup: Some(CgroupThrottling {
+            periods: 2,
+            held_ns: Nanos::from_millis(12),
+        }),
+        vectors: Some(33),
+        fired: vec![VectorProof {
+            irq: 77,
+            name: "nvme0q3".to_owned(),
+            counts: vec![VectorCount {
+                cpu: CpuId(2),
+                node: Some(NodeId(0)),
+                count: 123_457,
+            }],
+        }],
+        devices: vec![DeviceProof {
+            name: "nvme0n1".to_owned(),
+            reads: 100_000,
+            read_bytes: Bytes(409_600_000),
+            read_merges: 1,
+            writes: 23_457,
+            write_bytes: Bytes(96_079_872),
+            write_merges: 2,
+            busy_ns: Nanos::from_millis(1_100),
+            queue_ns: Nanos::from_millis(33_000),
+            mean_depth: 29.33,
+            mean_bytes: Some(4096.0),
+        }],
+        drives: vec![DriveProof {
+            name: "nvme0".to_owned(),
+            before_celsius: 38.85,
+            after_celsius: 41.85,
+            warning_celsius: Some(69.85),
+            critical_celsius: Some(74.85),
+            alarm: Some(false),
+        }],
+        links: vec![LinkProof {
+            function: "0000:81:00.0".parse().expect("an address"),
+            port: Some("0000:80:01.0".parse().expect("an address")),
+            before: link,
+            after: link,
+            best: link,
+        }],
+        interfaces: vec![InterfaceProof {
+            name: "eth0".to_owned(),
+            rx_bytes: Bytes(1_000_000),
+            tx_bytes: Bytes(2_000_000),
+            rx_packets: 1_000,
+            tx_packets: 2_000,
+            dropped: 1,
+            errors: 2,
+        }],
+        tcp: Some(TcpProof {
+            sent_segments: 3_000,
+            retransmitted: 4,
+            errors: 1,
+            lost_retransmits: 2,
+            timeouts: 3,
+            listen_overflows: 5,
+            backlog_drops: 6,
+        }),
     }
 }
 

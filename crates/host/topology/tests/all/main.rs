@@ -1,6 +1,7 @@
 //! The crate from outside: recorded trees of our own and of real machines, garbage, and the machine that we are on.
 
 mod garbage;
+mod host_watch;
 mod machine;
 mod placement;
 mod real_trees;

@@ -8,9 +8,11 @@ use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
 use strata_record::{
-    Built, Ceiling, CeilingKind, Cell, ClockProof, ClockSource, Completes, Cost, Harness, Latency,
-    Layer, Measured, Op, PagesProof, Percentiles, Placement, Plan, Proof, Reality, Record, Role,
-    Run, Series, Stationarity, Status, Target, TargetKind, ThreadProof, Workload,
+    Built, Ceiling, CeilingKind, Cell, ClockProof, ClockSource, Completes, Cost, CpuFrequency,
+    CpuInterrupts, CpuProof, CpuTimes, DeviceProof, DriveProof, FrequencySource, Harness,
+    HostProof, Latency, Layer, Measured, Op, PagesProof, Percentiles, Placement, Plan, Proof,
+    Reality, Record, Role, Run, Series, Stationarity, Status, Target, TargetKind, TcpProof,
+    ThreadProof, VectorCount, VectorProof, Workload,
 };
 use strata_stats::Rng;
 use strata_units::{ByteOffset, Bytes, CpuId, CpuList, Nanos, NodeId, QueueDepth};
@@ -163,6 +165,7 @@ pub(crate) fn trial(run: &Run, cell: &Cell, round: u32, rate: f64) -> Record {
         }),
         mean_depth: (!streams).then(|| f64::from(cell.workload.depth.get())),
         open: None,
+        flows: Vec::new(),
     });
     record.cost = Some(Cost {
         cpu_ns_per_op: 0.2e9 / rate,
@@ -304,7 +307,100 @@ fn proof(cell: &Cell) -> Proof {
             error_ppm: 1.5,
             read_ns: 14.0,
         },
+        host: Some(host(cell)),
+        peer_host: None,
+        connections: Vec::new(),
         contradictions: Vec::new(),
         missing: vec!["interrupts by CPU: not counted by this version".to_owned()],
+    }
+}
+
+/// A watched host: a guest's CPUs, of which the first took the device's interrupts; of the wire, nothing was sent again.
+fn host(cell: &Cell) -> HostProof {
+    let on_disk = cell.layer == Layer::Block;
+    let side = |cpus: &strata_units::CpuList, role| {
+        let of = |cpu| CpuProof {
+            cpu,
+            role,
+            node: Some(NodeId(0)),
+            interrupts: Some(CpuInterrupts {
+                total: 20_500,
+                device: if on_disk { 20_000 } else { 0 },
+                timer: 480,
+                reschedule: 15,
+                call: 3,
+                tlb: 2,
+            }),
+            softirqs: None,
+            times: Some(CpuTimes {
+                user_ns: Nanos::from_millis(210),
+                system_ns: Nanos::from_millis(790),
+                steal_ns: Nanos::from_millis(10),
+                ..CpuTimes::default()
+            }),
+            frequency: Some(CpuFrequency {
+                source: FrequencySource::Cpuinfo,
+                before_hz: 2_400_000_000,
+                after_hz: 2_400_000_000,
+                min_hz: None,
+                max_hz: None,
+                base_hz: None,
+                governor: None,
+                driver: None,
+                energy_preference: None,
+            }),
+            throttled: None,
+        };
+        cpus.iter().map(of).collect::<Vec<_>>()
+    };
+    let mut cpus = side(&cell.placement.cpus, Role::Measure);
+    cpus.extend(side(&cell.placement.peer_cpus, Role::Peer));
+    let bare = HostProof {
+        span_s: 1.1,
+        cpus,
+        ..HostProof::default()
+    };
+    if !on_disk {
+        return HostProof {
+            tcp: Some(TcpProof {
+                sent_segments: 50_000,
+                ..TcpProof::default()
+            }),
+            ..bare
+        };
+    }
+    HostProof {
+        vectors: Some(2),
+        fired: vec![VectorProof {
+            irq: 36,
+            name: "virtio1-req.0".to_owned(),
+            counts: vec![VectorCount {
+                cpu: CpuId(1),
+                node: Some(NodeId(0)),
+                count: 20_000,
+            }],
+        }],
+        devices: vec![DeviceProof {
+            name: "vda".to_owned(),
+            reads: 20_000,
+            read_bytes: Bytes(81_920_000),
+            read_merges: 0,
+            writes: 0,
+            write_bytes: Bytes(0),
+            write_merges: 0,
+            busy_ns: Nanos::from_millis(1000),
+            queue_ns: Nanos::from_millis(968),
+            mean_depth: 0.88,
+            mean_bytes: Some(4096.0),
+        }],
+        drives: vec![DriveProof {
+            name: "sda".to_owned(),
+            before_celsius: 39.0,
+            after_celsius: 41.0,
+            warning_celsius: Some(70.0),
+            critical_celsius: Some(80.0),
+            alarm: None,
+        }],
+        ..bare
     }
 }

@@ -2,5 +2,6 @@
 
 mod faults;
 mod figures;
+mod host;
 mod placement;
 mod support;

@@ -5,11 +5,12 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::Deserializer;
 use strata_measure::TrialResult;
 use strata_record::{Cell, Completes, Op, Role, WarningCode};
+use strata_topology::{Root, Topology, WatchList};
 use strata_units::{Bytes, CpuList, Nanos};
 
 use crate::support::{GO, allowed, cell, children, job, run, timed};
 
-pub(crate) const TESTS: [(&str, fn()); 7] = [
+pub(crate) const TESTS: [(&str, fn()); 8] = [
     ("requests_of_every_size_are_answered_and_timed", requests),
     ("streams_are_counted_by_their_receiver", streams),
     ("two_connections_count_together", two_connections),
@@ -17,6 +18,7 @@ pub(crate) const TESTS: [(&str, fn()); 7] = [
     ("what_the_ramp_did_is_in_no_figure", ramp),
     ("one_job_makes_many_trials", again),
     ("a_shared_cpu_is_warned_of", shared_cpu),
+    ("the_interface_counts_what_went_through_it", watched),
 ];
 
 /// Runs it, and checks what holds of every trial that went well.
@@ -200,5 +202,37 @@ fn shared_cpu() {
         assert!(!warned(1));
     } else {
         println!("SKIP a_shared_cpu_is_warned_of: this process may use one CPU only");
+    }
+}
+
+fn watched() {
+    let name = "the_interface_counts_what_went_through_it";
+    let topology = Topology::read(&Root::live()).expect("this machine");
+    for (op, block) in [(Op::ReqRep, Bytes(64)), (Op::Stream, Bytes::KIB * 64)] {
+        let cell = timed(cell(op, block, 1, 1), Nanos::from_millis(200));
+        let p = &cell.placement;
+        let list = WatchList::of_interface(&topology, "lo", p.cpus.clone(), p.peer_cpus.clone());
+        let mut job = job(cell).watching(list);
+        let result = run(&mut job, &GO).expect("a result");
+        let host = result.proof.host.as_ref().expect("watched");
+        assert!(host.span_s >= result.measured.window_s, "{host:?}");
+        let cpus = allowed().len().min(2);
+        assert_eq!(host.cpus.len(), cpus, "both sides' CPUs, each once");
+        let Some(lo) = host.interfaces.first() else {
+            println!("SKIP {name}: {:?}", result.proof.missing);
+            return;
+        };
+        // Others may use the loopback too: at least ours went through.
+        let moved = result.measured.ops * block.0;
+        assert!(lo.rx_bytes.0 >= moved, "{moved}: {lo:?}");
+        let tcp = host.tcp.expect("counted where interfaces are");
+        assert!(tcp.sent_segments > 0, "{tcp:?}");
+        let again = |w: &strata_record::Warning| w.code == WarningCode::Retransmissions;
+        assert_eq!(
+            result.warnings.iter().any(again),
+            tcp.retransmitted > 0,
+            "{:?}",
+            result.warnings
+        );
     }
 }

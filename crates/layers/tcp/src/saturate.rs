@@ -1,0 +1,302 @@
+//! How many streams saturate a path: found by a short sweep before the rounds.
+//!
+//! Bypass must be held against the best that TCP can do, and one stream seldom is. The sweep tries 1, 2, 4, 8 … streams:
+//! more threads first, a connection each, until every CPU allowed has one, then more connections a thread. Its trials are
+//! short and interleaved in rounds of random order, so that what drifts does so for all of them. The number chosen is the
+//! least of which no greater one is shown to be better by more than the margin, by the interval of their ratio over rounds.
+//! That choice is made on the sweep's own trials, which stand in no figure: the rounds measure the chosen number afresh.
+
+use strata_record::Cell;
+use strata_stats::{Contrast, Interval, ROUNDS_FOR_INTERVAL, Rng, log_ratios};
+use strata_units::{CpuId, CpuList, Nanos};
+
+/// How the sweep is made.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sweep {
+    /// Rounds, six at least: fewer give no interval.
+    pub rounds: usize,
+    /// The window of each trial, and the ramp before it.
+    pub window: Nanos,
+    /// See [`Sweep::window`].
+    pub ramp: Nanos,
+    /// The most streams that are tried.
+    pub most: u16,
+    /// A gain that is worth more streams, 0.03 for 3 %.
+    pub margin: f64,
+    /// Seed of the orders.
+    pub seed: u64,
+}
+
+impl Default for Sweep {
+    fn default() -> Self {
+        Self {
+            rounds: ROUNDS_FOR_INTERVAL,
+            window: Nanos::from_millis(300),
+            ramp: Nanos::from_millis(100),
+            most: 64,
+            margin: 0.03,
+            seed: 0x5eed,
+        }
+    }
+}
+
+/// One number of streams and what it brought.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Candidate {
+    /// Threads of each side.
+    pub threads: u16,
+    /// Connections of each.
+    pub connections: u16,
+    /// Bytes a second received, a number a round.
+    pub bytes_per_s: Vec<f64>,
+    /// Its ratio to the chosen one; none of the chosen one itself.
+    pub ratio: Option<f64>,
+    /// The interval of that ratio at 95 %.
+    pub interval: Option<Interval>,
+}
+
+impl Candidate {
+    /// Threads × connections.
+    pub fn streams(&self) -> u32 {
+        u32::from(self.threads) * u32::from(self.connections)
+    }
+
+    /// The cell with this many streams, on the first of its CPUs.
+    #[must_use]
+    pub fn cell(&self, of: &Cell) -> Cell {
+        let mut cell = of.clone();
+        let first = |all: &CpuList| -> CpuList {
+            let cpus: Vec<CpuId> = all.iter().take(usize::from(self.threads)).collect();
+            cpus.into()
+        };
+        cell.workload.threads = self.threads;
+        cell.workload.streams = self.connections;
+        cell.placement.cpus = first(&of.placement.cpus);
+        cell.placement.peer_cpus = first(&of.placement.peer_cpus);
+        cell
+    }
+}
+
+/// What the sweep found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Saturation {
+    /// All that were tried, by rising number of streams.
+    pub candidates: Vec<Candidate>,
+    /// Which of them was chosen.
+    pub chosen: usize,
+    /// Whether every greater one is shown not to be better by more than the margin. If not, the sweep could not tell.
+    pub sure: bool,
+}
+
+/// Finds the number of streams beyond which `of` receives no more. Its CPU lists are those that may be used, on each side;
+/// its threads and connections are not looked at. `run` makes one trial of a cell and gives the bytes received a second.
+///
+/// # Errors
+/// In words, what a trial failed of, or what of the sweep cannot be.
+pub fn saturate(
+    of: &Cell,
+    sweep: &Sweep,
+    mut run: impl FnMut(&Cell, u64) -> Result<f64, String>,
+) -> Result<Saturation, String> {
+    if sweep.rounds < ROUNDS_FOR_INTERVAL {
+        return Err(format!(
+            "{} rounds give no interval; give {ROUNDS_FOR_INTERVAL} at least",
+            sweep.rounds
+        ));
+    }
+    let cpus = of.placement.cpus.len().min(of.placement.peer_cpus.len());
+    let cpus = u16::try_from(cpus).unwrap_or(u16::MAX);
+    let mut candidates = candidates(cpus, sweep.most);
+    if candidates.is_empty() {
+        return Err("no CPU is left for a stream; give --cpus and --peer-cpus".to_owned());
+    }
+    let mut base = of.clone();
+    base.workload.duration_ns = Some(sweep.window);
+    base.workload.ops = None;
+    base.workload.ramp_ns = sweep.ramp;
+    let mut random = Rng::new(sweep.seed);
+    for _ in 0..sweep.rounds {
+        let mut order: Vec<usize> = (0..candidates.len()).collect();
+        for last in (1..order.len()).rev() {
+            // The bias of a remainder is below 2⁻⁵⁰ here.
+            order.swap(last, (random.next_u64() % (last as u64 + 1)) as usize);
+        }
+        for n in order {
+            let cell = candidates[n].cell(&base);
+            let found = run(&cell, random.next_u64())?;
+            candidates[n].bytes_per_s.push(found);
+        }
+    }
+    choose(candidates, sweep.margin)
+}
+
+/// 1, 2, 4 … threads, then all of them with 2, 4 … connections each.
+fn candidates(cpus: u16, most: u16) -> Vec<Candidate> {
+    let cpus = cpus.min(most);
+    if cpus == 0 {
+        return Vec::new();
+    }
+    let doubling = |to: u16| {
+        std::iter::successors(Some(1u16), |n| n.checked_mul(2)).take_while(move |n| *n <= to)
+    };
+    let mut shapes: Vec<(u16, u16)> = doubling(cpus).map(|threads| (threads, 1)).collect();
+    if !cpus.is_power_of_two() {
+        shapes.push((cpus, 1));
+    }
+    shapes.extend(doubling(most / cpus).skip(1).map(|each| (cpus, each)));
+    shapes
+        .into_iter()
+        .map(|(threads, connections)| Candidate {
+            threads,
+            connections,
+            bytes_per_s: Vec::new(),
+            ratio: None,
+            interval: None,
+        })
+        .collect()
+}
+
+/// The first of which no later one is shown to be better by more than the margin.
+fn choose(mut candidates: Vec<Candidate>, margin: f64) -> Result<Saturation, String> {
+    let worth = 1.0 + margin;
+    let ratio = |of: &Candidate, to: &Candidate| {
+        log_ratios(&of.bytes_per_s, &to.bytes_per_s)
+            .and_then(|d| Contrast::of(&d))
+            .map_err(|e| format!("the sweep's figures make no ratio: {e}"))
+    };
+    for chosen in 0..candidates.len() {
+        let mut better = false;
+        let mut sure = true;
+        for later in &candidates[chosen + 1..] {
+            let found = ratio(later, &candidates[chosen])?;
+            let interval = found.interval().map(|i| i.exp());
+            better |= interval.is_some_and(|i| i.low > worth);
+            sure &= interval.is_some_and(|i| i.high <= worth);
+        }
+        if better {
+            continue;
+        }
+        let to = candidates[chosen].clone();
+        for (n, other) in candidates.iter_mut().enumerate() {
+            if n != chosen {
+                let found = ratio(other, &to)?;
+                other.ratio = Some(found.mean().exp());
+                other.interval = found.interval().map(|i| i.exp());
+            }
+        }
+        return Ok(Saturation {
+            candidates,
+            chosen,
+            sure,
+        });
+    }
+    Err("the sweep has no candidates".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use strata_record::{Layer, Op, Placement, Reality, Target, TargetKind, Workload};
+    use strata_units::{ByteOffset, Bytes};
+
+    fn cell(cpus: u32) -> Cell {
+        let list = |from: u32| -> CpuList { (from..from + cpus).map(CpuId).collect() };
+        Cell {
+            layer: Layer::Tcp,
+            engine: "tcp".to_owned(),
+            reality: Reality::Software,
+            target: Target {
+                kind: TargetKind::Wire,
+                identity: "loopback".to_owned(),
+                region_from_bytes: ByteOffset(0),
+                region_bytes: None,
+                node: None,
+            },
+            via: "127.0.0.1".to_owned(),
+            workload: Workload::plain(Op::Stream, Bytes::KIB * 128),
+            sockets: None,
+            placement: Placement {
+                cpus: list(0),
+                peer_cpus: list(64),
+                poll_cpus: CpuList::default(),
+                mem_node: None,
+            },
+        }
+    }
+
+    /// A path that takes `most` streams at 1 GB/s each, with some noise and drift.
+    fn path(most: u32, noise: f64) -> impl FnMut(&Cell, u64) -> Result<f64, String> {
+        let mut drift = 1.0;
+        move |cell, seed| {
+            drift *= 1.01;
+            let streams = u32::from(cell.workload.threads) * u32::from(cell.workload.streams);
+            assert_eq!(
+                cell.placement.cpus.len(),
+                usize::from(cell.workload.threads)
+            );
+            assert_eq!(
+                cell.placement.peer_cpus.len(),
+                usize::from(cell.workload.threads)
+            );
+            let part = Rng::new(seed).next_u64() as f64 / u64::MAX as f64 - 0.5;
+            Ok(f64::from(streams.min(most)) * 1e9 * drift * (1.0 + noise * part))
+        }
+    }
+
+    #[test]
+    fn threads_come_first_and_then_connections() {
+        let shapes = |cpus, most| -> Vec<(u16, u16)> {
+            candidates(cpus, most)
+                .iter()
+                .map(|c| (c.threads, c.connections))
+                .collect()
+        };
+        assert_eq!(shapes(1, 8), [(1, 1), (1, 2), (1, 4), (1, 8)]);
+        assert_eq!(
+            shapes(6, 24),
+            [(1, 1), (2, 1), (4, 1), (6, 1), (6, 2), (6, 4)]
+        );
+        assert_eq!(shapes(8, 2), [(1, 1), (2, 1)]);
+        assert_eq!(shapes(0, 2), []);
+    }
+
+    #[test]
+    fn the_knee_is_found_through_noise_and_drift() {
+        let sweep = Sweep {
+            rounds: 8,
+            most: 16,
+            ..Sweep::default()
+        };
+        for (most, expected) in [(1, 1), (3, 4), (4, 4), (100, 16)] {
+            let found = saturate(&cell(2), &sweep, path(most, 0.01)).expect("a choice");
+            assert_eq!(found.candidates[found.chosen].streams(), expected, "{most}");
+            let first = &found.candidates[0];
+            assert_eq!(first.bytes_per_s.len(), 8);
+            assert_eq!(first.ratio.is_none(), found.chosen == 0);
+        }
+    }
+
+    #[test]
+    fn what_noise_hides_is_not_sure() {
+        let loud = saturate(&cell(1), &Sweep::default(), path(1, 0.8)).expect("a choice");
+        assert!(!loud.sure);
+        let quiet = saturate(&cell(1), &Sweep::default(), |cell, _| {
+            Ok(1e9 + f64::from(cell.workload.streams))
+        });
+        assert!(quiet.expect("a choice").sure);
+    }
+
+    #[test]
+    fn what_cannot_be_is_told() {
+        let few = Sweep {
+            rounds: 5,
+            ..Sweep::default()
+        };
+        let why = saturate(&cell(1), &few, path(1, 0.0)).expect_err("no interval");
+        assert!(why.contains("rounds"), "{why}");
+        let why = saturate(&cell(0), &Sweep::default(), path(1, 0.0)).expect_err("no CPU");
+        assert!(why.contains("--cpus"), "{why}");
+        let why = saturate(&cell(1), &Sweep::default(), |_, _| Err("cut".to_owned()));
+        assert_eq!(why, Err("cut".to_owned()));
+    }
+}
