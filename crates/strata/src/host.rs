@@ -8,7 +8,7 @@ use strata_record::{Placement, Reality, Target, TargetKind};
 use strata_topology::{
     Allowed, ChooseError, Root, Topology, Want, WatchList, check, choose, file_device,
 };
-use strata_units::{ByteOffset, Bytes, CpuList, NodeId};
+use strata_units::{Bytes, CpuList, NodeId};
 
 use crate::Usage;
 use crate::cli::Measuring;
@@ -17,7 +17,7 @@ use crate::cli::Measuring;
 pub(crate) struct Host {
     pub(crate) topology: Topology,
     pub(crate) allowed: Allowed,
-    name: String,
+    pub(crate) name: String,
 }
 
 impl Host {
@@ -173,22 +173,5 @@ impl Host {
     pub(crate) fn watch_file(&self, path: &Path, cpus: &CpuList) -> Result<WatchList> {
         let device = file_device(&self.topology, path)?;
         Ok(WatchList::of_file(&self.topology, &device, cpus.clone()))
-    }
-
-    /// What is watched while a cell over loopback is measured.
-    pub(crate) fn watch_loopback(&self, placement: &Placement) -> WatchList {
-        let (cpus, peer) = (placement.cpus.clone(), placement.peer_cpus.clone());
-        WatchList::of_interface(&self.topology, "lo", cpus, peer)
-    }
-
-    /// The loopback interface as a wire.
-    pub(crate) fn loopback(&self) -> Target {
-        Target {
-            kind: TargetKind::Wire,
-            identity: format!("lo of {}: 127.0.0.1 to 127.0.0.1", self.name),
-            region_from_bytes: ByteOffset(0),
-            region_bytes: None,
-            node: None,
-        }
     }
 }

@@ -49,7 +49,11 @@ pub(crate) fn run(path: &Path, args: &RunArgs) -> Result<End> {
                 let name = format!("target-{n}.dat");
                 block::add(&mut ready, args, shapes, &host, &session, &name, false)?;
             }
-            Table::Tcp(args, shapes) => tcp::add(&mut ready, args, shapes, &host)?,
+            Table::Tcp(args, shapes) => {
+                let wire = tcp::Wire::of(&mut ready, args)?;
+                let cells = tcp::cells(&host, &wire, shapes, args)?;
+                tcp::add(&mut ready, cells, &wire, shapes, &host, &session)?;
+            }
         }
     }
     let rounds = args.repeats.or(plan.rounds).unwrap_or(ROUNDS);

@@ -1,9 +1,13 @@
 //! `strata topology`: the machine as the suite sees it.
 
+mod limits;
+mod pci;
+
 use anyhow::Result;
 use serde::Serialize;
 use strata_topology::{
-    Allowed, BitRate, Disk, Interface, Node, NvmeController, PcieLink, RdmaDevice, Root, Topology,
+    Allowed, BitRate, Disk, Interface, Limits, Node, NvmeController, NvmePath, PcieLink,
+    RdmaDevice, Root, Socket, Topology,
 };
 use strata_units::{Bytes, PciAddress, show};
 
@@ -16,20 +20,41 @@ struct Document<'a> {
     schema: u32,
     topology: &'a Topology,
     allowed: &'a Allowed,
+    limits: &'a Limits,
+    sockets: &'a [Socket],
+    ceilings: &'a [pci::DeviceCeiling],
+}
+
+/// All that is shown.
+struct Found {
+    topology: Topology,
+    allowed: Allowed,
+    limits: Limits,
+    sockets: Vec<Socket>,
+    ceilings: Vec<pci::DeviceCeiling>,
 }
 
 pub(crate) fn run(args: &TopologyArgs) -> Result<End> {
     let root = Root::new(&args.root);
     let topology = Topology::read(&root)?;
-    let allowed = Allowed::read(&root, &topology);
+    let found = Found {
+        allowed: Allowed::read(&root, &topology),
+        limits: Limits::read(&root),
+        sockets: topology.sockets(),
+        ceilings: pci::ceilings(&topology),
+        topology,
+    };
     if args.json {
         output::json(&Document {
             schema: strata_record::SCHEMA,
-            topology: &topology,
-            allowed: &allowed,
+            topology: &found.topology,
+            allowed: &found.allowed,
+            limits: &found.limits,
+            sockets: &found.sockets,
+            ceilings: &found.ceilings,
         })?;
     } else {
-        output::text(&shown(&topology, &allowed))?;
+        output::text(&shown(&found))?;
     }
     Ok(End::Done)
 }
@@ -39,8 +64,15 @@ fn or_dash<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(|| "–".to_owned(), |v| v.to_string())
 }
 
-fn shown(topology: &Topology, allowed: &Allowed) -> String {
-    let mut parts = vec![cpus(topology, allowed)];
+fn shown(found: &Found) -> String {
+    let topology = &found.topology;
+    let mut parts = vec![cpus(topology, &found.allowed)];
+    parts.push(limits::shown(&found.limits));
+    parts.push(section(
+        "Sockets",
+        &["socket", "CPUs", "nodes"],
+        found.sockets.iter().map(socket),
+    ));
     parts.push(section(
         "Nodes",
         &[
@@ -53,6 +85,8 @@ fn shown(topology: &Topology, allowed: &Allowed) -> String {
         ],
         topology.nodes.iter().map(node),
     ));
+    parts.push(pci::tree(topology));
+    parts.push(pci::bounds(&found.ceilings));
     let drives = topology.nvme.iter().map(|c| drive(topology, c));
     parts.push(section(
         "NVMe controllers",
@@ -68,10 +102,36 @@ fn shown(topology: &Topology, allowed: &Allowed) -> String {
         ],
         drives,
     ));
+    let paths = topology
+        .disks
+        .iter()
+        .flat_map(|disk| disk.paths.iter().map(move |path| (disk, path)));
+    parts.push(section(
+        "NVMe multipath",
+        &[
+            "head",
+            "policy",
+            "path",
+            "controller",
+            "PCI",
+            "node",
+            "ANA",
+            "state",
+        ],
+        paths.map(|(disk, p)| path(topology, disk, p)),
+    ));
     parts.push(section(
         "Block devices",
         &["name", "size", "block", "on", "node", "reality", "model"],
         topology.disks.iter().map(disk),
+    ));
+    parts.push(section(
+        "Interrupts",
+        &["device", "PCI", "vectors", "on CPUs"],
+        topology
+            .pci
+            .iter()
+            .filter_map(|f| pci::vectors(topology, f)),
     ));
     let interfaces = topology.interfaces.iter().map(|i| interface(topology, i));
     parts.push(section(
@@ -106,7 +166,8 @@ fn shown(topology: &Topology, allowed: &Allowed) -> String {
     let notes: Vec<String> = topology
         .notes
         .iter()
-        .chain(&allowed.notes)
+        .chain(&found.allowed.notes)
+        .chain(&found.limits.notes)
         .map(|n| format!("  - {}: {}\n", n.path, n.why))
         .collect();
     if !notes.is_empty() {
@@ -183,24 +244,25 @@ fn node(node: &Node) -> [String; 6] {
     ]
 }
 
+/// `16 GT/s ×4`
+fn lanes(link: &PcieLink) -> String {
+    let rate = show::digits(link.lane.0 as f64 / 1e9);
+    format!("{rate} GT/s ×{}", link.width)
+}
+
 /// The link now, and at best where that is better.
 fn link(topology: &Topology, pci: Option<PciAddress>) -> String {
     let Some(function) = pci.and_then(|pci| topology.function(pci)) else {
         return "–".to_owned();
     };
-    let text = |link: &PcieLink| {
-        format!(
-            "{} Gb/s ×{}",
-            show::digits(link.lane.0 as f64 / 1e9),
-            link.width
-        )
-    };
     match (&function.link, &function.link_best) {
-        (Some(now), Some(best)) if now != best => format!("{} ({})", text(now), text(best)),
-        (Some(now), _) => text(now),
+        (Some(now), Some(best)) if now != best => {
+            format!("{} ({})", lanes(now), lanes(best))
+        }
+        (Some(now), _) => lanes(now),
         (None, best) => best
             .as_ref()
-            .map_or_else(|| "–".to_owned(), |b| format!("– ({})", text(b))),
+            .map_or_else(|| "–".to_owned(), |b| format!("– ({})", lanes(b))),
     }
 }
 
@@ -217,14 +279,58 @@ fn drive(topology: &Topology, c: &NvmeController) -> [String; 8] {
     ]
 }
 
+/// A path of a multipath head.
+fn path(topology: &Topology, head: &Disk, path: &NvmePath) -> [String; 8] {
+    let mut systems = topology.nvme_subsystems.iter();
+    let system = systems.find(|system| system.heads.contains(&head.name));
+    let state = if path.live { "live" } else { "not live" };
+    [
+        head.name.clone(),
+        or_dash(system.and_then(|system| system.policy.as_ref())),
+        path.name.clone(),
+        path.controller.clone(),
+        or_dash(path.pci),
+        or_dash(path.node),
+        or_dash(path.ana_state.as_ref()),
+        match &path.controller_state {
+            Some(told) if told != "live" => format!("{state} ({told})"),
+            _ => state.to_owned(),
+        },
+    ]
+}
+
+fn socket(socket: &Socket) -> [String; 3] {
+    let nodes = if socket.divided {
+        format!(
+            "{} (one socket in {} nodes)",
+            socket.nodes,
+            socket.nodes.len()
+        )
+    } else {
+        socket.nodes.to_string()
+    };
+    [socket.package.to_string(), socket.cpus.to_string(), nodes]
+}
+
 fn disk(disk: &Disk) -> [String; 7] {
     let on = disk
         .pci
         .map(|p| p.to_string())
         .or_else(|| disk.virtio.clone())
+        .or_else(|| disk.placement_unknown.clone())
         .or_else(|| {
-            let made_of = disk.made_of.join(" ");
-            (!made_of.is_empty()).then_some(made_of)
+            let parts: Vec<&str> = disk
+                .made_of
+                .iter()
+                .chain(&disk.backed_by)
+                .map(String::as_str)
+                .collect();
+            let functions: Vec<String> = disk.functions.iter().map(ToString::to_string).collect();
+            match (parts.is_empty(), functions.is_empty()) {
+                (true, _) => None,
+                (false, true) => Some(parts.join(" ")),
+                (false, false) => Some(format!("{}\n({})", parts.join(" "), functions.join(" "))),
+            }
         });
     [
         disk.name.clone(),

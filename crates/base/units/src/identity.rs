@@ -70,6 +70,14 @@ pub struct PciAddress {
     function: u8,
 }
 
+impl PciAddress {
+    /// Its domain (segment): 0 on most machines, above 0xffff below an Intel VMD.
+    #[must_use]
+    pub fn domain(self) -> u32 {
+        self.domain
+    }
+}
+
 impl fmt::Display for PciAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&format!(

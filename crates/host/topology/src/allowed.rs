@@ -8,7 +8,8 @@ use strata_record::Note;
 use strata_units::{CpuList, NodeList};
 
 use crate::affinity::list_of;
-use crate::mounts::{self, Mount};
+use crate::cgroup;
+use crate::mounts;
 use crate::root::{Reader, Root};
 use crate::topology::Topology;
 
@@ -114,23 +115,13 @@ impl Cpuset {
         let mounts = mounts::read(reader);
         // Version 1 first: on a machine with both, the cpuset controller is in one of them only.
         let versions = [
-            (v1_path(reader), v1_mount(&mounts)),
-            (v2_path(reader), v2_mount(&mounts)),
+            (cgroup::v1_path(reader), cgroup::v1_mount(&mounts)),
+            (cgroup::v2_path(reader), cgroup::v2_mount(&mounts)),
         ];
         versions.into_iter().find_map(|(path, mount)| {
-            let mount = mount?.trim_start_matches('/').to_owned();
-            let path = path?;
-            let mut group = path.trim_matches('/');
-            loop {
-                let folder = format!("{mount}/{group}");
-                if let Some(set) = Cpuset::at(reader, folder.trim_end_matches('/')) {
-                    return Some(set);
-                }
-                if group.is_empty() {
-                    return None;
-                }
-                group = group.rsplit_once('/').map_or("", |(above, _)| above);
-            }
+            cgroup::folders(mount?, &path?)
+                .iter()
+                .find_map(|folder| Cpuset::at(reader, folder))
         })
     }
 
@@ -163,37 +154,4 @@ impl Cpuset {
                 .filter(|mems: &NodeList| !mems.is_empty()),
         })
     }
-}
-
-/// The path in `/proc/self/cgroup` of the hierarchy whose controllers satisfy `is`.
-pub(crate) fn cgroup_path(reader: &Reader, is: impl Fn(&str) -> bool) -> Option<String> {
-    let text = reader.text("proc/self/cgroup")?;
-    text.lines().find_map(|line| {
-        let (_, rest) = line.split_once(':')?;
-        let (controllers, path) = rest.split_once(':')?;
-        is(controllers).then(|| path.to_owned())
-    })
-}
-
-fn v1_path(reader: &Reader) -> Option<String> {
-    cgroup_path(reader, |controllers| {
-        controllers.split(',').any(|c| c == "cpuset")
-    })
-    .or_else(|| reader.word("proc/self/cpuset"))
-}
-
-fn v2_path(reader: &Reader) -> Option<String> {
-    cgroup_path(reader, str::is_empty).or_else(|| reader.word("proc/self/cpuset"))
-}
-
-fn v1_mount(mounts: &[Mount]) -> Option<&str> {
-    let mount = mounts
-        .iter()
-        .find(|m| m.kind == "cpuset" || (m.kind == "cgroup" && m.has("cpuset")))?;
-    Some(&mount.point)
-}
-
-fn v2_mount(mounts: &[Mount]) -> Option<&str> {
-    let mount = mounts.iter().find(|m| m.kind == "cgroup2")?;
-    Some(&mount.point)
 }

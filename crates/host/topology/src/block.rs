@@ -4,8 +4,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strata_units::{ByteOffset, Bytes, NodeId, PciAddress};
 
+use crate::multipath::{self, NvmeNamespace, NvmePath};
 use crate::nvme::NvmeController;
 use crate::pci::{PciFunction, function_of};
+use crate::queue::BlockQueue;
 use crate::reality::Judgement;
 use crate::root::{Reader, numbered};
 
@@ -27,10 +29,18 @@ pub struct Disk {
     pub logical_block: Option<Bytes>,
     /// Whether it turns.
     pub rotational: Option<bool>,
-    /// The PCI function that it hangs from.
+    /// How the block layer is set for it.
+    pub queue: BlockQueue,
+    /// The PCI function that it hangs from; of a multipath head that of the only live path.
     pub pci: Option<PciAddress>,
     /// The node of that function; `None` when untold.
     pub node: Option<NodeId>,
+    /// Why a multipath head's function is not known: several paths are live, or none.
+    pub placement_unknown: Option<String>,
+    /// Paths of a multipath head.
+    pub paths: Vec<NvmePath>,
+    /// What the drive tells of it when it is an NVMe namespace.
+    pub namespace: Option<NvmeNamespace>,
     /// The virtio device that it is (`virtio1`).
     pub virtio: Option<String>,
     /// The vendor that a SCSI device tells.
@@ -49,6 +59,10 @@ pub struct Disk {
     pub holders: Vec<String>,
     /// The file behind a loop device, as the kernel names it.
     pub backing_file: Option<String>,
+    /// The disk or partition that this file lies on.
+    pub backed_by: Option<String>,
+    /// Every PCI function that it stands on, whatever is between.
+    pub functions: Vec<PciAddress>,
     /// Path of the device below the root.
     pub path: String,
     /// How real it is.
@@ -101,12 +115,13 @@ pub(crate) fn read(
         .filter_map(|(name, folder)| disk(reader, name, folder))
         .collect();
     for disk in &mut disks {
-        let mut owners = controllers
-            .iter_mut()
-            .filter(|c| c.namespaces.contains(&disk.name))
-            .peekable();
-        if let Some(owner) = owners.peek() {
-            // A multipath head stands below no function; it is where its first path is.
+        disk.paths = multipath::paths(reader, controllers, &disk.name);
+        if !disk.paths.is_empty() {
+            disk.settle();
+        } else if let Some(owner) = controllers
+            .iter()
+            .find(|c| c.namespaces.contains(&disk.name))
+        {
             disk.pci = disk.pci.or(owner.pci);
         } else if disk.name.starts_with("nvme") && disk.pci.is_some() {
             let same = controllers
@@ -120,6 +135,20 @@ pub(crate) fn read(
         disk.node = function.and_then(|f| f.node);
     }
     disks
+}
+
+impl Disk {
+    /// A multipath head is where its only live path is; nobody knows which of several a request takes.
+    fn settle(&mut self) {
+        let mut live = self.paths.iter().filter(|path| path.live);
+        let (first, more) = (live.next(), live.count());
+        self.pci = first.filter(|_| more == 0).and_then(|path| path.pci);
+        self.placement_unknown = match first {
+            None => Some("placement unknown: no live path".to_owned()),
+            Some(_) if more > 0 => Some(format!("placement unknown: {} live paths", more + 1)),
+            Some(_) => None,
+        };
+    }
 }
 
 fn disk(reader: &Reader, name: String, folder: &str) -> Option<Disk> {
@@ -148,15 +177,20 @@ fn disk(reader: &Reader, name: String, folder: &str) -> Option<Disk> {
             name: entry,
         })
         .collect();
+    let logical_block = reader
+        .value(
+            &format!("{at}/queue/logical_block_size"),
+            "a number of bytes",
+        )
+        .map(Bytes);
     Some(Disk {
         number: word("dev"),
         size: sectors(reader, &format!("{at}/size")).map(Bytes),
-        logical_block: reader
-            .value(
-                &format!("{at}/queue/logical_block_size"),
-                "a number of bytes",
-            )
-            .map(Bytes),
+        logical_block,
+        queue: BlockQueue::read(reader, &at),
+        namespace: NvmeNamespace::read(reader, &at, logical_block),
+        placement_unknown: None,
+        paths: Vec::new(),
         rotational: reader.flag(&format!("{at}/queue/rotational")),
         pci: function_of(&path),
         node: None,
@@ -169,6 +203,8 @@ fn disk(reader: &Reader, name: String, folder: &str) -> Option<Disk> {
         made_of: reader.names(&format!("{at}/slaves")),
         holders: reader.names(&format!("{at}/holders")),
         backing_file: word("loop/backing_file"),
+        backed_by: None,
+        functions: Vec::new(),
         path,
         judgement: Judgement::default(),
         name,

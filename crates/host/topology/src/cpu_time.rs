@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use strata_record::{CgroupThrottling, CpuTimes};
 use strata_units::{CpuId, Nanos};
 
-use crate::allowed::cgroup_path;
+use crate::cgroup::path_of;
 use crate::mounts;
 use crate::root::{Reader, numbered};
 
@@ -57,14 +57,14 @@ pub(crate) fn spent(before: CpuTimes, after: CpuTimes) -> CpuTimes {
 pub(crate) fn quota(reader: &Reader) -> Option<CgroupThrottling> {
     let mounts = mounts::read(reader);
     // Version 1 first: on a machine with both, the cpu controller is in one of them only.
-    let first = cgroup_path(reader, |c| c.split(',').any(|c| c == "cpu"));
+    let first = path_of(reader, |c| c.split(',').any(|c| c == "cpu"));
     let first = first.zip(
         mounts
             .iter()
             .find(|m| m.kind == "cgroup" && m.has("cpu"))
             .map(|m| m.point.clone()),
     );
-    let second = cgroup_path(reader, str::is_empty).zip(
+    let second = path_of(reader, str::is_empty).zip(
         mounts
             .iter()
             .find(|m| m.kind == "cgroup2")

@@ -1,5 +1,6 @@
 //! On what device a file lies, and how real that is.
 
+use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -13,6 +14,7 @@ use strata_units::{Bytes, NodeId, PciAddress};
 
 use crate::block::Disk;
 use crate::mounts::{self, Mount};
+use crate::multipath::NvmeGeneric;
 use crate::reality::{self, Judgement};
 use crate::root::{Reader, Root};
 use crate::topology::Topology;
@@ -41,10 +43,14 @@ pub struct FileDevice {
     pub device: Option<String>,
     /// The disk of that device.
     pub disk: Option<String>,
-    /// The disk's PCI function.
+    /// The PCI function that all this stands on, where it is one alone.
     pub pci: Option<PciAddress>,
-    /// The node of that function.
+    /// The node of that function, or of all of them.
     pub node: Option<NodeId>,
+    /// Every PCI function that it stands on, ascending; of a multipath head those of all live paths.
+    pub functions: Vec<PciAddress>,
+    /// Why the function and its node are not known though there are some.
+    pub placement_unknown: Option<String>,
     /// The disk's model.
     pub model: Option<String>,
     /// The disk's serial number.
@@ -90,6 +96,13 @@ pub(crate) fn look(
     if found.file_type().is_block_device() {
         let bare = FileDevice::on(path, None);
         return Ok(bare.with_number(topology, &number(found.rdev()), depth));
+    }
+    if found.file_type().is_char_device() {
+        let number = number(found.rdev());
+        let mut generic = topology.nvme_generic.iter();
+        if let Some(generic) = generic.find(|g| g.number.as_deref() == Some(number.as_str())) {
+            return Ok(FileDevice::on(path, None).with_generic(topology, generic, depth));
+        }
     }
     let mount = mount_of(path, &number(found.dev())).map_err(fail)?;
     let on = FileDevice::on(path, mount.as_ref());
@@ -198,6 +211,8 @@ impl FileDevice {
             disk: None,
             pci: None,
             node: None,
+            functions: Vec::new(),
+            placement_unknown: None,
             model: None,
             serial: None,
             logical_block: None,
@@ -215,29 +230,69 @@ impl FileDevice {
                 "block device {number} is not in /sys/class/block"
             )));
         };
-        let judgement = reality::of_disk(topology, disk, depth);
-        let below = single_disk_below(topology, disk, 0).unwrap_or(disk);
+        self.with_disk(topology, disk, device, depth)
+    }
+
+    /// A namespace's character device leads where its block device does; it may have none.
+    fn with_generic(self, topology: &Topology, generic: &NvmeGeneric, depth: u32) -> FileDevice {
+        if let Some(disk) = topology.disk(&generic.disk) {
+            return self.with_disk(topology, disk, &generic.name, depth);
+        }
+        let function = generic.pci.and_then(|pci| topology.function(pci));
+        let owner = generic.pci.and_then(|pci| {
+            let mut owners = topology.nvme.iter();
+            owners.find(|owner| owner.pci == Some(pci))
+        });
         FileDevice {
-            device: Some(device.to_owned()),
-            disk: Some(disk.name.clone()),
-            pci: below.pci,
-            node: below.node,
-            model: below.model.clone(),
-            serial: below.serial.clone(),
-            logical_block: disk.logical_block,
-            judgement,
+            device: Some(generic.name.clone()),
+            pci: generic.pci,
+            node: function.and_then(|function| function.node),
+            functions: generic.pci.into_iter().collect(),
+            model: owner.and_then(|owner| owner.model.clone()),
+            serial: owner.and_then(|owner| owner.serial.clone()),
+            judgement: reality::of_generic(topology, generic),
             ..self
         }
     }
-}
 
-/// The one disk that a chain of device-mapper or md devices stands on; `None` when it stands on several.
-fn single_disk_below<'t>(topology: &'t Topology, disk: &'t Disk, depth: u32) -> Option<&'t Disk> {
-    match &disk.made_of[..] {
-        [] => Some(disk),
-        [part] if depth < reality::DEEPEST => {
-            single_disk_below(topology, topology.disk_holding(part)?, depth + 1)
+    fn with_disk(self, topology: &Topology, disk: &Disk, device: &str, depth: u32) -> FileDevice {
+        let bottom = topology.disks_below(&disk.name);
+        let functions = topology.functions_below(&disk.name);
+        let unknown = bottom
+            .iter()
+            .find_map(|below| below.placement_unknown.clone());
+        let several = || {
+            let count = functions.len();
+            (count > 1).then(|| format!("placement unknown: it stands on {count} PCI functions"))
+        };
+        // Requests to a stack go to all its parts, so a node that all have is its own; those to a multipath head do not.
+        let nodes: BTreeSet<Option<NodeId>> = functions
+            .iter()
+            .map(|address| topology.function(*address)?.node)
+            .collect();
+        let node = match (unknown.is_none(), nodes.len()) {
+            (true, 1) => nodes.first().copied().flatten(),
+            _ => None,
+        };
+        let alone = match bottom[..] {
+            [one] => Some(one),
+            _ => None,
+        };
+        FileDevice {
+            device: Some(device.to_owned()),
+            disk: Some(disk.name.clone()),
+            pci: match functions[..] {
+                [one] if unknown.is_none() => Some(one),
+                _ => None,
+            },
+            node,
+            placement_unknown: unknown.or_else(several),
+            functions,
+            model: alone.and_then(|below| below.model.clone()),
+            serial: alone.and_then(|below| below.serial.clone()),
+            logical_block: disk.logical_block,
+            judgement: reality::of_disk(topology, disk, depth),
+            ..self
         }
-        _ => None,
     }
 }

@@ -20,7 +20,7 @@ pub(crate) fn now(reader: &Reader, cpus: &CpuList) -> BTreeMap<CpuId, (Frequency
         .collect();
     if found.len() < cpus.len() {
         // A block of some 1.5 KiB a CPU.
-        let text = reader.text_within("proc/cpuinfo", 4 << 20);
+        let text = reader.long_text("proc/cpuinfo", 4 << 20);
         for (cpu, hertz) in cpuinfo(&text.unwrap_or_default()) {
             if cpus.contains(cpu) {
                 found

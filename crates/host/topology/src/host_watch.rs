@@ -11,10 +11,10 @@ use strata_record::{
 use strata_units::{CpuId, CpuList, Nanos, NodeId, PciAddress};
 
 use crate::block::Disk;
+use crate::counts::{CountRow, CountTable};
 use crate::device_stat::{self, DeviceStat};
 use crate::environment;
 use crate::file::FileDevice;
-use crate::interrupts::{InterruptRow, InterruptTable};
 use crate::pci::{self, PcieLink};
 use crate::root::{Reader, Root, numbered};
 use crate::thermal::{self, Temperature};
@@ -156,8 +156,8 @@ pub struct HostWatch<'a> {
 
 /// Counters, read at once.
 struct Look {
-    interrupts: Option<InterruptTable>,
-    softirqs: Option<InterruptTable>,
+    interrupts: Option<CountTable>,
+    softirqs: Option<CountTable>,
     times: BTreeMap<CpuId, CpuTimes>,
     devices: Vec<Option<DeviceStat>>,
     interfaces: Vec<Option<InterfaceProof>>,
@@ -311,14 +311,14 @@ impl<'a> HostWatch<'a> {
     }
 
     /// The rows of the watched devices' vectors.
-    fn vectors<'t>(&self, table: &'t InterruptTable) -> Vec<&'t InterruptRow> {
+    fn vectors<'t>(&self, table: &'t CountTable) -> Vec<&'t CountRow> {
         let numbers: BTreeSet<u32> = self
             .list
             .functions
             .iter()
             .flat_map(|function| vectors_of(&self.reader, *function))
             .collect();
-        let by_name = |row: &InterruptRow| {
+        let by_name = |row: &CountRow| {
             row.handlers().split(", ").any(|handler| {
                 let device = handler.split('-').next().unwrap_or(handler);
                 self.list.virtio.iter().any(|virtio| virtio == device)
@@ -465,8 +465,8 @@ impl<'a> HostWatch<'a> {
 impl Look {
     fn read(reader: &Reader, list: &WatchList) -> Look {
         Look {
-            interrupts: InterruptTable::read_with(reader, "proc/interrupts"),
-            softirqs: InterruptTable::read_with(reader, "proc/softirqs"),
+            interrupts: CountTable::read_with(reader, "proc/interrupts"),
+            softirqs: CountTable::read_with(reader, "proc/softirqs"),
             times: cpu_time::times(reader),
             devices: list
                 .disks
@@ -509,10 +509,7 @@ impl State {
     }
 }
 
-fn since(
-    after: Option<&InterruptTable>,
-    before: Option<&InterruptTable>,
-) -> Option<InterruptTable> {
+fn since(after: Option<&CountTable>, before: Option<&CountTable>) -> Option<CountTable> {
     Some(after?.difference(before?))
 }
 
@@ -528,8 +525,8 @@ fn vectors_of(reader: &Reader, function: PciAddress) -> Vec<u32> {
 }
 
 fn fired(
-    table: &InterruptTable,
-    row: &InterruptRow,
+    table: &CountTable,
+    row: &CountRow,
     nodes: &BTreeMap<CpuId, NodeId>,
 ) -> Option<VectorProof> {
     let counts: Vec<VectorCount> = table
@@ -548,8 +545,8 @@ fn fired(
 }
 
 /// By what the kernel says of each row, which is the same on all architectures; its letters are not.
-fn on_cpu(table: &InterruptTable, of_device: &[&InterruptRow], cpu: CpuId) -> CpuInterrupts {
-    let sum = |wanted: &dyn Fn(&InterruptRow) -> bool| {
+fn on_cpu(table: &CountTable, of_device: &[&CountRow], cpu: CpuId) -> CpuInterrupts {
+    let sum = |wanted: &dyn Fn(&CountRow) -> bool| {
         table
             .rows()
             .filter(|row| wanted(row))
@@ -569,7 +566,7 @@ fn on_cpu(table: &InterruptTable, of_device: &[&InterruptRow], cpu: CpuId) -> Cp
     }
 }
 
-fn soft(table: &InterruptTable, cpu: CpuId) -> CpuSoftirqs {
+fn soft(table: &CountTable, cpu: CpuId) -> CpuSoftirqs {
     let of = |label: &str| {
         let row = table.rows().find(|row| row.label == label);
         row.map_or(0, |row| table.on(row, cpu))

@@ -7,7 +7,7 @@ use strata_units::{NodeId, PciAddress};
 use crate::pci::{PciFunction, function_of};
 use crate::root::{Reader, numbered};
 
-const FOLDER: &str = "sys/class/nvme";
+pub(crate) const FOLDER: &str = "sys/class/nvme";
 
 /// An NVMe controller: a PCI function of that class, or one that the kernel's driver reached over a fabric.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -24,6 +24,10 @@ pub struct NvmeController {
     pub transport: Option<String>,
     /// The driver's state of it: `live` when sound.
     pub state: Option<String>,
+    /// Over a fabric where it is (`traddr=10.0.0.1,trsvcid=4420`), else its PCI address.
+    pub address: Option<String>,
+    /// Queue pairs in use, the admin queue among them.
+    pub queues: Option<u32>,
     /// Model number, as Identify Controller tells it.
     pub model: Option<String>,
     /// Firmware revision.
@@ -47,6 +51,8 @@ pub(crate) fn read(reader: &Reader, functions: &[PciFunction]) -> Vec<NvmeContro
             driver: function.and_then(|f| f.driver.clone()),
             transport: word("transport"),
             state: word("state"),
+            address: word("address"),
+            queues: reader.value(&format!("{folder}/queue_count"), "a number"),
             model: word("model"),
             firmware: word("firmware_rev"),
             serial: word("serial"),
@@ -71,6 +77,8 @@ pub(crate) fn read(reader: &Reader, functions: &[PciFunction]) -> Vec<NvmeContro
             driver: function.driver.clone(),
             transport: Some("pcie".to_owned()),
             state: None,
+            address: None,
+            queues: None,
             model: None,
             firmware: None,
             serial: None,
@@ -82,7 +90,7 @@ pub(crate) fn read(reader: &Reader, functions: &[PciFunction]) -> Vec<NvmeContro
 }
 
 /// The block device of a controller's entry: `nvme0n1` itself, or the multipath head of `nvme0c1n1`, `nvme0n1`.
-fn namespace(entry: &str) -> Option<String> {
+pub(crate) fn namespace(entry: &str) -> Option<String> {
     let (controller, space) = entry.strip_prefix("nvme")?.split_once('n')?;
     numbered(space, "")?;
     let head = match controller.split_once('c') {

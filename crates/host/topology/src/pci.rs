@@ -6,9 +6,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strata_units::{NodeId, PciAddress};
 
+use crate::interrupts::{Vector, Vectors};
 use crate::root::Reader;
 
 pub(crate) const FOLDER: &str = "sys/bus/pci/devices";
+
+/// Device numbers of Intel's VMDs.
+const VMDS: [u16; 10] = [
+    0x201d, 0x28c0, 0x467f, 0x4c3d, 0x7d0b, 0x9a0b, 0xa77f, 0xad0b, 0xb06f, 0xb60b,
+];
 
 /// Bits a second.
 #[derive(
@@ -34,6 +40,22 @@ pub struct PcieLink {
     pub lane: BitRate,
     /// Lanes.
     pub width: u8,
+}
+
+impl PcieLink {
+    /// Bytes a second in each direction after line encoding: 8b/10b at 2.5 and 5 GT/s (PCI Express Base 5.0 §4.2.1),
+    /// 128b/130b from 8 to 32 GT/s (§4.2.2); from 64 GT/s on 236 of a FLIT's 256 bytes are packets (Base 6.0 §4.2.3).
+    /// Headers of packets come off that as well.
+    pub fn bytes_per_s(self) -> f64 {
+        let encoding = if self.lane <= BitRate(5_000_000_000) {
+            8.0 / 10.0
+        } else if self.lane <= BitRate(32_000_000_000) {
+            128.0 / 130.0
+        } else {
+            236.0 / 256.0
+        };
+        self.lane.0 as f64 * f64::from(self.width) * encoding / 8.0
+    }
 }
 
 impl fmt::Display for PcieLink {
@@ -65,13 +87,77 @@ pub struct PciFunction {
     pub iommu_group: Option<u32>,
     /// The physical function that it is a virtual function of.
     pub physical_function: Option<PciAddress>,
+    /// What it can be divided into (SR-IOV); `None` when it cannot.
+    pub virtual_functions: Option<VirtualFunctions>,
+    /// The kernel's power state of it (`D0`, `D3cold`): the link of one that sleeps tells nothing.
+    pub power_state: Option<String>,
+    /// Its interrupts and where they go, by their numbers.
+    pub vectors: Vec<Vector>,
     /// The link as trained now.
     pub link: Option<PcieLink>,
     /// The best link that the function can train.
     pub link_best: Option<PcieLink>,
 }
 
+/// The virtual functions of a physical one (`Documentation/PCI/pci-iov-howto.rst` of the kernel).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct VirtualFunctions {
+    /// How many there can be.
+    pub most: u32,
+    /// How many are switched on; `None` when untold.
+    pub enabled: Option<u32>,
+    /// Those in the tree, by their numbers (`virtfn0` first).
+    pub functions: Vec<PciAddress>,
+}
+
 impl PciFunction {
+    /// What its class code says, in words (PCI Code and ID Assignment 1.11 §1); `None` for rarer ones.
+    pub fn class_name(&self) -> Option<&'static str> {
+        let class = self.class?;
+        Some(match (class >> 16, class >> 8 & 0xff) {
+            (0x01, 0x00) => "SCSI controller",
+            (0x01, 0x01) => "IDE controller",
+            (0x01, 0x04) => "RAID controller",
+            (0x01, 0x06) => "SATA controller",
+            (0x01, 0x07) => "SAS controller",
+            (0x01, 0x08) => "NVMe controller",
+            (0x01, _) => "storage controller",
+            (0x02, 0x00) => "Ethernet controller",
+            (0x02, 0x07) => "InfiniBand controller",
+            (0x02, _) => "network controller",
+            (0x03, _) => "display controller",
+            (0x04, _) => "multimedia device",
+            (0x05, 0x02) => "CXL memory",
+            (0x05, _) => "memory controller",
+            (0x06, 0x00) => "host bridge",
+            (0x06, 0x01) => "ISA bridge",
+            (0x06, 0x04) => "PCI bridge",
+            (0x06, _) => "bridge",
+            (0x08, _) => "system peripheral",
+            (0x0b, _) => "processor",
+            (0x0c, 0x03) => "USB controller",
+            (0x0c, 0x05) => "SMBus",
+            (0x0c, 0x06) => "InfiniBand controller",
+            (0x0c, _) => "serial bus controller",
+            (0x10, _) => "encryption controller",
+            (0x11, _) => "signal processing controller",
+            (0x12, _) => "processing accelerator",
+            _ => return None,
+        })
+    }
+
+    /// Whether other functions are below it: a root port, a switch's port or a bridge to PCI.
+    pub fn is_bridge(&self) -> bool {
+        self.class.is_some_and(|class| class >> 8 == 0x0604)
+    }
+
+    /// Whether it is an Intel Volume Management Device, which hides drives in a domain of its own (the kernel's
+    /// `drivers/pci/controller/vmd.c`).
+    pub fn is_vmd(&self) -> bool {
+        self.driver.as_deref() == Some("vmd")
+            || (self.vendor == Some(0x8086) && self.device.is_some_and(|id| VMDS.contains(&id)))
+    }
+
     /// Whether it is an NVMe controller by its class (PCI Code and ID Assignment 1.11 §1.2: 01h, 08h, 02h or 03h).
     pub fn is_nvme(&self) -> bool {
         matches!(self.class, Some(0x01_0802 | 0x01_0803))
@@ -91,6 +177,7 @@ pub(crate) fn functions_on(path: &str) -> impl DoubleEndedIterator<Item = PciAdd
 }
 
 pub(crate) fn read(reader: &Reader) -> Vec<PciFunction> {
+    let vectors = Vectors::new(reader);
     let mut functions: Vec<PciFunction> = reader
         .names(FOLDER)
         .iter()
@@ -120,6 +207,9 @@ pub(crate) fn read(reader: &Reader) -> Vec<PciFunction> {
                 physical_function: reader
                     .link(&format!("{folder}/physfn"))
                     .and_then(|function| function.parse().ok()),
+                virtual_functions: virtual_functions(reader, &folder),
+                power_state: reader.word(&format!("{folder}/power_state")),
+                vectors: vectors.of(&folder),
                 link: link(reader, &folder, "current"),
                 link_best: link(reader, &folder, "max"),
             })
@@ -127,6 +217,21 @@ pub(crate) fn read(reader: &Reader) -> Vec<PciFunction> {
         .collect();
     functions.sort_unstable_by_key(|function| function.address);
     functions
+}
+
+fn virtual_functions(reader: &Reader, folder: &str) -> Option<VirtualFunctions> {
+    let most = reader
+        .value(&format!("{folder}/sriov_totalvfs"), "a number")
+        .filter(|most| *most > 0)?;
+    Some(VirtualFunctions {
+        most,
+        enabled: reader.value(&format!("{folder}/sriov_numvfs"), "a number"),
+        functions: reader
+            .numbered(folder, "virtfn")
+            .into_iter()
+            .filter_map(|n| reader.link(&format!("{folder}/virtfn{n}"))?.parse().ok())
+            .collect(),
+    })
 }
 
 fn hex(reader: &Reader, path: &str) -> Option<u32> {

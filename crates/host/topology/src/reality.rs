@@ -7,6 +7,7 @@ use strata_units::PciAddress;
 
 use crate::block::Disk;
 use crate::file;
+use crate::multipath::NvmeGeneric;
 use crate::net::Interface;
 use crate::rdma::RdmaDevice;
 use crate::root::numbered;
@@ -81,6 +82,11 @@ fn hypervisor_bus(path: &str) -> Option<&'static str> {
     })
 }
 
+/// Drivers that hold nothing but virtual functions.
+fn is_driver_of_virtual(driver: &str) -> bool {
+    matches!(driver, "iavf" | "igbvf" | "ixgbevf" | "cxgb4vf")
+}
+
 /// A function made by a hypervisor is virtual, any other one as real as the machine allows.
 fn function(topology: &Topology, address: PciAddress) -> Judgement {
     let vendors = topology
@@ -94,17 +100,23 @@ fn function(topology: &Topology, address: PciAddress) -> Judgement {
         return Judgement::is(Reality::Virtual, why);
     }
     let guest = &topology.guest;
+    let which = match topology.function(address) {
+        Some(f) if f.physical_function.is_some() => "virtual PCI function",
+        // In a guest nothing leads to the physical function, which the host keeps.
+        Some(f) if f.driver.as_deref().is_some_and(is_driver_of_virtual) => "virtual PCI function",
+        _ => "PCI function",
+    };
     match guest.is_guest {
         Some(true) => Judgement::is(
             Reality::Passthrough,
-            format!("PCI function {address} in a guest ({})", guest.told_by),
+            format!("{which} {address} in a guest ({})", guest.told_by),
         ),
         Some(false) => Judgement::is(
             Reality::Hardware,
-            format!("PCI function {address} ({})", guest.told_by),
+            format!("{which} {address} ({})", guest.told_by),
         ),
         None => Judgement::unknown(format!(
-            "PCI function {address}, but whether the machine is a guest is unknown: {}",
+            "{which} {address}, but whether the machine is a guest is unknown: {}",
             guest.told_by
         )),
     }
@@ -166,11 +178,41 @@ pub(crate) fn of_disk(topology: &Topology, disk: &Disk, depth: u32) -> Judgement
     if let Some(text) = told {
         return Judgement::is(Reality::Virtual, format!("{name} calls itself {text:?}"));
     }
+    if !disk.paths.is_empty() {
+        let parts: Vec<(String, Judgement)> = disk
+            .paths
+            .iter()
+            .map(|path| {
+                let judged = namespace(topology, name, path.transport.as_deref(), path.pci);
+                (path.name.clone(), judged)
+            })
+            .collect();
+        return all(&parts);
+    }
     let controller = topology
         .nvme
         .iter()
         .find(|controller| controller.namespaces.iter().any(|space| space == name));
-    match controller.and_then(|c| c.transport.as_deref()) {
+    let transport = controller.and_then(|c| c.transport.as_deref());
+    namespace(topology, name, transport, disk.pci)
+}
+
+/// A namespace without a block device.
+pub(crate) fn of_generic(topology: &Topology, generic: &NvmeGeneric) -> Judgement {
+    let mut owners = topology.nvme.iter();
+    let owner = owners.find(|owner| owner.namespaces.contains(&generic.disk));
+    let transport = owner.and_then(|owner| owner.transport.as_deref());
+    namespace(topology, &generic.name, transport, generic.pci)
+}
+
+/// A disk by how it is reached.
+fn namespace(
+    topology: &Topology,
+    name: &str,
+    transport: Option<&str>,
+    pci: Option<PciAddress>,
+) -> Judgement {
+    match transport {
         None | Some("pcie") => {}
         Some("loop") => return Judgement::is(Reality::Software, "NVMe over the loop transport"),
         Some(fabric) => {
@@ -179,24 +221,28 @@ pub(crate) fn of_disk(topology: &Topology, disk: &Disk, depth: u32) -> Judgement
             ));
         }
     }
-    match disk.pci {
+    match pci {
         Some(address) => function(topology, address),
         None => Judgement::unknown(format!("{name} hangs from no PCI function")),
     }
 }
 
-/// As real as the disk that its file lies on. A recorded tree does not have the file.
+/// As real as the disk that its file lies on. A recorded tree does not have the file, but its mounts.
 fn of_loop(topology: &Topology, disk: &Disk, depth: u32) -> Judgement {
     let name = &disk.name;
     let Some(backing) = disk.backing_file.as_deref() else {
         return Judgement::is(Reality::Software, format!("{name} is a loop device"));
     };
-    let below = topology
-        .is_live()
-        .then(|| file::look(topology, backing.as_ref(), depth + 1).ok())
-        .flatten()
-        .map(|below| below.judgement)
-        .filter(|judged| judged.reality.is_some());
+    let below = if topology.is_live() {
+        let below = file::look(topology, backing.as_ref(), depth + 1).ok();
+        below.map(|below| below.judgement)
+    } else {
+        let below = disk.backed_by.as_deref();
+        below
+            .and_then(|below| topology.disk_holding(below))
+            .map(|below| of_disk(topology, below, depth + 1))
+    };
+    let below = below.filter(|judged| judged.reality.is_some());
     match below {
         Some(judged) => Judgement {
             reality: judged.reality,

@@ -5,9 +5,12 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use strata_record::Note;
 use strata_units::IdList;
+
+use crate::recording::Recording;
 
 /// The most that is read of one file; larger ones are no attribute of sysfs or procfs that we want.
 const MOST: u64 = 1 << 20;
@@ -15,29 +18,51 @@ const MOST: u64 = 1 << 20;
 /// The largest CPU or node number in a bit mask, as in strata-units' lists.
 const LARGEST_BIT: usize = 65_535;
 
-/// The folder that holds `sys/`, `proc/` and `etc/`: `/` of this machine, or a recorded tree.
+/// Where `sys/`, `proc/` and `etc/` stand: `/` of this machine, or a recorded tree in a folder or in memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Root(PathBuf);
+pub struct Root(Place);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Place {
+    Folder(PathBuf),
+    Memory(Arc<Recording>),
+}
 
 impl Root {
     /// The machine that this process runs on.
     pub fn live() -> Root {
-        Root(PathBuf::from("/"))
+        Root::new("/")
     }
 
     /// Any folder; `/` is the live machine.
     pub fn new(folder: impl Into<PathBuf>) -> Root {
-        Root(folder.into())
+        Root(Place::Folder(folder.into()))
     }
 
-    /// The folder.
+    /// A tree in memory.
+    pub fn recorded(recording: Recording) -> Root {
+        Root(Place::Memory(Arc::new(recording)))
+    }
+
+    /// The folder; of a tree in memory a word that says so.
     pub fn path(&self) -> &Path {
-        &self.0
+        match &self.0 {
+            Place::Folder(folder) => folder,
+            Place::Memory(_) => Path::new("(recorded in memory)"),
+        }
     }
 
     /// Whether this is the machine that the process runs on, of which system calls tell the truth too.
     pub fn is_live(&self) -> bool {
-        self.0 == Path::new("/")
+        self.path() == Path::new("/")
+    }
+
+    /// Whether there is a folder to read in.
+    pub(crate) fn is_there(&self) -> bool {
+        match &self.0 {
+            Place::Folder(folder) => folder.is_dir(),
+            Place::Memory(_) => true,
+        }
     }
 }
 
@@ -52,7 +77,7 @@ impl<'a> Reader<'a> {
     pub(crate) fn new(root: &'a Root) -> Self {
         Reader {
             root,
-            real_root: fs::canonicalize(&root.0).unwrap_or_else(|_| root.0.clone()),
+            real_root: fs::canonicalize(root.path()).unwrap_or_else(|_| root.path().to_owned()),
             notes: RefCell::default(),
         }
     }
@@ -72,15 +97,18 @@ impl<'a> Reader<'a> {
         self.notes.into_inner()
     }
 
-    /// The path with its links followed; `None` when absent or when a link leads out of the root.
+    /// The path with its links followed, within a recording relative to it; `None` when absent or when a link leads out
+    /// of the root.
     fn locate(&self, path: &str) -> Option<PathBuf> {
-        let full = self.root.0.join(path);
-        if self.root.is_live() {
-            return Some(full);
-        }
-        match fs::canonicalize(&full) {
-            Ok(real) if real.starts_with(&self.real_root) => Some(real),
-            Ok(_) => {
+        let real = match &self.root.0 {
+            Place::Folder(folder) if self.root.is_live() => return Some(folder.join(path)),
+            Place::Folder(folder) => fs::canonicalize(folder.join(path))
+                .map(|real| Some(real).filter(|real| real.starts_with(&self.real_root))),
+            Place::Memory(recording) => recording.real(path).map(|real| real.map(PathBuf::from)),
+        };
+        match real {
+            Ok(Some(real)) => Some(real),
+            Ok(None) => {
                 self.note(path, "leads out of the recorded tree; not followed");
                 None
             }
@@ -112,13 +140,16 @@ impl<'a> Reader<'a> {
 
     /// A file's text without the blanks round it.
     pub(crate) fn text(&self, path: &str) -> Option<String> {
-        self.text_within(path, MOST)
+        self.long_text(path, MOST)
     }
 
-    /// As [`Reader::text`], of files that may be larger, as tables with a column a CPU are: at most `most` bytes of it.
-    pub(crate) fn text_within(&self, path: &str, most: u64) -> Option<String> {
+    /// As [`Reader::text`], of a file that may be `most` bytes long.
+    pub(crate) fn long_text(&self, path: &str, most: u64) -> Option<String> {
         let full = self.locate(path)?;
         let read = || -> io::Result<Vec<u8>> {
+            if let Place::Memory(recording) = &self.root.0 {
+                return Ok(recording.file(&full.to_string_lossy())?.to_owned());
+            }
             // A FIFO or a device in a foreign tree would block or never end.
             if !fs::metadata(&full)?.is_file() {
                 return Err(io::Error::other("not a regular file"));
@@ -205,19 +236,20 @@ impl<'a> Reader<'a> {
         let Some(full) = self.locate(folder) else {
             return Vec::new();
         };
-        match fs::read_dir(&full) {
-            Ok(entries) => {
+        let names = match &self.root.0 {
+            Place::Memory(recording) => recording.names(&full.to_string_lossy()),
+            Place::Folder(_) => fs::read_dir(&full).map(|entries| {
                 let mut names: Vec<String> = entries
                     .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
                     .collect();
                 names.sort_unstable();
                 names
-            }
-            Err(error) => {
-                self.refused(folder, &error);
-                Vec::new()
-            }
-        }
+            }),
+        };
+        names.unwrap_or_else(|error| {
+            self.refused(folder, &error);
+            Vec::new()
+        })
     }
 
     /// The numbers `N` of the entries `prefixN` in a folder, ascending (`cpu0`, `cpu1`, but not `cpuidle`).
@@ -233,25 +265,39 @@ impl<'a> Reader<'a> {
 
     /// Whether something is there.
     pub(crate) fn exists(&self, path: &str) -> bool {
-        self.root.0.join(path).exists()
+        match &self.root.0 {
+            Place::Folder(folder) => folder.join(path).exists(),
+            Place::Memory(recording) => recording.real(path).is_ok_and(|real| real.is_some()),
+        }
     }
 
     /// The path below the root that a chain of links ends at; a note when it ends nowhere, as in a tree recorded in part.
     pub(crate) fn real(&self, path: &str) -> Option<String> {
-        let real = fs::canonicalize(self.root.0.join(path)).ok();
-        let inside = real
-            .as_ref()
-            .and_then(|real| real.strip_prefix(&self.real_root).ok());
+        let inside = match &self.root.0 {
+            Place::Folder(folder) => fs::canonicalize(folder.join(path)).ok().and_then(|real| {
+                let inside = real.strip_prefix(&self.real_root).ok()?;
+                Some(inside.to_string_lossy().into_owned())
+            }),
+            Place::Memory(recording) => recording.real(path).ok().flatten(),
+        };
         if inside.is_none() {
             self.note(path, "leads to nothing in this tree");
         }
-        Some(inside?.to_string_lossy().into_owned())
+        inside
     }
 
     /// The last name of a link's target (`driver -> ../../bus/pci/drivers/nvme` gives `nvme`); it may be dangling.
     pub(crate) fn link(&self, path: &str) -> Option<String> {
-        let target = fs::read_link(self.root.0.join(path)).ok()?;
-        Some(target.file_name()?.to_string_lossy().into_owned())
+        match &self.root.0 {
+            Place::Folder(folder) => {
+                let target = fs::read_link(folder.join(path)).ok()?;
+                Some(target.file_name()?.to_string_lossy().into_owned())
+            }
+            Place::Memory(recording) => {
+                let target = Path::new(recording.link(path)?);
+                Some(target.file_name()?.to_string_lossy().into_owned())
+            }
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use strata_units::{CpuId, CpuList, NodeId, NodeList, PciAddress};
 use crate::block::{self, Disk};
 use crate::cpu::{self, Cpu};
 use crate::guest;
+use crate::multipath::{self, NvmeGeneric, NvmeSubsystem};
 use crate::net::{self, Interface};
 use crate::node::{self, Node};
 use crate::nvme::{self, NvmeController};
@@ -17,6 +18,9 @@ use crate::pci::{self, PciFunction};
 use crate::rdma::{self, RdmaDevice};
 use crate::reality;
 use crate::root::{Reader, Root};
+use crate::tree::{self, Vmd};
+
+const POLL_QUEUES: &str = "sys/module/nvme/parameters/poll_queues";
 
 /// Nodes, CPUs and devices of a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -31,8 +35,16 @@ pub struct Topology {
     pub guest: Guest,
     /// PCI functions, ascending.
     pub pci: Vec<PciFunction>,
+    /// Volume Management Devices.
+    pub vmd: Vec<Vmd>,
     /// NVMe controllers.
     pub nvme: Vec<NvmeController>,
+    /// NVMe subsystems.
+    pub nvme_subsystems: Vec<NvmeSubsystem>,
+    /// Character devices of NVMe namespaces.
+    pub nvme_generic: Vec<NvmeGeneric>,
+    /// Queues that the nvme driver was told to poll (`nvme.poll_queues`); without any, polled I/O waits for interrupts.
+    pub nvme_poll_queues: Option<u32>,
     /// Block devices.
     pub disks: Vec<Disk>,
     /// Network interfaces.
@@ -71,7 +83,7 @@ impl Topology {
     /// As [`Topology::read`], with the notes left in the reader.
     pub(crate) fn read_with(reader: &Reader) -> Result<Topology, ReadError> {
         let root = reader.root().path();
-        if !root.is_dir() {
+        if !reader.root().is_there() {
             return Err(ReadError::NoRoot(root.to_owned()));
         }
         let nodes = node::read(reader);
@@ -89,13 +101,38 @@ impl Topology {
             guest: guest::read(reader),
             interfaces: net::read(reader, &pci),
             rdma: rdma::read(reader, &pci),
+            vmd: tree::vmds(&pci),
             pci,
             nvme,
+            nvme_subsystems: multipath::subsystems(reader),
+            nvme_generic: multipath::generic(reader),
+            nvme_poll_queues: reader.value(POLL_QUEUES, "a number"),
             disks,
             notes: Vec::new(),
         };
+        topology.follow(reader);
         topology.judge();
         Ok(topology)
+    }
+
+    /// What disks stand on can be told when all of them are known.
+    fn follow(&mut self, reader: &Reader) {
+        let backed: Vec<_> = self
+            .disks
+            .iter()
+            .map(|disk| self.backing(reader, disk))
+            .collect();
+        for (disk, backed) in self.disks.iter_mut().zip(backed) {
+            disk.backed_by = backed;
+        }
+        let functions: Vec<_> = self
+            .disks
+            .iter()
+            .map(|disk| self.functions_below(&disk.name))
+            .collect();
+        for (disk, functions) in self.disks.iter_mut().zip(functions) {
+            disk.functions = functions;
+        }
     }
 
     /// A device's reality may hang on those below it, so all must be known first.
@@ -187,7 +224,10 @@ impl Topology {
 
     /// A PCI function by its address.
     pub fn function(&self, address: PciAddress) -> Option<&PciFunction> {
-        self.pci.iter().find(|function| function.address == address)
+        self.pci
+            .binary_search_by_key(&address, |function| function.address)
+            .ok()
+            .map(|at| &self.pci[at])
     }
 
     /// A disk by its own name.

@@ -1,6 +1,7 @@
 //! What the command says of the machine and of itself.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 
 use serde_json::Value;
 
@@ -97,7 +98,73 @@ fn topology_is_printed_and_told_as_json() {
     assert!(!nodes.is_empty(), "every machine has memory");
     let allowed = document["allowed"]["cpus"].as_array().expect("CPUs");
     assert!(!allowed.is_empty(), "this runs on one");
+    let sockets = document["sockets"].as_array().expect("sockets");
+    assert!(sockets.iter().all(|socket| socket["divided"].is_boolean()));
+    assert!(document["limits"]["notes"].is_array());
+    assert!(document["ceilings"].is_array());
     assert_eq!(ran.err, "");
+}
+
+/// Two drives behind a switch whose uplink has half of its lanes.
+#[test]
+fn topology_of_a_recorded_tree_names_the_link_that_binds() {
+    let tree = scratch();
+    let put = |path: &str, text: &str| {
+        let path = tree.path().join(path);
+        fs::create_dir_all(path.parent().expect("a folder above")).expect("a folder");
+        fs::write(path, text).expect("a file");
+    };
+    put("sys/devices/system/cpu/cpu0/online", "1");
+    put("proc/cpuinfo", "flags : fpu");
+    let folder = tree.path().join("sys/bus/pci/devices");
+    fs::create_dir_all(&folder).expect("a folder");
+    let root = "sys/devices/pci0000:40/0000:40:01.0";
+    let mut functions = vec![root.to_owned(), format!("{root}/0000:41:00.0")];
+    for n in 0..2 {
+        let port = format!("{root}/0000:41:00.0/0000:42:0{n}.0");
+        functions.push(format!("{port}/0000:4{}:00.0", n + 3));
+        functions.push(port);
+    }
+    for path in &functions {
+        let (_, address) = path.rsplit_once('/').expect("a path");
+        let drive = address.starts_with("0000:43") || address.starts_with("0000:44");
+        put(
+            &format!("{path}/class"),
+            if drive { "0x010802" } else { "0x060400" },
+        );
+        if drive || address.starts_with("0000:41") {
+            put(&format!("{path}/current_link_speed"), "16.0 GT/s PCIe");
+            put(&format!("{path}/current_link_width"), "4");
+            put(&format!("{path}/max_link_speed"), "16.0 GT/s PCIe");
+            put(
+                &format!("{path}/max_link_width"),
+                if drive { "4" } else { "8" },
+            );
+        }
+        symlink(tree.path().join(path), folder.join(address)).expect("a link");
+    }
+    let mut command = strata(["topology", "--root"]);
+    command.arg(tree.path());
+    let text = done(command).out;
+    for line in [
+        "    0000:41:00.0  PCI bridge, link 16.0 GT/s ×4 DEGRADED, could be 16.0 GT/s ×8",
+        "        0000:43:00.0  NVMe controller, link 16.0 GT/s ×4",
+        "uplink of switch 0000:41:00.0 (16 GT/s x4, trained below its best 16 GT/s x8)",
+    ] {
+        assert!(text.contains(line), "{line}\nis not in\n{text}");
+    }
+    let mut command = strata(["topology", "--json", "--root"]);
+    command.arg(tree.path());
+    let document: Value = serde_json::from_str(&done(command).out).expect("one document");
+    let ceilings = document["ceilings"].as_array().expect("ceilings");
+    let last = ceilings.last().expect("both drives");
+    assert_eq!(last["what"], "all 2 NVMe drives together");
+    let bytes = last["ceiling"]["bytes_per_s"].as_f64().expect("a rate");
+    assert_eq!(
+        bytes.round(),
+        (16e9 * 4.0 * 128.0 / 130.0 / 8.0_f64).round()
+    );
+    assert_eq!(last["ceiling"]["bound_by"][0]["below"], "0000:41:00.0");
 }
 
 #[test]

@@ -6,9 +6,34 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use strata_record::Environment;
-use strata_topology::{Allowed, Topology, Want, choose, read_environment};
+use strata_topology::{
+    Allowed, InterruptTable, Limits, Recording, Root, Topology, Want, ceiling, choose,
+    read_environment,
+};
 
-use crate::support::Tree;
+use crate::support::{Tree, lines};
+
+/// What is asked of a topology beside the choice of cores, with what must hold of any.
+fn judge_everything(root: &Root, topology: &Topology) {
+    for function in &topology.pci {
+        let path = topology.path_to_root(function.address);
+        assert_eq!(path.first().map(|f| f.address), Some(function.address));
+        if let Ok(found) = ceiling(topology, &[function.address]) {
+            assert!(found.bytes_per_s > 0.0 && found.bytes_per_s.is_finite());
+            assert!(!found.bound_by.is_empty());
+        }
+    }
+    for disk in &topology.disks {
+        assert_eq!(disk.functions, topology.functions_below(&disk.name));
+    }
+    let within = topology.sockets().iter().all(|socket| {
+        let outside = socket.cpus.without(&topology.online());
+        outside.is_empty()
+    });
+    assert!(within);
+    let _ = InterruptTable::read(root).map(|table| table.difference(&table));
+    let _ = Limits::read(root);
+}
 
 #[derive(Debug, Clone)]
 enum Harm {
@@ -64,11 +89,11 @@ fn harmed(path: &Path, harm: &Harm) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn harmed_trees_never_panic(
-        name in proptest::sample::select(vec!["laptop", "two-sockets", "node-unknown", "offline", "cpuset"]),
+        name in proptest::sample::select(vec!["laptop", "two-sockets", "node-unknown", "offline", "cpuset", "storage-node"]),
         harms in proptest::collection::vec((any::<proptest::sample::Index>(), harm()), 1..60),
     ) {
         let tree = Tree::unpack(name);
@@ -88,10 +113,38 @@ proptest! {
                     prop_assert_eq!(choice.list().and(&allowed.cpus).len(), 2);
                 }
             }
+            judge_everything(&root, &topology);
             let host = read_environment(&root).expect("the topology was read");
             let text = serde_json::to_string(&(&topology, &host)).expect("JSON");
             let back: (Topology, Environment) = serde_json::from_str(&text).expect("what was written");
             prop_assert_eq!(back, (topology, host));
+        }
+    }
+
+    /// As a fuzzer does it: the text of a tree with lines cut, joined and exchanged.
+    #[test]
+    fn scrambled_texts_never_panic(
+        name in proptest::sample::select(vec!["storage-node", "two-sockets", "cpuset"]),
+        swaps in proptest::collection::vec(
+            (any::<proptest::sample::Index>(), any::<proptest::sample::Index>(), 0usize..120, 0usize..120),
+            1..80,
+        ),
+    ) {
+        let mut lines = lines(name);
+        for (one, other, at, from) in &swaps {
+            let (one, other) = (one.index(lines.len()), other.index(lines.len()));
+            let head: String = lines[one].chars().take(*at).collect();
+            let tail: String = lines[other].chars().skip(*from).collect();
+            lines[one] = head + &tail;
+        }
+        let mut recording = Recording::default();
+        let refused = lines.iter().filter(|line| recording.put(line).is_err()).count();
+        prop_assert!(refused < lines.len());
+        let root = Root::recorded(recording);
+        if let Ok(topology) = Topology::read(&root) {
+            judge_everything(&root, &topology);
+            let text = serde_json::to_string(&topology).expect("JSON");
+            prop_assert_eq!(serde_json::from_str::<Topology>(&text).expect("what was written"), topology);
         }
     }
 }

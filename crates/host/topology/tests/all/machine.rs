@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use strata_record::Reality;
 use strata_topology::{
-    Allowed, PinError, Root, ThreadWatch, Topology, Want, choose, file_device, pin_current_thread,
-    read_environment,
+    Allowed, InterruptTable, Limits, PinError, Root, ThreadWatch, Topology, Want, choose,
+    file_device, pin_current_thread, read_environment,
 };
 use strata_units::{CpuId, CpuList};
 
@@ -267,4 +267,94 @@ fn loopback_is_software() {
         return;
     };
     assert_eq!(lo.judgement.reality, Some(Reality::Software));
+}
+
+#[test]
+fn interrupts_are_counted_on_this_machine() {
+    let before = InterruptTable::read(&Root::live()).expect("a table");
+    let (topology, _) = here();
+    assert_eq!(
+        before.cpus.iter().copied().collect::<CpuList>(),
+        topology.online()
+    );
+    // Waking up takes an interrupt of the timer.
+    thread::sleep(Duration::from_millis(50));
+    let after = InterruptTable::read(&Root::live()).expect("a table");
+    let came = after.difference(&before);
+    let total: u64 = came.lines.values().map(|line| line.total()).sum();
+    assert!(total > 0, "{came:?}");
+    for (name, line) in &came.lines {
+        let earlier = before.lines.get(name).map_or(0, |line| line.total());
+        assert_eq!(line.total() + earlier, after.lines[name].total(), "{name}");
+    }
+    for vector in topology.pci.iter().flat_map(|function| &function.vectors) {
+        if let Some(name) = &vector.name {
+            assert_eq!(after.of(vector.irq).map(|line| &line.name), Some(name));
+        }
+    }
+}
+
+#[test]
+fn limits_of_this_process_are_read() {
+    let limits = Limits::read(&Root::live());
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let old = own
+        .lines()
+        .filter_map(|line| line.split(':').nth(1))
+        .any(|controllers| controllers.split(',').any(|c| c == "memory"));
+    assert_eq!(
+        limits
+            .notes
+            .iter()
+            .any(|note| note.why.contains("version 1")),
+        own.lines()
+            .filter_map(|line| line.split(':').nth(1))
+            .flat_map(|controllers| controllers.split(','))
+            .any(|c| ["cpu", "memory", "hugetlb"].contains(&c)),
+        "{limits:?}"
+    );
+    if old {
+        assert_eq!(limits.memory_max, None, "version 1 has it: {limits:?}");
+    }
+    let job = std::env::var("SLURM_JOB_ID").ok();
+    assert_eq!(limits.slurm.map(|slurm| slurm.job), job);
+}
+
+#[test]
+fn a_loop_device_stands_on_the_disk_of_its_file() {
+    const TEST: &str = "a_loop_device_stands_on_the_disk_of_its_file";
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    file.as_file().set_len(1 << 20).expect("a size");
+    let made = Command::new("losetup")
+        .args(["--find", "--show"])
+        .arg(file.path())
+        .output();
+    let node = match made {
+        Ok(made) if made.status.success() => {
+            String::from_utf8_lossy(&made.stdout).trim().to_owned()
+        }
+        Ok(made) => {
+            let why = String::from_utf8_lossy(&made.stderr);
+            println!("SKIP {TEST}: losetup: {}", why.trim());
+            return;
+        }
+        Err(error) => {
+            println!("SKIP {TEST}: no losetup: {error}");
+            return;
+        }
+    };
+    let (topology, _) = here();
+    let on = file_device(&topology, node.as_ref());
+    let below = file_device(&topology, file.path());
+    let done = Command::new("losetup").args(["--detach", &node]).status();
+    assert!(done.is_ok_and(|status| status.success()), "{node} is left");
+    let (on, below) = (on.expect("a device"), below.expect("a device"));
+    let name = node.trim_start_matches("/dev/");
+    let disk = topology.disk(name).expect("the loop device");
+    assert_eq!(disk.backed_by, below.device);
+    assert_eq!(on.disk.as_deref(), Some(name));
+    assert_eq!((on.functions, on.pci), (below.functions, below.pci));
+    if below.judgement.reality.is_some() {
+        assert_eq!(on.judgement.reality, below.judgement.reality);
+    }
 }

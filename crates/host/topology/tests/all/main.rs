@@ -1,9 +1,11 @@
 //! The crate from outside: recorded trees of our own and of real machines, garbage, and the machine that we are on.
 
+mod ceilings;
 mod garbage;
 mod host_watch;
 mod machine;
 mod placement;
 mod real_trees;
+mod storage_node;
 mod support;
 mod trees;

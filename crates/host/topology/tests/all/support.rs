@@ -8,7 +8,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use strata_topology::{Root, Topology};
+use strata_topology::{Recording, Root, Topology};
 use strata_units::CpuList;
 use tempfile::TempDir;
 
@@ -19,15 +19,8 @@ pub(crate) struct Tree {
 impl Tree {
     /// Unpacks `tests/trees/NAME.tree`.
     pub(crate) fn unpack(name: &str) -> Tree {
-        let manifest =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/trees/{name}.tree"));
-        let text = fs::read_to_string(&manifest).expect("a manifest");
         let tree = Tree { folder: folder() };
-        for line in text.lines().map(str::trim) {
-            if !line.is_empty() && !line.starts_with('#') {
-                repeated(line).iter().for_each(|line| tree.put(line));
-            }
-        }
+        lines(name).iter().for_each(|line| tree.put(line));
         tree
     }
 
@@ -62,6 +55,22 @@ impl Tree {
     pub(crate) fn topology(&self) -> Topology {
         Topology::read(&self.root()).expect("a topology")
     }
+}
+
+/// The lines of a manifest, without comments and with ranges written out.
+pub(crate) fn lines(name: &str) -> Vec<String> {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/trees/{name}.tree"));
+    let text = fs::read_to_string(&manifest).expect("a manifest");
+    let lines = text.lines().map(str::trim);
+    lines
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .flat_map(repeated)
+        .collect()
+}
+
+/// The same tree in memory.
+pub(crate) fn recording(name: &str) -> Recording {
+    Recording::parse(&lines(name).join("\n")).expect("a tree")
 }
 
 /// A folder that goes with the test; in memory where there is any, for trees are thousands of small files.

@@ -467,6 +467,7 @@ fn json_gives_back_what_was_read() {
         "node-unknown",
         "offline",
         "cpuset",
+        "storage-node",
     ] {
         let tree = Tree::unpack(name);
         let topology = tree.topology();
