@@ -1,42 +1,37 @@
-//! Recorded trees of sysfs and procfs.
-//!
-//! An input is lines, `path = text` or `path -> target of a link`, in which `\n` and `\t` are a new line and a tabulator.
-//! They are laid out in a folder in memory. Folders and files come first and links last, so that nothing is ever written
-//! through a link to the machine's own files.
-
-use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::Path;
+//! Recorded trees of sysfs and procfs, in memory: lines `path = text` or `path -> target of a link`.
 
 use strata_record::Environment;
-use strata_topology::{Allowed, Root, Topology, Want, choose, read_environment};
+use strata_topology::{
+    Allowed, InterruptTable, Limits, Recording, Root, Topology, Want, ceiling, choose,
+    read_environment,
+};
 
-/// The most that is laid out of one input.
-const MOST_LINES: usize = 1000;
+/// The most functions and nodes of one tree that are asked about; their number shall not make the fuzzer slow.
+const ASKED: usize = 4;
 
-/// Whatever is read: no CPU is chosen that is not online, allowed and asked for, and it is written as it is read.
+/// Whatever is read: no CPU is chosen that is not online, allowed and free, a ceiling is a rate with a name, and the
+/// topology is written so that it is read again.
 pub(crate) fn topology(bytes: &[u8]) {
-    let folder = super::folder();
-    lay_out(folder.path(), &String::from_utf8_lossy(bytes));
-    let root = Root::new(folder.path());
+    let mut recording = Recording::default();
+    for line in String::from_utf8_lossy(bytes).lines() {
+        // What a tree cannot hold is not there.
+        let _ = recording.put(line);
+    }
+    let root = Root::recorded(recording);
+    let _ = Limits::read(&root);
+    let _ = InterruptTable::read(&root).map(|table| table.difference(&table));
     let Ok(topology) = Topology::read(&root) else {
         return;
     };
-    let allowed = Allowed::read(&root, &topology);
-    let online = topology.online();
-    assert!(allowed.cpus.without(&online).is_empty(), "{allowed:?}");
-    for near in topology.node_ids().iter().take(4).map(Some).chain([None]) {
-        for whole_cores in [false, true] {
-            let want = Want {
-                count: 2,
-                near,
-                whole_cores,
-                avoid: online.iter().take(1).collect(),
-            };
-            if let Ok(choice) = choose(&topology, &allowed, &want) {
-                let chosen = choice.list().and(&allowed.cpus).without(&want.avoid);
-                assert_eq!(chosen.len(), 2, "{choice:?} of {allowed:?}");
-            }
+    cores(&root, &topology);
+    for function in topology.pci.iter().take(ASKED) {
+        let path = topology.path_to_root(function.address);
+        let first = path.first().map(|function| function.address);
+        assert_eq!(first, Some(function.address));
+        if let Ok(found) = ceiling(&topology, &[function.address]) {
+            let rate = found.bytes_per_s;
+            assert!(rate > 0.0 && rate.is_finite(), "{found:?}");
+            assert!(!found.bound_by.is_empty(), "{found:?}");
         }
     }
     let host = read_environment(&root).expect("the topology was read");
@@ -45,33 +40,21 @@ pub(crate) fn topology(bytes: &[u8]) {
     assert_eq!(back, (topology, host));
 }
 
-fn lay_out(root: &Path, text: &str) {
-    let mut links = Vec::new();
-    for line in text.lines().take(MOST_LINES) {
-        let (path, target) = match (line.split_once(" -> "), line.split_once(" =")) {
-            (Some((path, target)), _) => (path, Some(target)),
-            (None, Some((path, _))) => (path, None),
-            (None, None) => continue,
+fn cores(root: &Root, topology: &Topology) {
+    let allowed = Allowed::read(root, topology);
+    let online = topology.online();
+    assert!(allowed.cpus.without(&online).is_empty(), "{allowed:?}");
+    let nodes = topology.node_ids();
+    for near in nodes.iter().take(ASKED).map(Some).chain([None]) {
+        let want = Want {
+            count: 2,
+            near,
+            whole_cores: true,
+            avoid: online.iter().take(1).collect(),
         };
-        let plain = |part: &str| !matches!(part, "" | "." | "..") && !part.contains('\0');
-        if !path.split('/').all(plain) {
-            continue;
+        if let Ok(choice) = choose(topology, &allowed, &want) {
+            let chosen = choice.list().and(&allowed.cpus).without(&want.avoid);
+            assert_eq!(chosen.len(), 2, "{choice:?} of {allowed:?}");
         }
-        let path = root.join(path);
-        // What does not fit (a file below a file, a name too long) is not there.
-        if let Some(above) = path.parent() {
-            let _ = fs::create_dir_all(above);
-        }
-        match target {
-            Some(target) => links.push((path, target)),
-            None => {
-                let (_, text) = line.split_once(" =").unwrap_or_default();
-                let text = text.trim_start().replace("\\n", "\n").replace("\\t", "\t");
-                let _ = fs::write(path, text + "\n");
-            }
-        }
-    }
-    for (path, target) in links {
-        let _ = symlink(target, path);
     }
 }
