@@ -114,15 +114,10 @@ impl Cpuset {
     fn read(reader: &Reader) -> Option<Cpuset> {
         let mounts = mounts::read(reader);
         // Version 1 first: on a machine with both, the cpuset controller is in one of them only.
-        let versions = [
-            (cgroup::v1_path(reader), cgroup::v1_mount(&mounts)),
-            (cgroup::v2_path(reader), cgroup::v2_mount(&mounts)),
-        ];
-        versions.into_iter().find_map(|(path, mount)| {
-            cgroup::folders(mount?, &path?)
-                .iter()
-                .find_map(|folder| Cpuset::at(reader, folder))
-        })
+        cgroup::of_version_1(reader, &mounts, "cpuset")
+            .iter()
+            .chain(&cgroup::of_version_2(reader, &mounts))
+            .find_map(|folder| Cpuset::at(reader, folder))
     }
 
     fn at(reader: &Reader, folder: &str) -> Option<Cpuset> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use strata_record::{CgroupThrottling, CpuTimes};
 use strata_units::{CpuId, Nanos};
 
-use crate::cgroup::path_of;
+use crate::cgroup;
 use crate::mounts;
 use crate::root::{Reader, numbered};
 
@@ -57,41 +57,18 @@ pub(crate) fn spent(before: CpuTimes, after: CpuTimes) -> CpuTimes {
 pub(crate) fn quota(reader: &Reader) -> Option<CgroupThrottling> {
     let mounts = mounts::read(reader);
     // Version 1 first: on a machine with both, the cpu controller is in one of them only.
-    let first = path_of(reader, |c| c.split(',').any(|c| c == "cpu"));
-    let first = first.zip(
-        mounts
-            .iter()
-            .find(|m| m.kind == "cgroup" && m.has("cpu"))
-            .map(|m| m.point.clone()),
-    );
-    let second = path_of(reader, str::is_empty).zip(
-        mounts
-            .iter()
-            .find(|m| m.kind == "cgroup2")
-            .map(|m| m.point.clone()),
-    );
-    [first, second]
-        .into_iter()
-        .flatten()
-        .find_map(|(path, mount)| {
-            let mount = mount.trim_start_matches('/');
-            let mut group = path.trim_matches('/');
-            let mut sum: Option<CgroupThrottling> = None;
-            loop {
-                let at = format!("{mount}/{group}");
-                if let Some(found) = throttling(reader, at.trim_end_matches('/')) {
-                    let so_far = sum.unwrap_or_default();
-                    sum = Some(CgroupThrottling {
-                        periods: so_far.periods.saturating_add(found.periods),
-                        held_ns: so_far.held_ns + found.held_ns,
-                    });
-                }
-                if group.is_empty() {
-                    return sum;
-                }
-                group = group.rsplit_once('/').map_or("", |(above, _)| above);
-            }
+    [
+        cgroup::of_version_1(reader, &mounts, "cpu"),
+        cgroup::of_version_2(reader, &mounts),
+    ]
+    .iter()
+    .find_map(|folders| {
+        let held = folders.iter().filter_map(|group| throttling(reader, group));
+        held.reduce(|sum, found| CgroupThrottling {
+            periods: sum.periods.saturating_add(found.periods),
+            held_ns: sum.held_ns + found.held_ns,
         })
+    })
 }
 
 fn throttling(reader: &Reader, group: &str) -> Option<CgroupThrottling> {

@@ -11,14 +11,15 @@ use strata_record::{
 use strata_units::{CpuId, CpuList, Nanos, NodeId, PciAddress};
 
 use crate::block::Disk;
-use crate::counts::{CountRow, CountTable};
 use crate::device_stat::{self, DeviceStat};
 use crate::environment;
 use crate::file::FileDevice;
+use crate::interrupts::{self, InterruptTable, Interrupts};
 use crate::pci::{self, PcieLink};
 use crate::root::{Reader, Root, numbered};
 use crate::thermal::{self, Temperature};
 use crate::topology::Topology;
+use crate::tree::{self, PcieEdge};
 use crate::{cpu_time, frequency};
 
 /// Devices made of more than this many others are told of in part.
@@ -48,22 +49,12 @@ impl WatchList {
     pub fn of_file(topology: &Topology, file: &FileDevice, cpus: CpuList) -> WatchList {
         let mut list = WatchList {
             cpus,
+            functions: file.functions.clone(),
             ..WatchList::default()
         };
-        let first = file.disk.as_deref().and_then(|name| topology.disk(name));
-        let mut below: Vec<&Disk> = first.into_iter().collect();
-        let mut at = 0;
-        while let Some(disk) = below.get(at).copied() {
-            at += 1;
+        let disks = file.disk.as_deref().map(|name| topology.disks_of(name));
+        for disk in disks.into_iter().flatten().take(MOST_DISKS) {
             list.add_disk(topology, disk);
-            for part in &disk.made_of {
-                if let Some(next) = topology.disk_holding(part)
-                    && below.len() < MOST_DISKS
-                    && !below.iter().any(|known| known.name == next.name)
-                {
-                    below.push(next);
-                }
-            }
         }
         list
     }
@@ -76,18 +67,12 @@ impl WatchList {
             .iter()
             .filter(|c| c.namespaces.contains(&disk.name))
             .collect();
-        let functions = controllers.iter().filter_map(|c| c.pci).chain(disk.pci);
-        for function in functions {
-            if !self.functions.contains(&function) {
-                self.functions.push(function);
-            }
-        }
         // What software or a hypervisor made has no temperature.
         let made = matches!(
             disk.judgement.reality,
             Some(Reality::Virtual | Reality::Software | Reality::Memory)
         );
-        if !made && disk.made_of.is_empty() {
+        if !made && topology.is_bottom(disk) {
             let named: Vec<String> = controllers.iter().filter_map(|c| c.name.clone()).collect();
             let names = if named.is_empty() {
                 vec![disk.name.clone()]
@@ -156,8 +141,8 @@ pub struct HostWatch<'a> {
 
 /// Counters, read at once.
 struct Look {
-    interrupts: Option<CountTable>,
-    softirqs: Option<CountTable>,
+    interrupts: Option<InterruptTable>,
+    softirqs: Option<InterruptTable>,
     times: BTreeMap<CpuId, CpuTimes>,
     devices: Vec<Option<DeviceStat>>,
     interfaces: Vec<Option<InterfaceProof>>,
@@ -169,17 +154,9 @@ struct State {
     frequency: BTreeMap<CpuId, (FrequencySource, u64)>,
     throttled: BTreeMap<CpuId, CpuThrottling>,
     quota: Option<CgroupThrottling>,
-    links: Vec<Link>,
+    links: Vec<PcieEdge>,
     /// A drive, and what its sensor says.
     drives: Vec<(String, Option<Temperature>)>,
-}
-
-#[derive(Clone, Copy)]
-struct Link {
-    function: PciAddress,
-    port: Option<PciAddress>,
-    now: PcieLink,
-    best: PcieLink,
 }
 
 impl<'a> HostWatch<'a> {
@@ -207,9 +184,9 @@ impl<'a> HostWatch<'a> {
         let interrupts = since(after.interrupts.as_ref(), self.before.interrupts.as_ref());
         let softirqs = since(after.softirqs.as_ref(), self.before.softirqs.as_ref());
         let nodes = nodes(&self.reader);
-        let vectors = interrupts
-            .as_ref()
-            .map(|table| (table, self.vectors(table)));
+        let vectors = after.interrupts.as_ref().map(|table| self.vectors(table));
+        // Of these the table of what came has those that came.
+        let came = interrupts.as_ref().zip(vectors.as_ref());
         let mut missing = Vec::new();
         let cpus = self
             .list
@@ -218,13 +195,12 @@ impl<'a> HostWatch<'a> {
                 cpu,
                 role,
                 node: nodes.get(&cpu).copied(),
-                interrupts: vectors
-                    .as_ref()
-                    .filter(|(table, _)| table.has(cpu))
+                interrupts: came
+                    .filter(|(table, _)| table.cpus.contains(&cpu))
                     .map(|(table, of_device)| on_cpu(table, of_device, cpu)),
                 softirqs: softirqs
                     .as_ref()
-                    .filter(|table| table.has(cpu))
+                    .filter(|table| table.cpus.contains(&cpu))
                     .map(|table| soft(table, cpu)),
                 times: self
                     .before
@@ -279,15 +255,13 @@ impl<'a> HostWatch<'a> {
             vectors: vectors
                 .as_ref()
                 .filter(|_| devices_watched)
-                .and_then(|(_, of_device)| u32::try_from(of_device.len()).ok()),
-            fired: vectors
-                .as_ref()
-                .map_or_else(Vec::new, |(table, of_device)| {
-                    of_device
-                        .iter()
-                        .filter_map(|row| fired(table, row, &nodes))
-                        .collect()
-                }),
+                .and_then(|of_device| u32::try_from(of_device.len()).ok()),
+            fired: came.map_or_else(Vec::new, |(table, of_device)| {
+                let fired = of_device
+                    .iter()
+                    .filter_map(|irq| fired(table, *irq, &nodes));
+                fired.collect()
+            }),
             devices,
             drives: self.drives(&state),
             links: self.links(&state),
@@ -310,26 +284,22 @@ impl<'a> HostWatch<'a> {
         (host, missing)
     }
 
-    /// The rows of the watched devices' vectors.
-    fn vectors<'t>(&self, table: &'t CountTable) -> Vec<&'t CountRow> {
-        let numbers: BTreeSet<u32> = self
-            .list
-            .functions
-            .iter()
-            .flat_map(|function| vectors_of(&self.reader, *function))
-            .collect();
-        let by_name = |row: &CountRow| {
-            row.handlers().split(", ").any(|handler| {
-                let device = handler.split('-').next().unwrap_or(handler);
+    /// The numbers of the watched devices' vectors that the table has.
+    fn vectors(&self, table: &InterruptTable) -> BTreeSet<u32> {
+        let by_function = self.list.functions.iter().flat_map(|function| {
+            interrupts::numbers_of(&self.reader, table, &pci::folder_of(*function))
+        });
+        let is_virtio = |line: &Interrupts| {
+            line.owners().any(|owner| {
+                let device = owner.split('-').next().unwrap_or(owner);
                 self.list.virtio.iter().any(|virtio| virtio == device)
             })
         };
-        table
-            .rows()
-            .filter(|row| {
-                row.irq()
-                    .is_some_and(|irq| numbers.contains(&irq) || by_name(row))
-            })
+        let lines = table.lines.iter().filter(|(_, line)| is_virtio(line));
+        let by_name = lines.filter_map(|(key, _)| numbered(key, ""));
+        by_function
+            .filter(|irq| table.of(*irq).is_some())
+            .chain(by_name)
             .collect()
     }
 
@@ -365,17 +335,18 @@ impl<'a> HostWatch<'a> {
             lane_bits_per_s: link.lane.0,
             width: link.width,
         };
+        let after_of = |port| after.links.iter().find(|link| link.port == port);
         self.state
             .links
             .iter()
             .filter_map(|before| {
-                let after = after.links.iter().find(|l| l.function == before.function)?;
+                let after = after_of(before.port)?;
                 Some(LinkProof {
-                    function: before.function,
-                    port: before.port,
-                    before: state(before.now),
-                    after: state(after.now),
-                    best: state(after.best),
+                    function: before.below,
+                    port: Some(before.port),
+                    before: state(before.link?),
+                    after: state(after.link?),
+                    best: state(after.best?),
                 })
             })
             .collect()
@@ -465,8 +436,8 @@ impl<'a> HostWatch<'a> {
 impl Look {
     fn read(reader: &Reader, list: &WatchList) -> Look {
         Look {
-            interrupts: CountTable::read_with(reader, "proc/interrupts"),
-            softirqs: CountTable::read_with(reader, "proc/softirqs"),
+            interrupts: InterruptTable::read_with(reader, interrupts::TABLE),
+            softirqs: InterruptTable::read_with(reader, interrupts::SOFT_TABLE),
             times: cpu_time::times(reader),
             devices: list
                 .disks
@@ -509,67 +480,55 @@ impl State {
     }
 }
 
-fn since(after: Option<&CountTable>, before: Option<&CountTable>) -> Option<CountTable> {
+fn since(
+    after: Option<&InterruptTable>,
+    before: Option<&InterruptTable>,
+) -> Option<InterruptTable> {
     Some(after?.difference(before?))
 }
 
-/// Numbers of a function's interrupts (`Documentation/ABI/testing/sysfs-bus-pci`, `msi_irqs`).
-fn vectors_of(reader: &Reader, function: PciAddress) -> Vec<u32> {
-    let folder = format!("{}/{function}", pci::FOLDER);
-    let vectors = reader.numbered(&format!("{folder}/msi_irqs"), "");
-    if !vectors.is_empty() {
-        return vectors;
-    }
-    let one: Option<u32> = reader.value(&format!("{folder}/irq"), "an interrupt");
-    one.filter(|irq| *irq > 0).into_iter().collect()
-}
-
-fn fired(
-    table: &CountTable,
-    row: &CountRow,
-    nodes: &BTreeMap<CpuId, NodeId>,
-) -> Option<VectorProof> {
-    let counts: Vec<VectorCount> = table
-        .counts(row)
-        .map(|(cpu, count)| VectorCount {
-            cpu,
-            node: nodes.get(&cpu).copied(),
-            count,
-        })
-        .collect();
-    (!counts.is_empty()).then_some(VectorProof {
-        irq: row.irq()?,
-        name: row.handlers().to_owned(),
-        counts,
+fn fired(table: &InterruptTable, irq: u32, nodes: &BTreeMap<CpuId, NodeId>) -> Option<VectorProof> {
+    let line = table.of(irq)?;
+    let by_cpu = table.cpus.iter().zip(&line.counts);
+    let counts = by_cpu.filter(|(_, count)| **count > 0);
+    Some(VectorProof {
+        irq,
+        name: line.name.clone(),
+        counts: counts
+            .map(|(cpu, count)| VectorCount {
+                cpu: *cpu,
+                node: nodes.get(cpu).copied(),
+                count: *count,
+            })
+            .collect(),
     })
 }
 
-/// By what the kernel says of each row, which is the same on all architectures; its letters are not.
-fn on_cpu(table: &CountTable, of_device: &[&CountRow], cpu: CpuId) -> CpuInterrupts {
-    let sum = |wanted: &dyn Fn(&CountRow) -> bool| {
-        table
-            .rows()
-            .filter(|row| wanted(row))
-            .fold(0u64, |sum, row| sum.saturating_add(table.on(row, cpu)))
+/// By what the kernel says of each line, which is the same on all architectures; its letters are not.
+fn on_cpu(table: &InterruptTable, of_device: &BTreeSet<u32>, cpu: CpuId) -> CpuInterrupts {
+    let on = |line: &Interrupts| table.on(line, cpu).unwrap_or_default();
+    let sum = |wanted: &dyn Fn(&Interrupts) -> bool| {
+        let lines = table.lines.values().filter(|line| wanted(line));
+        lines.fold(0u64, |sum, line| sum.saturating_add(on(line)))
     };
-    let says = |what: &'static str| sum(&|row| row.description.contains(what));
+    let says = |what: &'static str| sum(&|line| line.name.contains(what));
+    let device = of_device.iter().filter_map(|irq| table.of(*irq));
     CpuInterrupts {
         total: sum(&|_| true),
-        device: of_device
-            .iter()
-            .fold(0u64, |sum, row| sum.saturating_add(table.on(row, cpu))),
+        device: device.fold(0u64, |sum, line| sum.saturating_add(on(line))),
         timer: says("Local timer interrupts")
-            .saturating_add(sum(&|row| row.handlers() == "arch_timer")),
+            .saturating_add(sum(&|line| line.name == "arch_timer")),
         reschedule: says("Rescheduling interrupts"),
         call: says("Function call interrupts"),
         tlb: says("TLB shootdowns"),
     }
 }
 
-fn soft(table: &CountTable, cpu: CpuId) -> CpuSoftirqs {
+fn soft(table: &InterruptTable, cpu: CpuId) -> CpuSoftirqs {
     let of = |label: &str| {
-        let row = table.rows().find(|row| row.label == label);
-        row.map_or(0, |row| table.on(row, cpu))
+        let line = table.lines.get(label);
+        line.and_then(|line| table.on(line, cpu))
+            .unwrap_or_default()
     };
     CpuSoftirqs {
         timer: of("TIMER"),
@@ -591,38 +550,14 @@ fn nodes(reader: &Reader) -> BTreeMap<CpuId, NodeId> {
     found
 }
 
-/// The links on the way from the functions to their root ports. A link has a function at its lower end and a port at its
-/// upper one, and both tell it; inside a switch, between its ports, there is none. So every other function of the way up
-/// tells one.
-fn links(reader: &Reader, functions: &[PciAddress]) -> Vec<Link> {
-    let mut found: Vec<Link> = Vec::new();
+/// The links between the functions and the CPU, each once.
+fn links(reader: &Reader, functions: &[PciAddress]) -> Vec<PcieEdge> {
+    let above = pci::read_above(reader, functions);
+    let mut found: Vec<PcieEdge> = Vec::new();
     for function in functions {
-        let Some(path) = reader.real(&format!("{}/{function}", pci::FOLDER)) else {
-            continue;
-        };
-        let way: Vec<PciAddress> = pci::functions_on(&path).rev().collect();
-        for ends in way.chunks(2) {
-            let [lower, ..] = ends else { continue };
-            let port = ends.get(1).copied();
-            let link =
-                |of: PciAddress, which| pci::link(reader, &format!("{}/{of}", pci::FOLDER), which);
-            let Some((now, own)) = link(*lower, "current").zip(link(*lower, "max")) else {
-                continue;
-            };
-            let best = match port.and_then(|port| link(port, "max")) {
-                Some(above) => PcieLink {
-                    lane: own.lane.min(above.lane),
-                    width: own.width.min(above.width),
-                },
-                None => own,
-            };
-            if !found.iter().any(|l| l.function == *lower) {
-                found.push(Link {
-                    function: *lower,
-                    port,
-                    now,
-                    best,
-                });
+        for edge in tree::links_above(&above, *function) {
+            if !found.iter().any(|known| known.port == edge.port) {
+                found.push(edge);
             }
         }
     }

@@ -8,7 +8,8 @@ use strata_units::{CpuId, CpuList};
 
 use crate::root::{Reader, Root, numbered};
 
-const TABLE: &str = "proc/interrupts";
+pub(crate) const TABLE: &str = "proc/interrupts";
+pub(crate) const SOFT_TABLE: &str = "proc/softirqs";
 
 /// Some kB a line on the largest machines, and some thousand lines.
 const LONGEST: u64 = 64 << 20;
@@ -18,8 +19,9 @@ const LONGEST: u64 = 64 << 20;
 pub struct InterruptTable {
     /// The CPUs that were online, in the order of the columns.
     pub cpus: Vec<CpuId>,
-    /// Lines by their names: an interrupt's number (`36`) or the architecture's short name (`LOC`, `TLB`). Totals that are
-    /// not told by CPU (`ERR`, `MIS`) are left out.
+    /// Lines by their names: an interrupt's number (`36`) or the architecture's short name (`LOC`, `TLB`); of
+    /// `/proc/softirqs`, whose lines say no more than that, `NET_RX` and the like. Totals that are not told by CPU (`ERR`,
+    /// `MIS`) are left out.
     pub lines: BTreeMap<String, Interrupts>,
 }
 
@@ -39,6 +41,17 @@ impl Interrupts {
         self.counts
             .iter()
             .fold(0, |sum, count| sum.saturating_add(*count))
+    }
+
+    /// Those who share the line.
+    pub fn owners(&self) -> impl Iterator<Item = &str> {
+        self.name.split(',').map(str::trim)
+    }
+
+    /// Whether somebody has both: on a shared line drivers come and go, and it counts on.
+    fn has_owner_of(&self, other: &Interrupts) -> bool {
+        self.owners()
+            .any(|one| other.owners().any(|two| one == two))
     }
 }
 
@@ -74,6 +87,11 @@ impl InterruptTable {
             let first = text.lines().next().unwrap_or_default();
             fail(format!("{:?}", first.chars().take(60).collect::<String>()))
         })
+    }
+
+    /// The table in a file of this form; `None` when it is absent or masked, as containers have it.
+    pub(crate) fn read_with(reader: &Reader, path: &str) -> Option<InterruptTable> {
+        InterruptTable::parse(&reader.long_text(path, LONGEST)?)
     }
 
     /// The table in a text; `None` when its first line names no CPU. Lines that are not understood are left out.
@@ -112,7 +130,7 @@ impl InterruptTable {
     /// What came since `earlier`, by the CPUs of this table; lines with none are left out.
     ///
     /// A CPU or a line that `earlier` does not have counts from nought; so does a number that was given back and handed
-    /// out again, of another name or with fewer counts than before.
+    /// out again, to others than any who had it or with fewer counts than before.
     pub fn difference(&self, earlier: &InterruptTable) -> InterruptTable {
         let columns: Vec<Option<usize>> = self
             .cpus
@@ -123,7 +141,7 @@ impl InterruptTable {
             let before = earlier
                 .lines
                 .get(key)
-                .filter(|before| before.name == now.name);
+                .filter(|before| before.has_owner_of(now));
             let counts: Vec<u64> = now
                 .counts
                 .iter()
@@ -148,14 +166,25 @@ impl InterruptTable {
     pub fn of(&self, irq: u32) -> Option<&Interrupts> {
         self.lines.get(&irq.to_string())
     }
+
+    /// The same where somebody has it.
+    fn named(&self, irq: u32) -> Option<&Interrupts> {
+        self.of(irq).filter(|line| !line.name.is_empty())
+    }
+
+    /// What a line counted on one CPU; `None` for a CPU without a column, as those have that are offline.
+    pub fn on(&self, line: &Interrupts, cpu: CpuId) -> Option<u64> {
+        let column = self.cpus.iter().position(|known| *known == cpu)?;
+        line.counts.get(column).copied()
+    }
 }
 
-/// The kernel's counters have 32 bits, and turn over.
+/// The kernel's counters have 32 bits, and turn over; one that went back by more than half of that was set to 0.
 fn since(now: u64, before: u64) -> u64 {
     const TURN: u64 = 1 << 32;
     match now.checked_sub(before) {
         Some(more) => more,
-        None if before < TURN && before > TURN / 2 && now < TURN / 2 => now + TURN - before,
+        None if before < TURN && now + TURN - before < TURN / 2 => now + TURN - before,
         None => now,
     }
 }
@@ -191,30 +220,21 @@ pub(crate) struct Vectors<'a, 'r> {
 
 impl<'a, 'r> Vectors<'a, 'r> {
     pub(crate) fn new(reader: &'a Reader<'r>) -> Self {
-        let text = reader.long_text(TABLE, LONGEST).unwrap_or_default();
         Vectors {
             reader,
-            table: InterruptTable::parse(&text).unwrap_or_default(),
+            table: InterruptTable::read_with(reader, TABLE).unwrap_or_default(),
         }
     }
 
-    /// Those of the PCI function in `folder`: its message-signalled ones, else the line that it has by its pin, if any
-    /// (`Documentation/ABI/testing/sysfs-bus-pci`, `msi_irqs` and `irq`).
+    /// Those of the PCI function in `folder`.
     pub(crate) fn of(&self, folder: &str) -> Vec<Vector> {
-        let mut irqs = self.reader.numbered(&format!("{folder}/msi_irqs"), "");
-        if irqs.is_empty() {
-            let line: Option<u32> = self
-                .reader
-                .value(&format!("{folder}/irq"), "an interrupt's number");
-            // A function that no driver holds tells a line too; nobody has asked for that.
-            irqs.extend(line.filter(|irq| self.name(*irq).is_some()));
-        }
-        irqs.into_iter()
+        numbers_of(self.reader, &self.table, folder)
+            .into_iter()
             .map(|irq| {
                 let list = |file: &str| self.reader.list(&format!("proc/irq/{irq}/{file}"));
                 Vector {
                     irq,
-                    name: self.name(irq),
+                    name: self.table.named(irq).map(|line| line.name.clone()),
                     affinity: list("smp_affinity_list"),
                     effective: list("effective_affinity_list")
                         .filter(|cpus: &CpuList| !cpus.is_empty()),
@@ -222,16 +242,24 @@ impl<'a, 'r> Vectors<'a, 'r> {
             })
             .collect()
     }
+}
 
-    fn name(&self, irq: u32) -> Option<String> {
-        let line = self.table.of(irq)?;
-        (!line.name.is_empty()).then(|| line.name.clone())
+/// Numbers of the interrupts of the PCI function in `folder`: its message-signalled ones, else the line that it has by its
+/// pin, if any (`Documentation/ABI/testing/sysfs-bus-pci` of the kernel, `msi_irqs` and `irq`).
+pub(crate) fn numbers_of(reader: &Reader, table: &InterruptTable, folder: &str) -> Vec<u32> {
+    let mut irqs = reader.numbered(&format!("{folder}/msi_irqs"), "");
+    if irqs.is_empty() {
+        let line: Option<u32> = reader.value(&format!("{folder}/irq"), "an interrupt's number");
+        // A function that no driver holds tells a line too; nobody has asked for that.
+        irqs.extend(line.filter(|irq| table.named(*irq).is_some()));
     }
+    irqs
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const TABLE: &str = "            CPU0       CPU2
    9:          0          4  IR-IO-APIC    9-fasteoi   acpi
@@ -285,5 +313,43 @@ mod tests {
         assert_eq!(counts(&came, 37), Some(vec![5, 0]));
         assert_eq!(counts(&came, 39), Some(vec![0, 2]), "counted anew");
         assert_eq!(since(5, u64::from(u32::MAX)), 6, "32 bits turn over");
+        assert_eq!(since(5, (1 << 31) - 10), 5, "set to 0");
+        let line = came.of(39).expect("a line");
+        assert_eq!(came.on(line, CpuId(2)), Some(2));
+        assert_eq!(came.on(line, CpuId(0)), None, "gone offline");
+    }
+
+    #[test]
+    fn a_shared_line_counts_on_when_a_driver_joins() {
+        let parse = |text| InterruptTable::parse(text).expect("a table");
+        let before = parse("CPU0\n 9: 4 IO-APIC 9-fasteoi acpi\n 10: 4 IO-APIC 10-fasteoi uhci");
+        let after =
+            parse("CPU0\n 9: 6 IO-APIC 9-fasteoi acpi, i801_smbus\n 10: 6 IO-APIC 10-fasteoi ehci");
+        let came = after.difference(&before);
+        let total = |irq| came.of(irq).map(Interrupts::total);
+        assert_eq!((total(9), total(10)), (Some(2), Some(6)));
+    }
+
+    #[test]
+    fn softirqs_have_no_owner() {
+        let parse = |text| InterruptTable::parse(text).expect("a table");
+        let before = parse("   CPU0 CPU1\n HI: 1 0\n NET_RX: 4294967290 7");
+        let after = parse("   CPU0 CPU1\n HI: 1 0\n NET_RX: 4 9");
+        let came = after.difference(&before);
+        let line = came.lines.get("NET_RX").expect("it came");
+        assert_eq!(
+            (came.lines.len(), line.counts.as_slice()),
+            (1, &[10, 2][..])
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in "(CPU[0-9] )?[0-9A-Z: a-z\n-]{0,80}", other in "CPU0 CPU1\n[0-9: \n]{0,60}") {
+            if let (Some(a), Some(b)) = (InterruptTable::parse(&text), InterruptTable::parse(&other)) {
+                let since = a.difference(&b);
+                prop_assert!(since.lines.values().all(|line| line.total() > 0));
+            }
+        }
     }
 }

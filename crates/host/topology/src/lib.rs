@@ -16,7 +16,6 @@ mod block;
 mod ceiling;
 mod cgroup;
 mod choose;
-mod counts;
 mod cpu;
 mod cpu_time;
 mod device_stat;

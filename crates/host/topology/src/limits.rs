@@ -100,12 +100,10 @@ impl Limits {
             ..Limits::default()
         };
         let mounts = mounts::read(&reader);
-        if let Some((mount, path)) = cgroup::v2_mount(&mounts).zip(cgroup::v2_path(&reader)) {
-            let folders = cgroup::folders(mount, &path);
-            limits.cgroup = folders.first().cloned();
-            for folder in folders.iter().filter(|folder| reader.exists(folder)) {
-                limits.tighten(&reader, folder);
-            }
+        let folders = cgroup::of_version_2(&reader, &mounts);
+        limits.cgroup = folders.first().cloned();
+        for folder in folders.iter().filter(|folder| reader.exists(folder)) {
+            limits.tighten(&reader, folder);
         }
         limits
             .hugetlb

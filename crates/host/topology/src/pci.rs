@@ -1,5 +1,6 @@
 //! PCI functions: identity, node, driver, link, and the bridge above.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use schemars::JsonSchema;
@@ -182,41 +183,62 @@ pub(crate) fn read(reader: &Reader) -> Vec<PciFunction> {
         .names(FOLDER)
         .iter()
         .filter_map(|name| {
+            let folder = format!("{FOLDER}/{name}");
             let Ok(address) = name.parse::<PciAddress>() else {
-                reader.note(&format!("{FOLDER}/{name}"), "no PCI address");
+                reader.note(&folder, "no PCI address");
                 return None;
             };
-            let folder = format!("{FOLDER}/{name}");
-            let id = |file: &str| {
-                hex(reader, &format!("{folder}/{file}")).and_then(|n| u16::try_from(n).ok())
-            };
             Some(PciFunction {
-                address,
-                parent: reader
-                    .real(&folder)
-                    .and_then(|path| functions_on(&path).rev().nth(1)),
-                vendor: id("vendor"),
-                device: id("device"),
-                subsystem_vendor: id("subsystem_vendor"),
-                class: hex(reader, &format!("{folder}/class")),
-                node: node(reader, &format!("{folder}/numa_node")),
-                driver: reader.link(&format!("{folder}/driver")),
-                iommu_group: reader
-                    .link(&format!("{folder}/iommu_group"))
-                    .and_then(|group| group.parse().ok()),
-                physical_function: reader
-                    .link(&format!("{folder}/physfn"))
-                    .and_then(|function| function.parse().ok()),
-                virtual_functions: virtual_functions(reader, &folder),
-                power_state: reader.word(&format!("{folder}/power_state")),
                 vectors: vectors.of(&folder),
-                link: link(reader, &folder, "current"),
-                link_best: link(reader, &folder, "max"),
+                ..one(reader, address, &folder)
             })
         })
         .collect();
     functions.sort_unstable_by_key(|function| function.address);
     functions
+}
+
+/// Functions and all that are above them, as they are now, ascending and without their interrupts.
+pub(crate) fn read_above(reader: &Reader, functions: &[PciAddress]) -> Vec<PciFunction> {
+    let found: BTreeSet<PciAddress> = functions
+        .iter()
+        .filter_map(|function| reader.real(&folder_of(*function)))
+        .flat_map(|path| functions_on(&path).collect::<Vec<_>>())
+        .collect();
+    let read = |address: PciAddress| one(reader, address, &folder_of(address));
+    found.into_iter().map(read).collect()
+}
+
+pub(crate) fn folder_of(function: PciAddress) -> String {
+    format!("{FOLDER}/{function}")
+}
+
+fn one(reader: &Reader, address: PciAddress, folder: &str) -> PciFunction {
+    let id =
+        |file: &str| hex(reader, &format!("{folder}/{file}")).and_then(|n| u16::try_from(n).ok());
+    PciFunction {
+        address,
+        parent: reader
+            .real(folder)
+            .and_then(|path| functions_on(&path).rev().nth(1)),
+        vendor: id("vendor"),
+        device: id("device"),
+        subsystem_vendor: id("subsystem_vendor"),
+        class: hex(reader, &format!("{folder}/class")),
+        node: node(reader, &format!("{folder}/numa_node")),
+        driver: reader.link(&format!("{folder}/driver")),
+        iommu_group: reader
+            .link(&format!("{folder}/iommu_group"))
+            .and_then(|group| group.parse().ok()),
+        physical_function: reader
+            .link(&format!("{folder}/physfn"))
+            .and_then(|function| function.parse().ok()),
+        virtual_functions: virtual_functions(reader, folder),
+        power_state: reader.word(&format!("{folder}/power_state")),
+        vectors: Vec::new(),
+        link: link(reader, folder, "current"),
+        link_best: link(reader, folder, "max"),
+    }
 }
 
 fn virtual_functions(reader: &Reader, folder: &str) -> Option<VirtualFunctions> {
@@ -253,7 +275,7 @@ pub(crate) fn node(reader: &Reader, path: &str) -> Option<NodeId> {
 }
 
 /// `16.0 GT/s PCIe` (older kernels `8 GT/s`) and `4`; `Unknown` and 0 or 255 lanes where there is no link.
-pub(crate) fn link(reader: &Reader, folder: &str, which: &str) -> Option<PcieLink> {
+fn link(reader: &Reader, folder: &str, which: &str) -> Option<PcieLink> {
     let speed = reader.word(&format!("{folder}/{which}_link_speed"))?;
     let lane = BitRate::from_gigabits(speed.split_whitespace().next()?)?;
     let width: u8 = reader.value(&format!("{folder}/{which}_link_width"), "a number of lanes")?;

@@ -12,25 +12,36 @@ use crate::root::Reader;
 use crate::topology::Topology;
 
 impl Topology {
+    /// The disk of that name, or of the partition of that name, and all that it stands on, floor by floor.
+    pub(crate) fn disks_of(&self, name: &str) -> Vec<&Disk> {
+        let mut found: Vec<&Disk> = self.disk_holding(name).into_iter().collect();
+        let mut seen: BTreeSet<&str> = found.iter().map(|disk| disk.name.as_str()).collect();
+        let mut at = 0;
+        while let Some(disk) = found.get(at).copied() {
+            at += 1;
+            // A scrambled tree may be a ring; a sane one has diamonds.
+            found.extend(self.parts(disk).filter(|part| seen.insert(&part.name)));
+        }
+        found
+    }
+
     /// The disks at the bottom of the one, or the disk's partition, of that name; itself when it stands on nothing.
     pub fn disks_below(&self, name: &str) -> Vec<&Disk> {
-        let mut bottom = Vec::new();
-        let mut seen = BTreeSet::new();
-        let mut ahead: Vec<&Disk> = self.disk_holding(name).into_iter().collect();
-        // A scrambled tree may be a ring; a sane one has diamonds.
-        while let Some(disk) = ahead.pop() {
-            if !seen.insert(disk.name.as_str()) {
-                continue;
-            }
-            let parts = disk.made_of.iter().chain(&disk.backed_by);
-            let below: Vec<&Disk> = parts.filter_map(|part| self.disk_holding(part)).collect();
-            if below.is_empty() {
-                bottom.push(disk);
-            }
-            ahead.extend(below);
-        }
+        let mut bottom = self.disks_of(name);
+        bottom.retain(|disk| self.is_bottom(disk));
         bottom.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         bottom
+    }
+
+    /// Whether a disk stands on no other.
+    pub(crate) fn is_bottom(&self, disk: &Disk) -> bool {
+        self.parts(disk).next().is_none()
+    }
+
+    /// The disks right below one.
+    fn parts<'t>(&'t self, disk: &'t Disk) -> impl Iterator<Item = &'t Disk> {
+        let parts = disk.made_of.iter().chain(&disk.backed_by);
+        parts.filter_map(|part| self.disk_holding(part))
     }
 
     /// Every PCI function that the disk or partition of that name stands on, ascending; of a multipath head those of all

@@ -127,40 +127,46 @@ impl Topology {
     ///
     /// sysfs does not tell a port's kind, but from a root port down links and the inner buses of switches take turns.
     pub fn links_above(&self, address: PciAddress) -> Vec<PcieEdge> {
-        let path = self.path_to_root(address);
-        let within = path
-            .iter()
-            .take_while(|function| function.address.domain() == address.domain())
-            .count();
-        path.windows(2)
-            .take(within.saturating_sub(1))
-            .enumerate()
-            .filter(|(at, pair)| {
-                let from_root = within - 1 - at;
-                from_root % 2 == 1 && !is_on_paper(pair[1])
-            })
-            .map(|(_, pair)| self.edge(pair[0], pair[1]))
-            .collect()
+        links_above(&self.pci, address)
     }
+}
 
-    fn edge(&self, below: &PciFunction, port: &PciFunction) -> PcieEdge {
-        // The functions of a device share its link. Virtual functions tell none.
-        let first = self.functions_under(port.address).next().unwrap_or(below);
-        let told = [first.link, below.link, port.link].into_iter().flatten();
-        let ends = [first.link_best.or(below.link_best), port.link_best]
-            .into_iter()
-            .flatten();
-        PcieEdge {
-            port: port.address,
-            below: first.address,
-            is_uplink: first.is_bridge(),
-            // Both ends tell of one link; where they differ, the lesser is stale or a bug of firmware.
-            link: told.max_by(|a, b| a.bytes_per_s().total_cmp(&b.bytes_per_s())),
-            best: ends.reduce(|a, b| PcieLink {
-                lane: a.lane.min(b.lane),
-                width: a.width.min(b.width),
-            }),
-        }
+/// [`Topology::links_above`] of functions in ascending order.
+pub(crate) fn links_above(functions: &[PciFunction], address: PciAddress) -> Vec<PcieEdge> {
+    let path = path(functions, address);
+    let within = path
+        .iter()
+        .take_while(|function| function.address.domain() == address.domain())
+        .count();
+    path.windows(2)
+        .take(within.saturating_sub(1))
+        .enumerate()
+        .filter(|(at, pair)| {
+            let from_root = within - 1 - at;
+            from_root % 2 == 1 && !is_on_paper(pair[1])
+        })
+        .map(|(_, pair)| edge(functions, pair[0], pair[1]))
+        .collect()
+}
+
+fn edge(functions: &[PciFunction], below: &PciFunction, port: &PciFunction) -> PcieEdge {
+    // The functions of a device share its link. Virtual functions tell none.
+    let mut under = functions.iter().filter(|f| f.parent == Some(port.address));
+    let first = under.next().unwrap_or(below);
+    let told = [first.link, below.link, port.link].into_iter().flatten();
+    let ends = [first.link_best.or(below.link_best), port.link_best]
+        .into_iter()
+        .flatten();
+    PcieEdge {
+        port: port.address,
+        below: first.address,
+        is_uplink: first.is_bridge(),
+        // Both ends tell of one link; where they differ, the lesser is stale or a bug of firmware.
+        link: told.max_by(|a, b| a.bytes_per_s().total_cmp(&b.bytes_per_s())),
+        best: ends.reduce(|a, b| PcieLink {
+            lane: a.lane.min(b.lane),
+            width: a.width.min(b.width),
+        }),
     }
 }
 

@@ -108,7 +108,11 @@ fn what_changed_is_told_and_what_did_not_is_zero() {
         tree.put("sys/devices/system/cpu/cpu2/cpufreq/scaling_cur_freq = 2000000");
         tree.put("sys/devices/system/cpu/cpu2/thermal_throttle/core_throttle_count = 9");
         tree.put("sys/class/nvme/nvme0/hwmon4/temp1_input = 71850");
-        tree.put("sys/devices/pci0000:80/0000:80:01.0/0000:81:00.0/current_link_width = 2");
+        for end in ["0000:80:01.0", "0000:80:01.0/0000:81:00.0"] {
+            tree.put(&format!(
+                "sys/devices/pci0000:80/{end}/current_link_width = 2"
+            ));
+        }
     });
     let [measure, peer] = &host.cpus[..] else {
         panic!("CPU 2 is the measuring side's: {:?}", host.cpus)
@@ -328,6 +332,7 @@ fn what_lies_under_a_file_is_what_is_watched() {
     // Only a live file can be asked for its device; the disk is then put in its place.
     let mut file = file_device(&live, "/".as_ref()).expect("a folder");
     file.disk = Some("nvme0n1".to_owned());
+    file.functions = topology.functions_below("nvme0n1");
     let list = WatchList::of_file(&topology, &file, cpus("1"));
     assert_eq!(
         (list.cpus, list.disks, list.drives, list.functions),
@@ -338,7 +343,7 @@ fn what_lies_under_a_file_is_what_is_watched() {
             vec![address("0000:81:00.0")]
         )
     );
-    file.disk = None;
+    (file.disk, file.functions) = (None, Vec::new());
     let memory = WatchList::of_file(&topology, &file, cpus("1"));
     assert!(memory.disks.is_empty() && memory.functions.is_empty());
 }
