@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
 use jiff::Timestamp;
+use strata_block::Prepared;
 use strata_measure::Job;
 use strata_record::{Cell, Document, Plan, Preconditioning, Record, Run, SCHEMA, Status};
 use strata_runner::{Claim, Ended, Store, StoreError, estimate, execute};
@@ -47,6 +48,8 @@ pub(crate) struct Ready {
     pub(crate) cells: Vec<Cell>,
     /// A job a cell.
     pub(crate) jobs: Vec<Box<dyn Job>>,
+    /// What they measure, of storage.
+    pub(crate) targets: Vec<Prepared>,
     pub(crate) own: Own,
     pub(crate) preconditioning: Vec<Preconditioning>,
 }
@@ -156,6 +159,7 @@ impl Session {
             mut jobs,
             own,
             preconditioning,
+            ..
         } = ready;
         let (mut store, run, mut records) = match self.begun {
             Begun::Resumed(store, run, records) => (store, run, records),
