@@ -119,7 +119,7 @@ pub(crate) fn add(
     if strict {
         for engine in &args.engine {
             engine
-                .available()
+                .available_on(&file)
                 .map_err(|why| anyhow!("--engine {engine}: {why}"))?;
         }
     }
@@ -194,7 +194,7 @@ pub(crate) fn cells(
             let region = file.for_blocks(shape.bs).region;
             let (target, reality) = host.storage(file, region)?;
             let mut placement = host.place(measuring, None, target.node)?;
-            if shape.engine.to_string().contains("+sqpoll") {
+            if shape.engine.sq_polled() {
                 placement.poll_cpus = host.poll_cpus(poll_cpus, &placement, target.node)?;
             }
             Ok(Cell {

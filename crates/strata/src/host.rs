@@ -8,7 +8,7 @@ use strata_record::{Placement, Reality, Target, TargetKind};
 use strata_topology::{
     Allowed, ChooseError, Root, Topology, Want, WatchList, check, choose, file_device,
 };
-use strata_units::{ByteOffset, Bytes, CpuList, NodeId};
+use strata_units::{Bytes, CpuList, NodeId};
 
 use crate::Usage;
 use crate::cli::Measuring;
@@ -17,7 +17,7 @@ use crate::cli::Measuring;
 pub(crate) struct Host {
     pub(crate) topology: Topology,
     pub(crate) allowed: Allowed,
-    name: String,
+    pub(crate) name: String,
 }
 
 impl Host {
@@ -140,7 +140,9 @@ impl Host {
             }
             Kind::Device | Kind::Namespace => {
                 let mut identity = format!("{size} drive");
-                if device.serial.is_none()
+                // A loop device's serial number would be that of the drive below, which others stand on too.
+                let disk = on.and_then(|name| self.topology.disk(name));
+                if disk.is_none_or(|disk| disk.serial.is_none())
                     && let Some(on) = on
                 {
                     identity.push_str(&format!(" {on}"));
@@ -173,22 +175,5 @@ impl Host {
     pub(crate) fn watch_file(&self, path: &Path, cpus: &CpuList) -> Result<WatchList> {
         let device = file_device(&self.topology, path)?;
         Ok(WatchList::of_file(&self.topology, &device, cpus.clone()))
-    }
-
-    /// What is watched while a cell over loopback is measured.
-    pub(crate) fn watch_loopback(&self, placement: &Placement) -> WatchList {
-        let (cpus, peer) = (placement.cpus.clone(), placement.peer_cpus.clone());
-        WatchList::of_interface(&self.topology, "lo", cpus, peer)
-    }
-
-    /// The loopback interface as a wire.
-    pub(crate) fn loopback(&self) -> Target {
-        Target {
-            kind: TargetKind::Wire,
-            identity: format!("lo of {}: 127.0.0.1 to 127.0.0.1", self.name),
-            region_from_bytes: ByteOffset(0),
-            region_bytes: None,
-            node: None,
-        }
     }
 }

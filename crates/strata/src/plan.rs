@@ -42,7 +42,10 @@ pub(crate) fn run(path: &Path, args: &RunArgs) -> Result<End> {
                 let name = format!("target-{n}.dat");
                 block::add(&mut ready, args, shapes, &host, &session, &name, false)
             }
-            Table::Tcp(args, shapes) => tcp::add(&mut ready, args, shapes, &host),
+            Table::Tcp(args, shapes) => tcp::Wire::of(&mut ready, args).and_then(|wire| {
+                let cells = tcp::cells(&host, &wire, shapes, args)?;
+                tcp::add(&mut ready, cells, &wire, shapes, &host, &session)
+            }),
         }
         .with_context(|| place.clone())?;
         apart(ready.cells.split_at(before)).map_err(|e| Usage::error(format!("{place}: {e:#}")))?;

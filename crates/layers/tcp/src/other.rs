@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use strata_peer::{Channel, Child, PeerError};
+use strata_peer::{Channel, Child, PeerError, Session};
 use strata_units::Nanos;
 
 /// Whoever is at the other end of a control channel.
@@ -53,6 +53,20 @@ impl Other for Child {
 
     fn receive_within<T: DeserializeOwned>(&mut self, span: Nanos) -> Result<T, PeerError> {
         Child::receive_within(self, span)
+    }
+}
+
+impl Other for Session {
+    fn send<T: Serialize>(&mut self, message: &T) -> Result<(), PeerError> {
+        Session::send(self, message)
+    }
+
+    fn receive_within<T: DeserializeOwned>(&mut self, span: Nanos) -> Result<T, PeerError> {
+        Session::receive_within(self, span)
+    }
+
+    fn lost(&self) -> Option<String> {
+        self.why_lost().map(|why| why.to_string())
     }
 }
 
