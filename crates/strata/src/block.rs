@@ -107,6 +107,7 @@ pub(crate) fn add(
         smallest: of(shapes, false),
         writes,
         destroy: args.destroy.as_deref(),
+        held: &ready.targets,
         seed: session.seed(),
     };
     let target = args.target.as_deref();
@@ -138,6 +139,7 @@ pub(crate) fn add(
         .jobs
         .extend(jobs(host, &cells, &file, session.folder())?);
     ready.cells.extend(cells);
+    ready.targets.push(file);
     Ok(())
 }
 
@@ -166,7 +168,7 @@ pub(crate) fn make(session: &Session, path: &Path, wanted: &Wanted<'_>) -> Resul
 }
 
 /// What the user can mend by typing something else is a mistake in usage.
-fn usage_or_not(error: TargetError) -> anyhow::Error {
+pub(crate) fn usage_or_not(error: TargetError) -> anyhow::Error {
     match error {
         TargetError::NotATarget { .. }
         | TargetError::TooShort { .. }
@@ -294,6 +296,7 @@ pub(crate) fn again(
     let mut paths: Vec<&str> = cells.iter().map(|c| c.via.as_str()).collect();
     paths.sort_unstable();
     paths.dedup();
+    let mut held = Vec::new();
     for path in paths {
         let on_it = || cells.iter().filter(|c| c.via == path);
         let sizes = || on_it().map(|c| c.workload.block_bytes);
@@ -308,6 +311,7 @@ pub(crate) fn again(
             smallest: sizes().min().unwrap_or(Bytes(4096)),
             writes: on_it().any(|c| c.workload.op.writes()),
             destroy,
+            held: &held,
             seed: session.seed(),
         };
         let file = make(session, Path::new(path), &wanted)?;
@@ -326,6 +330,7 @@ pub(crate) fn again(
             let made = self::jobs(host, std::slice::from_ref(*cell), &file, session.folder())?;
             jobs[place] = made.into_iter().next();
         }
+        held.push(file);
     }
     Ok(jobs.into_iter().flatten().collect())
 }

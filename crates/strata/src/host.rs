@@ -140,7 +140,9 @@ impl Host {
             }
             Kind::Device | Kind::Namespace => {
                 let mut identity = format!("{size} drive");
-                if device.serial.is_none()
+                // A loop device's serial number would be that of the drive below, which others stand on too.
+                let disk = on.and_then(|name| self.topology.disk(name));
+                if disk.is_none_or(|disk| disk.serial.is_none())
                     && let Some(on) = on
                 {
                     identity.push_str(&format!(" {on}"));

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
 use jiff::Timestamp;
+use strata_block::Prepared;
 use strata_measure::Job;
 use strata_record::{
     Cell, Document, Environment, Plan, Preconditioning, Record, Run, SCHEMA, Status, StreamSweep,
@@ -50,6 +51,8 @@ pub(crate) struct Ready {
     pub(crate) cells: Vec<Cell>,
     /// A job a cell.
     pub(crate) jobs: Vec<Box<dyn Job>>,
+    /// What they measure, of storage.
+    pub(crate) targets: Vec<Prepared>,
     pub(crate) own: Own,
     pub(crate) preconditioning: Vec<Preconditioning>,
     /// The other sides that were reached.
@@ -176,6 +179,7 @@ impl Session {
             peers: _peers,
             machines,
             sweeps,
+            ..
         } = ready;
         let (mut store, run, mut records) = match self.begun {
             Begun::Resumed(store, run, records) => (store, run, records),

@@ -284,7 +284,7 @@ pub(crate) fn code_of(error: &io::Error) -> FailCode {
 /// A failure in words, with the next step.
 pub(crate) fn explain(code: FailCode) -> String {
     if code == SHORT {
-        return "fewer bytes than asked for: the file became shorter while it was measured; leave it alone".to_owned();
+        return "fewer bytes than asked for: the target became shorter while it was measured; leave it alone".to_owned();
     }
     let error = io::Error::from_raw_os_error(code.0);
     let next = match code.0 {

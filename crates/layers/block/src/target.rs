@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use strata_guard::{GuardError, Permit, guard};
+use strata_guard::{Permit, guard};
 use strata_units::{ByteOffset, Bytes};
 
 use crate::file::fill;
@@ -29,7 +29,7 @@ pub enum TargetError {
         next: &'static str,
     },
     /// It is neither a regular file nor a drive.
-    #[error("{path} is {found}, neither a regular file nor a drive; name a file, such as {path}/strata.dat, or a drive, such as /dev/nvme0n1", path = path.display())]
+    #[error("{path} is {found}, neither a regular file nor a drive; name a file, such as {file}, or a drive, such as /dev/nvme0n1", path = path.display(), file = example(path).display())]
     NotATarget {
         /// The path.
         path: PathBuf,
@@ -37,11 +37,13 @@ pub enum TargetError {
         found: &'static str,
     },
     /// It is too short.
-    #[error("{path} holds {found}, and {wanted} are asked for; give a smaller --size or --bs, or another --target", path = path.display())]
+    #[error("{path} holds {found}{behind}, and {wanted} are asked for; give a smaller --size or --bs, or another --target", path = path.display(), behind = behind(*from))]
     TooShort {
         /// The path.
         path: PathBuf,
-        /// Its length.
+        /// Where the region begins.
+        from: ByteOffset,
+        /// How much there is from there on.
         found: Bytes,
         /// What is asked for.
         wanted: Bytes,
@@ -71,7 +73,7 @@ pub enum TargetError {
         path: PathBuf,
     },
     /// The write guard refuses.
-    #[error("{path} is not written to: {why}", path = path.display())]
+    #[error("{path} is left alone: {why}", path = path.display())]
     Guarded {
         /// The drive.
         path: PathBuf,
@@ -110,6 +112,23 @@ pub enum TargetError {
     },
 }
 
+/// A file that could be named in the place of what is none.
+fn example(path: &Path) -> PathBuf {
+    let folder = if path.is_dir() {
+        path
+    } else {
+        Path::new("/data")
+    };
+    folder.join("strata.dat")
+}
+
+fn behind(from: ByteOffset) -> String {
+    match from.0 {
+        0 => String::new(),
+        at => format!(" behind --offset {}", Bytes(at)),
+    }
+}
+
 /// What kind of thing a target is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -136,6 +155,8 @@ pub struct Wanted<'a> {
     pub writes: bool,
     /// What the user typed to tell the drive, whose data is lost, from all others.
     pub destroy: Option<&'a str>,
+    /// What this process has prepared before: a drive that one of these may write is held by it, and is not asked for again.
+    pub held: &'a [Prepared],
     /// Seed of what a file is filled with.
     pub seed: u64,
 }
@@ -150,6 +171,7 @@ impl Wanted<'_> {
             smallest: block,
             writes: false,
             destroy: None,
+            held: &[],
             seed: 0,
         }
     }
@@ -305,6 +327,7 @@ pub fn prepare(
             if wanted.blocks_of(size).0 == 0 {
                 return Err(TargetError::TooShort {
                     path: path.to_owned(),
+                    from: ByteOffset(0),
                     found: size,
                     wanted: wanted.block,
                 });
@@ -365,6 +388,7 @@ pub fn inspect(path: &Path, wanted: &Wanted<'_>) -> Result<Prepared, TargetError
     if asked.0 > rest.0 || region.0 == 0 {
         return Err(TargetError::TooShort {
             path: path.to_owned(),
+            from: wanted.from,
             found: rest,
             wanted: asked.max(wanted.block),
         });
@@ -381,9 +405,10 @@ pub fn inspect(path: &Path, wanted: &Wanted<'_>) -> Result<Prepared, TargetError
             });
         }
         if wanted.writes {
-            let given = permitted(path, &bytes, wanted.destroy)?;
+            let number = plain.metadata().map_err(system("look at", &bytes, next))?;
+            let given = permitted(path, &bytes, number.rdev(), wanted)?;
             unasked = given.unasked().iter().map(ToString::to_string).collect();
-            permit = Some(Arc::new(given));
+            permit = Some(given);
         }
     }
     let looked = if wanted.writes && kind == Kind::File {
@@ -461,20 +486,38 @@ fn block_device_of(number: u64) -> io::Result<PathBuf> {
     }
 }
 
-/// What the write guard says of the drive at `bytes`, which the user names `path`.
-fn permitted(path: &Path, bytes: &Path, destroy: Option<&str>) -> Result<Permit, TargetError> {
-    let Some(typed) = destroy else {
+/// What the write guard says of the drive of that number at `bytes`, which the user names `path`.
+fn permitted(
+    path: &Path,
+    bytes: &Path,
+    number: u64,
+    wanted: &Wanted<'_>,
+) -> Result<Arc<Permit>, TargetError> {
+    let Some(typed) = wanted.destroy else {
         return Err(TargetError::NotNamed {
             path: path.to_owned(),
         });
     };
-    guard(bytes, typed).map_err(|e| TargetError::Guarded {
+    let guarded = |why: String| TargetError::Guarded {
         path: path.to_owned(),
-        why: match e {
-            GuardError::Refused(refused) => refused.to_string(),
-            other => other.to_string(),
-        },
-    })
+        // One line, as every error is.
+        why: why.lines().collect::<Vec<_>>().join("; "),
+    };
+    let is_it = |permit: &&Arc<Permit>| {
+        let held = permit.device().number;
+        (held.major, held.minor) == (libc::major(number), libc::minor(number))
+    };
+    let mut held = wanted.held.iter().filter_map(|p| p.permit.as_ref());
+    if let Some(permit) = held.find(is_it) {
+        let (identity, _) = strata_guard::Identity::of(permit.device());
+        return match identity.typed_matches(typed) {
+            Ok(()) => Ok(Arc::clone(permit)),
+            Err(mismatch) => Err(guarded(format!("not writing: {mismatch}"))),
+        };
+    }
+    guard(bytes, typed)
+        .map(Arc::new)
+        .map_err(|e| guarded(e.to_string()))
 }
 
 #[cfg(test)]

@@ -55,6 +55,7 @@ pub fn verify(
     if from + length > target.size.0 {
         return Err(TargetError::TooShort {
             path: path.to_owned(),
+            from: ByteOffset(0),
             found: target.size,
             wanted: Bytes(from + length),
         });
