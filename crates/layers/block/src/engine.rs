@@ -98,8 +98,8 @@ impl BlockEngine {
         }
     }
 
-    /// Whether its completions are polled for: a device that sends interrupts for them in a trial contradicts it. Kernels
-    /// before 6.11 fall back to interrupts without a word where the driver has no queues to poll (`nvme.poll_queues`).
+    /// Whether its completions are polled for: a device that sends interrupts for them in a trial contradicts it. Older
+    /// kernels fall back to interrupts without a word where the driver has no queues to poll (`nvme.poll_queues`).
     pub fn polled(self) -> bool {
         self.ring_mode().is_some_and(|mode| mode.iopoll)
     }

@@ -2,7 +2,8 @@
 //!
 //! A batch goes into the kernel in parts of four. The device begins with the first part while the others are being
 //! submitted; a whole batch in one call keeps it waiting, after which all complete together and it idles while the next is
-//! made. On a virtual disk at depth 32 that costs a fifth of the rate.
+//! made. On a virtual disk at depth 32 parts of two, four and eight were as fast as each other, and a tenth to a quarter
+//! faster than whole batches.
 
 use std::fs::File;
 use std::io;
