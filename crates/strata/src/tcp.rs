@@ -102,5 +102,7 @@ pub(crate) fn job(host: &Host, cell: &Cell) -> Result<Box<dyn Job>> {
     let program =
         std::env::current_exe().context("cannot find this program to start the other side with")?;
     let job = TcpJob::new(cell.clone(), program, vec!["peer".to_owned()]).map_err(Usage::error)?;
-    Ok(Box::new(job.watching(host.watch_loopback(&cell.placement))))
+    let watch = host.watch_loopback(&cell.placement);
+    let bounds = host.wire_bounds(&watch);
+    Ok(Box::new(job.watching(watch).bounded(bounds)))
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use strata_measure::{
     Buffers, Crew, CrewError, CrewRun, DeviceWork, Fatal, Job, JobError, Ledger, LedgerHead, Load,
-    Member, Stream, Trial, TrialResult, host_doubts, payload,
+    Member, Nominal, Stream, Trial, TrialResult, hold_against, host_doubts, payload,
 };
 use strata_memory::{Huge, Lock, Want};
 use strata_record::{Cell, Completes, Role, Warning, WarningCode};
@@ -34,6 +34,7 @@ pub struct BlockJob {
     cpus: Vec<CpuId>,
     ledger: Option<PathBuf>,
     watch: Option<WatchList>,
+    nominal: Nominal,
 }
 
 impl BlockJob {
@@ -101,6 +102,7 @@ impl BlockJob {
             cpus,
             ledger: None,
             watch: None,
+            nominal: Nominal::default(),
         })
     }
 
@@ -121,6 +123,12 @@ impl BlockJob {
             watch: Some(list),
             ..self
         }
+    }
+
+    /// The same with the figure held against what lies between the target and the CPU.
+    #[must_use]
+    pub fn bounded(self, nominal: Nominal) -> BlockJob {
+        BlockJob { nominal, ..self }
     }
 
     /// One thread's engine with its operations.
@@ -286,6 +294,7 @@ impl Job for BlockJob {
         };
         let doubts = host_doubts(&result.proof, self.file.direct.then_some(&work));
         result.warnings.extend(doubts);
+        hold_against(&mut result, &self.nominal, &self.cell.workload);
         Ok(result)
     }
 }
