@@ -443,7 +443,7 @@ impl CrewRun {
 
     /// The result of a trial that this crew was all of.
     pub fn into_result(self, mut warnings: Vec<Warning>) -> TrialResult {
-        let (cost, ceiling, failed) = (self.cost(None), self.core_ceiling(), self.failed());
+        let (cost, core, failed) = (self.cost(None), self.core_ceiling(), self.failed());
         warnings.extend(self.memory_notes.into_iter().map(|text| Warning {
             code: WarningCode::Memory,
             text,
@@ -465,7 +465,7 @@ impl CrewRun {
             measured,
             cost,
             proof: self.proof,
-            ceiling,
+            bounds: vec![core],
             harness: self.harness,
             warnings,
             failed,

@@ -22,8 +22,8 @@ pub struct TrialResult {
     pub cost: Cost,
     /// Where everything was.
     pub proof: Proof,
-    /// The bound beside it.
-    pub ceiling: Ceiling,
+    /// The bounds beside it.
+    pub bounds: Vec<Ceiling>,
     /// What measuring costs.
     pub harness: Harness,
     /// What to doubt.

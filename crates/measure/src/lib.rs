@@ -4,11 +4,12 @@
 //! operations and hands back completions. It is generic over the engine, so that a system call and a doorbell write are
 //! timed by the same instructions: that is what makes a ratio between layers fair. A [`Crew`] runs one loop a thread, each
 //! pinned to its CPU, between a common start and stop, and brings the proof of where they were and
-//! of what the host did meanwhile. A layer wraps its crews
-//! in a [`Job`], one dynamic call a trial.
+//! of what the host did meanwhile. A layer wraps its crews in a [`Job`], one dynamic call a trial, whose figure is held
+//! against its bounds ([`hold_against`]).
 
 #![deny(unsafe_code)]
 
+mod bounds;
 #[allow(
     unsafe_code,
     reason = "raw volatile access to memory that a device or the kernel writes"
@@ -35,6 +36,7 @@ mod stream;
 mod tally;
 mod times;
 
+pub use bounds::{Nominal, NominalBound, hold_against};
 pub use buffers::{Buffer, Buffers};
 pub use clock::{Clock, Tick};
 pub use crew::{Crew, CrewError, CrewRun, Member, doubts};

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
 use strata_measure::{Job, JobError, Trial};
-use strata_record::{Cell, Record, Run, Status};
+use strata_record::{Ceiling, Cell, Record, Run, Status};
 
 use crate::{Store, StoreError, Turn, turns};
 
@@ -209,7 +209,8 @@ fn make(
             record.result = Some(done.measured);
             record.cost = Some(done.cost);
             record.proof = Some(done.proof);
-            record.ceiling = Some(done.ceiling);
+            record.ceiling = Ceiling::lowest(&done.bounds).cloned();
+            record.bounds = done.bounds;
             record.harness = Some(done.harness);
             record.warnings = done.warnings;
         }

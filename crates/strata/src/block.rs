@@ -259,8 +259,10 @@ pub(crate) fn jobs(
         .map(|cell| {
             let file = file.for_blocks(cell.workload.block_bytes);
             let watch = host.watch_file(&file.path, &cell.placement.cpus)?;
+            let bounds = host.file_bounds(&file)?;
             let job = BlockJob::new(cell.clone(), file).map_err(Usage::error)?;
-            let job = job.watching(watch).with_ledger(folder.join(LEDGER));
+            let job = job.watching(watch).bounded(bounds);
+            let job = job.with_ledger(folder.join(LEDGER));
             Ok(Box::new(job) as Box<dyn Job>)
         })
         .collect()

@@ -4,9 +4,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use strata_block::{Kind, Prepared};
+use strata_measure::{Nominal, NominalBound};
 use strata_record::{Placement, Reality, Target, TargetKind};
 use strata_topology::{
-    Allowed, ChooseError, Root, Topology, Want, WatchList, check, choose, file_device,
+    Allowed, ChooseError, NoCeiling, PcieCeiling, Root, Topology, Want, WatchList, ceiling, check,
+    choose, file_ceiling, file_device,
 };
 use strata_units::{Bytes, CpuList, NodeId};
 
@@ -175,5 +177,51 @@ impl Host {
     pub(crate) fn watch_file(&self, path: &Path, cpus: &CpuList) -> Result<WatchList> {
         let device = file_device(&self.topology, path)?;
         Ok(WatchList::of_file(&self.topology, &device, cpus.clone()))
+    }
+
+    /// What the way from a target to the CPU lets through at most; nothing where there is none or the page cache answers.
+    pub(crate) fn file_bounds(&self, file: &Prepared) -> Result<Nominal> {
+        let device = file_device(&self.topology, &file.path)?;
+        if !file.direct || device.functions.is_empty() {
+            return Ok(Nominal::default());
+        }
+        Ok(nominal(file_ceiling(&self.topology, &device)))
+    }
+
+    /// What the watched interface and the way from it to the CPU let through at most; nothing for one made of software.
+    pub(crate) fn wire_bounds(&self, watched: &WatchList) -> Nominal {
+        let first = watched.interfaces.first();
+        let Some((interface, speed)) = first
+            .and_then(|name| self.topology.interfaces.iter().find(|i| i.name == *name))
+            .and_then(|interface| Some((interface, interface.line_rate()?)))
+        else {
+            return Nominal::default();
+        };
+        let mut found = nominal(ceiling(&self.topology, &watched.functions));
+        found.bounds.push(NominalBound {
+            name: format!(
+                "line rate of {} ({} Gb/s)",
+                interface.name,
+                speed.0 as f64 / 1e9
+            ),
+            bytes_per_s: speed.0 as f64 / 8.0,
+        });
+        found
+    }
+}
+
+fn nominal(found: Result<PcieCeiling, NoCeiling>) -> Nominal {
+    match found {
+        Ok(ceiling) => Nominal {
+            bounds: vec![NominalBound {
+                name: ceiling.to_string(),
+                bytes_per_s: ceiling.bytes_per_s,
+            }],
+            missing: Vec::new(),
+        },
+        Err(why) => Nominal {
+            bounds: Vec::new(),
+            missing: vec![why.to_string()],
+        },
     }
 }

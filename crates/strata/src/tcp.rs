@@ -418,16 +418,13 @@ pub(crate) fn job(host: &Host, wire: &Wire, cell: &Cell) -> Result<Box<dyn Job>>
         Wire::Peer(peer) => {
             let job =
                 TcpJob::reaching(cell.clone(), Remote(Arc::clone(peer))).map_err(Usage::error)?;
-            let job = match interface_of(peer.here) {
-                Ok(name) => job.watching(WatchList::of_interface(
-                    &host.topology,
-                    &name,
-                    cpus,
-                    CpuList::default(),
-                )),
-                Err(_) => job,
+            let Ok(name) = interface_of(peer.here) else {
+                return Ok(Box::new(job));
             };
-            Ok(Box::new(job))
+            let none = CpuList::default();
+            let watch = WatchList::of_interface(&host.topology, &name, cpus, none);
+            let bounds = host.wire_bounds(&watch);
+            Ok(Box::new(job.watching(watch).bounded(bounds)))
         }
     }
 }

@@ -55,8 +55,11 @@ pub struct Record {
     pub cost: Option<Cost>,
     /// What was found afterwards about where everything was; null when nothing ran.
     pub proof: Option<Proof>,
-    /// The bound beside the figure; null when nothing ran.
+    /// The bound beside the figure: of all known ones the lowest; null when nothing ran.
     pub ceiling: Option<Ceiling>,
+    /// Every bound that is known of the figure.
+    #[serde(default)]
+    pub bounds: Vec<Ceiling>,
     /// What measuring itself costs, on the same core in the same trial; null when nothing ran.
     pub harness: Option<Harness>,
     /// What to doubt.
@@ -83,6 +86,7 @@ impl Record {
             cost: None,
             proof: None,
             ceiling: None,
+            bounds: Vec::new(),
             harness: None,
             warnings: Vec::new(),
         }
@@ -378,8 +382,35 @@ pub struct Ceiling {
     pub bound_by: String,
     /// Where it comes from.
     pub kind: CeilingKind,
-    /// The figure's part of it, from 0 to 1.
+    /// The figure's part of it, above 1 where the figure or the bound is wrong; null where they cannot be compared.
     pub share: Option<f64>,
+}
+
+impl Ceiling {
+    /// The part of the bound that a figure reaches: of its operations or its bytes, whichever the bound has, the greater
+    /// part; none where it has neither.
+    pub fn share_of(&self, figure: &Measured) -> Option<f64> {
+        let part =
+            |figure: Option<f64>, bound: Option<f64>| Some(figure? / bound.filter(|b| *b > 0.0)?);
+        let parts = [
+            part(Some(figure.ops_per_s), self.ops_per_s),
+            part(figure.bytes_per_s, self.bytes_per_s),
+        ];
+        parts.into_iter().flatten().reduce(f64::max)
+    }
+
+    /// The lowest of some bounds of one figure: that of which the figure is the greatest part. Bounds that cannot be compared
+    /// with it come last.
+    pub fn lowest(bounds: &[Ceiling]) -> Option<&Ceiling> {
+        let share = |bound: &Ceiling| bound.share.unwrap_or(f64::NEG_INFINITY);
+        bounds.iter().reduce(|lowest, next| {
+            if share(next) > share(lowest) {
+                next
+            } else {
+                lowest
+            }
+        })
+    }
 }
 
 /// What measuring itself costs.
@@ -434,6 +465,8 @@ pub enum WarningCode {
     RemoteInterrupts,
     /// TCP sent segments again.
     Retransmissions,
+    /// The figure is above a measured bound, so that one of the two was measured wrong.
+    AboveCeiling,
 }
 
 impl WarningCode {

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strata_units::PciAddress;
 
+use crate::file::FileDevice;
 use crate::pci::PcieLink;
 use crate::topology::Topology;
 use crate::tree::PcieEdge;
@@ -44,6 +45,16 @@ pub enum NoCeiling {
         "no PCI Express ceiling for {0}: this machine is a guest, and a guest's links are what its hypervisor tells; use a measured bound"
     )]
     Guest(PciAddress),
+    /// A loop device.
+    #[error(
+        "no PCI Express ceiling: below {0} is a file, which the page cache may answer for; use a measured bound"
+    )]
+    Cached(String),
+    /// Memory, or behind a network.
+    #[error(
+        "no PCI Express ceiling: {0} hangs from no PCI function, so that nothing is known of the way to it; use a measured bound"
+    )]
+    OffBus(String),
 }
 
 /// The ceiling of one or several devices that work at once.
@@ -73,6 +84,24 @@ pub fn ceiling(topology: &Topology, devices: &[PciAddress]) -> Result<PcieCeilin
         at_best_bytes_per_s: tree.cut(|edge| edge.best.or(edge.link)).bytes_per_s,
         bound_by: cut.edges.into_iter().cloned().collect(),
     })
+}
+
+/// The ceiling of what lies under a file or drive whose operations go past the page cache.
+///
+/// # Errors
+/// As [`ceiling`]; and nothing bounds the whole where a part of it hangs from no PCI function, or a loop device's file is
+/// answered from memory.
+pub fn file_ceiling(topology: &Topology, file: &FileDevice) -> Result<PcieCeiling, NoCeiling> {
+    let disks = file.disk.as_deref().map(|name| topology.disks_of(name));
+    for disk in disks.iter().flatten() {
+        if disk.backing_file.is_some() {
+            return Err(NoCeiling::Cached(disk.name.clone()));
+        }
+        if topology.is_bottom(disk) && topology.functions_below(&disk.name).is_empty() {
+            return Err(NoCeiling::OffBus(disk.name.clone()));
+        }
+    }
+    ceiling(topology, &file.functions)
 }
 
 /// The links above some devices, by the ports that they hang from.

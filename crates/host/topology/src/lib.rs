@@ -47,7 +47,7 @@ mod watch;
 pub use affinity::{PinError, Pinned, pin_current_thread};
 pub use allowed::Allowed;
 pub use block::{Disk, Partition};
-pub use ceiling::{NoCeiling, PcieCeiling, ceiling};
+pub use ceiling::{NoCeiling, PcieCeiling, ceiling, file_ceiling};
 pub use choose::{Choice, ChooseError, Want, check, choose};
 pub use cpu::Cpu;
 pub use environment::read_environment;

@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strata_record::Reality;
 use strata_units::{Bytes, NodeId, PciAddress};
 
 use crate::block::virtio_of;
@@ -43,6 +44,19 @@ pub struct Interface {
     /// How real it is.
     #[serde(flatten)]
     pub judgement: Judgement,
+}
+
+impl Interface {
+    /// What its wire carries each way: the speed of a port, of a VLAN on one, or of bonded ones together. None where it or
+    /// what it stands on is made of software, whose speeds are inventions, and for bridges, whose speed is that of one port.
+    pub fn line_rate(&self) -> Option<BitRate> {
+        let real = matches!(
+            self.judgement.reality,
+            Some(Reality::Hardware | Reality::Passthrough)
+        );
+        let of_ports = matches!(self.kind.as_deref(), None | Some("vlan" | "bond"));
+        self.speed.filter(|_| real && of_ports)
+    }
 }
 
 /// Interfaces in the order of their names. Their judgements are made later, when all of them are known.

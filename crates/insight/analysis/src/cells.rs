@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use strata_record::{CeilingKind, Cell, Completes, Estimate, Record, Status, SummaryLine};
+use strata_record::{Ceiling, CeilingKind, Cell, Completes, Estimate, Record, Status, SummaryLine};
 use strata_stats::median_interval;
 
 use crate::distribution::{HistogramError, Point, distribution};
 use crate::proof::ProofDigest;
-use crate::trials::{ceiling_share, counted};
+use crate::trials::{bounds, counted, part};
 use crate::{Fate, Response, Trial};
 
 /// The bound of a cell, over its rounds.
@@ -197,20 +197,41 @@ fn estimate(values: &[f64]) -> Option<Estimate> {
     })
 }
 
+/// The lowest of the bounds that trials have: that of which their figures are the greatest part in the middle.
 fn ceiling(trials: &[Trial<'_>]) -> Option<CeilingDigest> {
-    let bounds: Vec<_> = counted(trials).filter_map(|r| r.ceiling.as_ref()).collect();
-    let first = bounds.first()?;
+    let mut by_name: Vec<(&str, Vec<(&Record, &Ceiling)>)> = Vec::new();
+    for record in counted(trials) {
+        for bound in bounds(record) {
+            match by_name.iter_mut().find(|(name, _)| *name == bound.bound_by) {
+                Some((_, found)) => found.push((record, bound)),
+                None => by_name.push((&bound.bound_by, vec![(record, bound)])),
+            }
+        }
+    }
+    let of = |found: &[(&Record, &Ceiling)]| {
+        let shares: Vec<f64> = found.iter().filter_map(|(r, b)| part(b, r)).collect();
+        estimate(&shares)
+    };
     let median = |values: Vec<f64>| estimate(&values).map(|e| e.median);
-    let shares: Vec<f64> = counted(trials).filter_map(ceiling_share).collect();
-    let share = estimate(&shares);
-    Some(CeilingDigest {
-        bound_by: first.bound_by.clone(),
-        kind: first.kind,
-        ops_per_s: median(bounds.iter().filter_map(|b| b.ops_per_s).collect()),
-        bytes_per_s: median(bounds.iter().filter_map(|b| b.bytes_per_s).collect()),
-        share,
-        reached: share
-            .and_then(|s| s.ci95_low)
-            .is_some_and(|low| low >= AT_CEILING),
+    let digests = by_name.iter().filter_map(|(name, found)| {
+        let share = of(found);
+        Some(CeilingDigest {
+            bound_by: (*name).to_owned(),
+            kind: found.first()?.1.kind,
+            ops_per_s: median(found.iter().filter_map(|(_, b)| b.ops_per_s).collect()),
+            bytes_per_s: median(found.iter().filter_map(|(_, b)| b.bytes_per_s).collect()),
+            share,
+            reached: share
+                .and_then(|s| s.ci95_low)
+                .is_some_and(|low| low >= AT_CEILING),
+        })
+    });
+    let part_of = |digest: &CeilingDigest| digest.share.map_or(f64::NEG_INFINITY, |s| s.median);
+    digests.reduce(|lowest, next| {
+        if part_of(&next) > part_of(&lowest) {
+            next
+        } else {
+            lowest
+        }
     })
 }

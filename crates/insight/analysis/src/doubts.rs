@@ -1,15 +1,12 @@
 //! What to doubt about a run, most serious first.
 
-use strata_record::{
-    CeilingKind, Reality, Record, Run, Status, SummaryLine, TargetKind, Warning, WarningCode,
-};
+use strata_record::{Reality, Record, Run, Status, SummaryLine, TargetKind, Warning, WarningCode};
 use strata_stats::{ROUNDS_FOR_CLAIM, ROUNDS_FOR_INTERVAL};
 use strata_units::show;
 
 use crate::cells::CellDetail;
 use crate::drift::Drift;
 use crate::rounds::Rounds;
-use crate::trials::ceiling_share;
 use crate::words::percent;
 use crate::{Fate, Trial};
 
@@ -263,9 +260,10 @@ impl Facts<'_, '_> {
 
     /// The warnings of trials that count, by kind; those that exclude are told with what is left out.
     fn warnings(&self, doubts: &mut Vec<String>) {
-        const ORDER: [WarningCode; 17] = [
+        const ORDER: [WarningCode; 18] = [
             WarningCode::Buffered,
             WarningCode::DeviceCounters,
+            WarningCode::AboveCeiling,
             WarningCode::Throttled,
             WarningCode::CpuQuota,
             WarningCode::Link,
@@ -321,21 +319,6 @@ impl Facts<'_, '_> {
             if errors + lost > 0 {
                 add(format!(
                     "{errors} errors and {lost} lost in trials that count."
-                ));
-            }
-            let above = counted
-                .iter()
-                .filter(|r| {
-                    r.ceiling
-                        .as_ref()
-                        .is_some_and(|c| c.kind == CeilingKind::Measured)
-                        && ceiling_share(r).is_some_and(|s| s > 1.0)
-                })
-                .count();
-            if above > 0 {
-                add(format!(
-                    "{} above the measured ceiling, so that the ceiling was measured too low.",
-                    some(above, "trial")
                 ));
             }
             if let Some(clock) = cell.proof.as_ref().map(|p| p.clock)

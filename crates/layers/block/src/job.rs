@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use strata_measure::{
     Buffers, Crew, CrewError, CrewRun, DeviceWork, Fatal, Job, JobError, Ledger, LedgerHead, Load,
-    Member, Stream, Trial, TrialResult, host_doubts, payload,
+    Member, Nominal, Stream, Trial, TrialResult, hold_against, host_doubts, payload,
 };
 use strata_memory::{Huge, Lock, Want};
 use strata_record::{Cell, Completes, Role, Warning, WarningCode};
@@ -39,6 +39,7 @@ pub struct BlockJob {
     watch: Option<WatchList>,
     /// Where the kernel's polling threads run, one for each measuring thread; none without `+sqpoll`.
     sq_cpus: Vec<CpuId>,
+    nominal: Nominal,
 }
 
 impl BlockJob {
@@ -112,6 +113,7 @@ impl BlockJob {
             ledger: None,
             watch: None,
             sq_cpus,
+            nominal: Nominal::default(),
         })
     }
 
@@ -132,6 +134,12 @@ impl BlockJob {
             watch: Some(list),
             ..self
         }
+    }
+
+    /// The same with the figure held against what lies between the target and the CPU.
+    #[must_use]
+    pub fn bounded(self, nominal: Nominal) -> BlockJob {
+        BlockJob { nominal, ..self }
     }
 
     /// One thread's engine with its operations.
@@ -346,6 +354,7 @@ impl Job for BlockJob {
                 .warnings
                 .retain(|w| w.code != WarningCode::KernelWorkers);
         }
+        hold_against(&mut result, &self.nominal, &self.cell.workload);
         Ok(result)
     }
 }

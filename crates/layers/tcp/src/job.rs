@@ -9,8 +9,8 @@ use std::thread;
 use std::time::Instant;
 
 use strata_measure::{
-    Crew, CrewError, CrewRun, Fatal, Job, JobError, Member, Stream, Trial, TrialResult, doubts,
-    host_doubts,
+    Crew, CrewError, CrewRun, Fatal, Job, JobError, Member, Nominal, Stream, Trial, TrialResult,
+    doubts, hold_against, host_doubts,
 };
 use strata_record::{
     Ceiling, Cell, Cost, Direction, Flow, Harness, Measured, Proof, Role, Series, Stationarity,
@@ -45,6 +45,7 @@ pub struct TcpJob<R: Reach = Local> {
     cpus: Vec<CpuId>,
     reach: R,
     watch: Option<WatchList>,
+    nominal: Nominal,
 }
 
 impl TcpJob {
@@ -91,6 +92,7 @@ impl<R: Reach> TcpJob<R> {
             cpus,
             reach,
             watch: None,
+            nominal: Nominal::default(),
         })
     }
 
@@ -101,6 +103,12 @@ impl<R: Reach> TcpJob<R> {
             watch: Some(list),
             ..self
         }
+    }
+
+    /// The same with the figure held against what the interface lets through.
+    #[must_use]
+    pub fn bounded(self, nominal: Nominal) -> TcpJob<R> {
+        TcpJob { nominal, ..self }
     }
 }
 
@@ -223,7 +231,7 @@ impl Measuring<'_> {
                 warnings: doubts(&theirs.measured),
                 measured: theirs.measured,
                 harness: theirs.harness,
-                ceiling: theirs.ceiling,
+                bounds: vec![theirs.ceiling],
                 failed: run.failed(),
                 proof: run.proof,
             },
@@ -251,6 +259,7 @@ impl Measuring<'_> {
             ));
         };
         let overlap = overlap(seen, we, they, window);
+        let core = run.core_ceiling();
         let ours = run.into_result(Vec::new());
         let flow = |direction, m: &Measured| Flow {
             direction,
@@ -287,7 +296,7 @@ impl Measuring<'_> {
         };
         // Each side's threads worked for the blocks of both.
         let part = |n: u64| n as f64 / measured.ops.max(1) as f64;
-        let most = ours.ceiling.ops_per_s.zip(theirs.ceiling.ops_per_s);
+        let most = core.ops_per_s.zip(theirs.ceiling.ops_per_s);
         let most = most.map(|(a, b)| a + b);
         Ok(TrialResult {
             cost: Cost {
@@ -300,11 +309,11 @@ impl Measuring<'_> {
                 ns_per_op: ours.harness.ns_per_op.max(theirs.harness.ns_per_op),
                 ops: ours.harness.ops + theirs.harness.ops,
             },
-            ceiling: Ceiling {
+            bounds: vec![Ceiling {
                 ops_per_s: most,
                 share: most.map(|most| ops_per_s / most),
-                ..ours.ceiling
-            },
+                ..core
+            }],
             measured,
             proof: ours.proof,
             failed: ours.failed,
@@ -499,6 +508,7 @@ impl<R: Reach> Job for TcpJob<R> {
                 let mut result = measuring.result(run, report, seen)?;
                 // With both sides' threads known: what neither of them took, others did.
                 result.warnings.extend(host_doubts(&result.proof, None));
+                hold_against(&mut result, &self.nominal, &self.cell.workload);
                 Ok(result)
             }
         }

@@ -253,6 +253,7 @@ impl Serving<'_> {
                 })
             })
             .map_err(|e| Fatal(e.to_string()))?;
+        let ceiling = run.core_ceiling();
         let result = run.into_result(Vec::new());
         let since = |at: Instant| Nanos::from(at.saturating_duration_since(self.began));
         Ok(Report {
@@ -263,7 +264,7 @@ impl Serving<'_> {
             received: (!shape.only_sends(Side::Other)).then_some(Received {
                 measured: result.measured,
                 harness: result.harness,
-                ceiling: result.ceiling,
+                ceiling,
             }),
         })
     }

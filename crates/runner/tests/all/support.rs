@@ -115,13 +115,13 @@ pub(crate) fn well() -> TrialResult {
             contradictions: Vec::new(),
             missing: Vec::new(),
         },
-        ceiling: Ceiling {
+        bounds: vec![Ceiling {
             ops_per_s: Some(1e8),
             bytes_per_s: None,
             bound_by: "the core".to_owned(),
             kind: CeilingKind::Measured,
             share: Some(1e-4),
-        },
+        }],
         harness: Harness {
             ns_per_op: 10.0,
             ops: 1_000_000,

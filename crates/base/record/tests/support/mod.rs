@@ -93,6 +93,13 @@ pub(crate) fn record() -> Record {
             kind: CeilingKind::Measured,
             share: Some(0.123_456_7),
         }),
+        bounds: vec![Ceiling {
+            ops_per_s: None,
+            bytes_per_s: Some(7.877e9),
+            bound_by: "link of 0000:81:00.0 (16 GT/s x4)".to_owned(),
+            kind: CeilingKind::Nominal,
+            share: Some(0.01),
+        }],
         harness: Some(Harness {
             ns_per_op: 10.1,
             ops: 1_500_000,

@@ -172,7 +172,7 @@ pub(crate) fn measured(cell: &Cell, file: &Prepared, test: &str) -> TrialResult 
         harness.ns_per_op > 0.0 && harness.ops > 0,
         "{label}: {harness:?}"
     );
-    let share = result.ceiling.share.expect("a rate");
+    let share = result.bounds[0].share.expect("a rate");
     let expected = m.ops_per_s * harness.ns_per_op / 1e9 / f64::from(w.threads);
     close(share, expected, &label);
 

@@ -52,7 +52,7 @@ fn measured(cell: &Cell) -> TrialResult {
         );
     }
     assert!(result.harness.ns_per_op > 0.0, "{label}");
-    assert!(result.ceiling.share.is_some_and(|s| s > 0.0), "{label}");
+    assert!(result.bounds[0].share.is_some_and(|s| s > 0.0), "{label}");
     let peer = result.cost.peer_cpu_ns_per_op;
     assert!(peer.is_some_and(|ns| ns >= 0.0), "{label}: {peer:?}");
 
