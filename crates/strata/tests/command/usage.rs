@@ -86,7 +86,7 @@ fn what_is_no_value_is_not_understood() {
     refused("block --depth 5000", &["--depth", "1 to 4096"]);
     refused(
         "block --engine libfoo",
-        &["libfoo", "psync, libaio or io_uring"],
+        &["libfoo", "expected psync, libaio, io_uring"],
     );
     refused("block --op trim", &["trim", "randread"]);
     refused("block --bs 4XB", &["4XB"]);
