@@ -37,7 +37,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<End> {
         .transpose()?;
     let wanted = Wanted::reads(payload::SECTOR);
     let target = inspect(&args.target, &wanted).map_err(usage_or_not)?;
-    let found = verify(&target, ledger.as_ref(), &interrupted)?;
+    let found = verify(&target, ledger.as_ref(), &interrupted).map_err(usage_or_not)?;
     let name = args.target.display().to_string();
     if args.printing.json {
         let whys: Vec<String> = found.faults.iter().map(|f| f.wrong.to_string()).collect();
