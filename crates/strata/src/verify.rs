@@ -35,7 +35,10 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<End> {
         .as_deref()
         .map(|path| Ledger::open(path, false))
         .transpose()?;
-    let wanted = Wanted::reads(payload::SECTOR);
+    let wanted = Wanted {
+        smallest: Bytes(0),
+        ..Wanted::reads(payload::SECTOR)
+    };
     let target = inspect(&args.target, &wanted).map_err(usage_or_not)?;
     let found = verify(&target, ledger.as_ref(), &interrupted).map_err(usage_or_not)?;
     let name = args.target.display().to_string();

@@ -103,6 +103,13 @@ impl BlockJob {
                 file.path.display()
             ));
         }
+        let blocks = file.region.0 / w.block_bytes.0;
+        if w.verify && w.op.writes() && blocks < u64::from(w.threads) {
+            return Err(format!(
+                "{} threads of verified writes need a block each, and the region of {} has {blocks} of {}; give fewer --threads, a larger --size or a smaller --bs",
+                w.threads, file.region, w.block_bytes
+            ));
+        }
         let load = Load::of(w).map_err(|e| e.to_string())?;
         Ok(BlockJob {
             engine,

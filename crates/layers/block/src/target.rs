@@ -149,7 +149,7 @@ pub struct Wanted<'a> {
     pub from: ByteOffset,
     /// The size of the operations; the largest, where there are several.
     pub block: Bytes,
-    /// The smallest, where there are several.
+    /// The smallest, where there are several; 0 where none goes past the page cache.
     pub smallest: Bytes,
     /// Whether any of them writes.
     pub writes: bool,
@@ -265,18 +265,31 @@ impl Prepared {
 
     /// Opens it for measuring, if it is still the one that was looked at.
     pub(crate) fn open(&self, write: bool) -> io::Result<File> {
-        if write && let Some(permit) = &self.permit {
-            return permit.open();
-        }
-        if write && self.kind == Kind::Device {
-            return Err(io::Error::other("it may only be read"));
-        }
+        // A drive is written with a permit only.
+        let permit = match (&self.permit, self.kind) {
+            _ if !write => None,
+            (_, Kind::File) => None,
+            (None, _) => return Err(io::Error::other("it may only be read")),
+            (Some(permit), Kind::Device) => return permit.open(),
+            (Some(permit), Kind::Namespace) => Some(permit),
+        };
         let file = match self.kind {
             Kind::File | Kind::Device => open(&self.path, write)?.0,
-            Kind::Namespace => OpenOptions::new().read(true).open(&self.path)?,
+            // Commands that write are taken from one who has opened it for that (drivers/nvme/host/ioctl.c); the permit's own
+            // file is the block device, which takes none.
+            Kind::Namespace => OpenOptions::new()
+                .read(true)
+                .write(write)
+                .open(&self.path)?,
         };
-        if Identity::of(&file.metadata()?) != self.identity {
+        let meta = file.metadata()?;
+        if Identity::of(&meta) != self.identity {
             return Err(io::Error::other("something else lies there now"));
+        }
+        if let Some(permit) = permit
+            && !is_of(permit, fs::metadata(block_device_of(meta.rdev())?)?.rdev())
+        {
+            return Err(io::Error::other("it is another namespace's now"));
         }
         Ok(file)
     }
@@ -323,6 +336,15 @@ pub fn prepare(
 ) -> Result<Prepared, TargetError> {
     let made = match fs::metadata(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            // The name of a drive that is gone, or a slip in it: a file there would fill the machine's memory.
+            if path.starts_with("/dev") && !path.starts_with("/dev/shm") {
+                return Err(TargetError::NotATarget {
+                    path: path.to_owned(),
+                    found: "no name of anything",
+                });
+            }
+            // Before it is filled for minutes.
+            aligned(wanted)?;
             let size = wanted.size.unwrap_or(Bytes::GIB);
             if wanted.blocks_of(size).0 == 0 {
                 return Err(TargetError::TooShort {
@@ -353,12 +375,7 @@ pub fn inspect(path: &Path, wanted: &Wanted<'_>) -> Result<Prepared, TargetError
     let meta =
         fs::metadata(path).map_err(system("look at", path, "name a file that you may read"))?;
     let kind = kind(path, &meta)?;
-    if !wanted.from.0.is_multiple_of(wanted.block.0.max(1)) {
-        return Err(TargetError::Unaligned {
-            from: wanted.from,
-            block: wanted.block,
-        });
-    }
+    aligned(wanted)?;
     // Only commands go to a namespace's own device; its bytes are looked at through the block device beside it.
     let bytes = match kind {
         Kind::File | Kind::Device => path.to_owned(),
@@ -397,7 +414,7 @@ pub fn inspect(path: &Path, wanted: &Wanted<'_>) -> Result<Prepared, TargetError
     let mut permit = None;
     if kind != Kind::File {
         let logical = crate::sys::logical_block(&plain).map_err(system("ask", &bytes, next))?;
-        if !wanted.smallest.is_multiple_of(logical) {
+        if wanted.smallest > Bytes(0) && !wanted.smallest.is_multiple_of(logical) {
             return Err(TargetError::SmallBlock {
                 path: path.to_owned(),
                 logical,
@@ -448,6 +465,16 @@ pub fn inspect(path: &Path, wanted: &Wanted<'_>) -> Result<Prepared, TargetError
     })
 }
 
+fn aligned(wanted: &Wanted<'_>) -> Result<(), TargetError> {
+    if wanted.from.0.is_multiple_of(wanted.block.0.max(1)) {
+        return Ok(());
+    }
+    Err(TargetError::Unaligned {
+        from: wanted.from,
+        block: wanted.block,
+    })
+}
+
 fn kind(path: &Path, meta: &fs::Metadata) -> Result<Kind, TargetError> {
     let kind = meta.file_type();
     let found = match kind {
@@ -486,6 +513,12 @@ fn block_device_of(number: u64) -> io::Result<PathBuf> {
     }
 }
 
+/// Whether a permit is of the block device of that number.
+fn is_of(permit: &Permit, number: u64) -> bool {
+    let held = permit.device().number;
+    (held.major, held.minor) == (libc::major(number), libc::minor(number))
+}
+
 /// What the write guard says of the drive of that number at `bytes`, which the user names `path`.
 fn permitted(
     path: &Path,
@@ -503,10 +536,7 @@ fn permitted(
         // One line, as every error is.
         why: why.lines().collect::<Vec<_>>().join("; "),
     };
-    let is_it = |permit: &&Arc<Permit>| {
-        let held = permit.device().number;
-        (held.major, held.minor) == (libc::major(number), libc::minor(number))
-    };
+    let is_it = |permit: &&Arc<Permit>| is_of(permit, number);
     let mut held = wanted.held.iter().filter_map(|p| p.permit.as_ref());
     if let Some(permit) = held.find(is_it) {
         let (identity, _) = strata_guard::Identity::of(permit.device());
@@ -641,6 +671,17 @@ mod tests {
             text(looked(Path::new("/dev/null"), None, Bytes(512), false))
                 .contains("character device")
         );
+        let gone = Path::new("/dev/strata-has-no-such-drive");
+        let error = text(ready(gone, Some(Bytes(4096)), Bytes(512), false, &GO));
+        assert!(error.contains("nor a drive") && !gone.exists(), "{error}");
+        let odd = folder.path().join("odd");
+        let from = ByteOffset(512);
+        let wanted = Wanted {
+            from,
+            ..Wanted::reads(Bytes(4096))
+        };
+        let error = text(prepare(&odd, &wanted, &GO));
+        assert!(error.contains("--offset") && !odd.exists(), "{error}");
         let path = made(folder.path(), Bytes(8192));
         assert!(text(looked(&path, Some(Bytes(16384)), Bytes(512), false)).contains("holds 8KiB"));
         assert!(text(looked(&path, None, Bytes(16384), false)).contains("--bs"));
