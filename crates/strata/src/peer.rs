@@ -43,6 +43,8 @@ pub(crate) struct Peer {
     /// This side's and its address.
     pub(crate) here: IpAddr,
     there: IpAddr,
+    /// Whether it is this machine, perhaps by another network namespace.
+    pub(crate) same_host: bool,
     key: Option<Key>,
     /// The session, when no trial has it.
     home: Mutex<Option<Session>>,
@@ -57,11 +59,15 @@ impl Peer {
             e @ PeerError::NoKey(_) => Usage::error(format!("--peer {name}: {e}")),
             e => anyhow::Error::new(e).context(format!("--peer {name}")),
         })?;
+        let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
+        let same_host = session.there().ip().is_loopback()
+            || boot_id.is_some_and(|id| Some(id.trim()) == welcome.environment.boot_id.as_deref());
         Ok(Arc::new(Peer {
             name: name.to_owned(),
             welcome,
             here: session.here().ip(),
             there: session.there().ip(),
+            same_host,
             key,
             home: Mutex::new(Some(session)),
         }))
@@ -101,6 +107,10 @@ impl Reach for Remote {
         self.0.there
     }
 
+    fn same_host(&self) -> bool {
+        self.0.same_host
+    }
+
     fn name(&self) -> String {
         self.0.name.clone()
     }
@@ -127,7 +137,7 @@ impl Other for Lent {
         self.session()?.receive_within(span)
     }
 
-    fn lost(&self) -> Option<String> {
+    fn lost(&self) -> Option<PeerError> {
         self.session.as_ref().and_then(Other::lost)
     }
 }

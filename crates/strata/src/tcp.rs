@@ -136,6 +136,7 @@ impl Wire {
             Wire::Peer(peer) => {
                 let threads = usize::from(measuring.threads);
                 let offered = &peer.welcome.cpus;
+                let own = host.place(measuring, None, target.node)?;
                 let chosen = match peer_cpus {
                     Some(given) if given.and(offered) != *given => {
                         return Err(Usage::error(format!(
@@ -144,7 +145,16 @@ impl Wire {
                         )));
                     }
                     Some(given) => given.clone(),
-                    None => offered.iter().take(threads).collect(),
+                    None => {
+                        // On one machine the two sides stay apart if they can.
+                        let apart = offered.without(&own.cpus);
+                        let from = if peer.same_host && apart.len() >= threads {
+                            &apart
+                        } else {
+                            offered
+                        };
+                        from.iter().take(threads).collect()
+                    }
                 };
                 if chosen.len() != threads {
                     return Err(Usage::error(format!(
@@ -154,7 +164,7 @@ impl Wire {
                 }
                 Ok(Placement {
                     peer_cpus: chosen,
-                    ..host.place(measuring, None, target.node)?
+                    ..own
                 })
             }
         }
@@ -418,12 +428,17 @@ pub(crate) fn job(host: &Host, wire: &Wire, cell: &Cell) -> Result<Box<dyn Job>>
         Wire::Peer(peer) => {
             let job =
                 TcpJob::reaching(cell.clone(), Remote(Arc::clone(peer))).map_err(Usage::error)?;
+            // Over loopback the other side watches nothing: this one does.
+            let watched = match peer.here.is_loopback() {
+                true => theirs,
+                false => CpuList::default(),
+            };
             let job = match interface_of(peer.here) {
                 Ok(name) => job.watching(WatchList::of_interface(
                     &host.topology,
                     &name,
                     cpus,
-                    CpuList::default(),
+                    watched,
                 )),
                 Err(_) => job,
             };
