@@ -2,7 +2,7 @@
 //! after the other.
 
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
@@ -46,6 +46,7 @@ pub(crate) struct Peer {
     /// Whether it is this machine, perhaps by another network namespace.
     pub(crate) same_host: bool,
     key: Option<Key>,
+    key_file: Option<PathBuf>,
     /// The session, when no trial has it.
     home: Mutex<Option<Session>>,
 }
@@ -69,6 +70,7 @@ impl Peer {
             there: session.there().ip(),
             same_host,
             key,
+            key_file: key_file.map(Path::to_owned),
             home: Mutex::new(Some(session)),
         }))
     }
@@ -160,6 +162,11 @@ impl Drop for Lent {
 pub(crate) struct Peers(Vec<Arc<Peer>>);
 
 impl Peers {
+    /// The key of the peers, which whoever goes on with the run must give again.
+    pub(crate) fn key_file(&self) -> Option<&Path> {
+        self.0.iter().find_map(|p| p.key_file.as_deref())
+    }
+
     /// The peer of that name.
     pub(crate) fn reach(&mut self, name: &str, key_file: Option<&Path>) -> Result<Arc<Peer>> {
         if let Some(known) = self.0.iter().find(|p| p.name == name) {

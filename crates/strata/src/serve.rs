@@ -94,7 +94,12 @@ impl Host {
             .as_deref()
             .filter(|_| !ip.is_loopback())
             .map(|name| {
-                WatchList::of_interface(&self.topology, name, CpuList::default(), CpuList::default())
+                WatchList::of_interface(
+                    &self.topology,
+                    name,
+                    CpuList::default(),
+                    CpuList::default(),
+                )
             });
         let at = Listen {
             ip: Some(ip),

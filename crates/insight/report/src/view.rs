@@ -84,7 +84,10 @@ fn others(run: &Run) -> String {
         .peers
         .iter()
         .map(|peer| {
-            let name = peer.hostname.as_deref().unwrap_or("a machine without a name");
+            let name = peer
+                .hostname
+                .as_deref()
+                .unwrap_or("a machine without a name");
             if is_here(run, peer) {
                 return format!("{name}, which is this machine");
             }

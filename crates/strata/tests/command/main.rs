@@ -8,6 +8,7 @@ mod support;
 mod about;
 mod folders;
 mod full;
+mod network;
 mod permission;
 mod printed;
 mod quick;
