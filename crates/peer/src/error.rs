@@ -6,11 +6,14 @@ use std::sync::Arc;
 
 use strata_units::Nanos;
 
+/// What a side says that ends a session since it is done with it.
+pub(crate) const DONE: &str = "the other side is done";
+
 /// Why the two sides do not understand each other.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum PeerError {
     /// It is gone.
-    #[error("the other side ended in mid-trial; look for its last words above")]
+    #[error("the other side ended without a word; look for its last words on its screen")]
     Gone,
     /// It says nothing.
     #[error("the other side said nothing for {0}; its CPUs may be taken by other work")]
@@ -88,6 +91,13 @@ pub enum PeerError {
         /// For how long.
         since: Nanos,
     },
+}
+
+impl PeerError {
+    /// Whether this is no loss: the other side ended the session since it was done with it.
+    pub fn is_done(&self) -> bool {
+        matches!(self, PeerError::Ended(why) if why == DONE)
+    }
 }
 
 impl From<io::Error> for PeerError {

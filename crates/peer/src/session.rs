@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 use strata_units::Nanos;
 
 use crate::PeerError;
-use crate::error::gone;
+use crate::error::{DONE, gone};
 use crate::seal::{Frame, Opener, Sealer};
 use crate::wait::ready;
 
@@ -142,7 +142,7 @@ impl Drop for Session {
     fn drop(&mut self) {
         let why = match thread::panicking() {
             true => "the other side panicked; this is a bug of strata",
-            false => "the other side is done",
+            false => DONE,
         };
         self.shared
             .finish(PeerError::Ended("by this side".to_owned()), why);

@@ -2,7 +2,7 @@
 //! after the other.
 
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
@@ -43,7 +43,10 @@ pub(crate) struct Peer {
     /// This side's and its address.
     pub(crate) here: IpAddr,
     there: IpAddr,
+    /// Whether it is this machine, perhaps by another network namespace.
+    pub(crate) same_host: bool,
     key: Option<Key>,
+    key_file: Option<PathBuf>,
     /// The session, when no trial has it.
     home: Mutex<Option<Session>>,
 }
@@ -57,12 +60,17 @@ impl Peer {
             e @ PeerError::NoKey(_) => Usage::error(format!("--peer {name}: {e}")),
             e => anyhow::Error::new(e).context(format!("--peer {name}")),
         })?;
+        let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
+        let same_host = session.there().ip().is_loopback()
+            || boot_id.is_some_and(|id| Some(id.trim()) == welcome.environment.boot_id.as_deref());
         Ok(Arc::new(Peer {
             name: name.to_owned(),
             welcome,
             here: session.here().ip(),
             there: session.there().ip(),
+            same_host,
             key,
+            key_file: key_file.map(Path::to_owned),
             home: Mutex::new(Some(session)),
         }))
     }
@@ -101,6 +109,10 @@ impl Reach for Remote {
         self.0.there
     }
 
+    fn same_host(&self) -> bool {
+        self.0.same_host
+    }
+
     fn name(&self) -> String {
         self.0.name.clone()
     }
@@ -127,7 +139,7 @@ impl Other for Lent {
         self.session()?.receive_within(span)
     }
 
-    fn lost(&self) -> Option<String> {
+    fn lost(&self) -> Option<PeerError> {
         self.session.as_ref().and_then(Other::lost)
     }
 }
@@ -150,6 +162,11 @@ impl Drop for Lent {
 pub(crate) struct Peers(Vec<Arc<Peer>>);
 
 impl Peers {
+    /// The key of the peers, which whoever goes on with the run must give again.
+    pub(crate) fn key_file(&self) -> Option<&Path> {
+        self.0.iter().find_map(|p| p.key_file.as_deref())
+    }
+
     /// The peer of that name.
     pub(crate) fn reach(&mut self, name: &str, key_file: Option<&Path>) -> Result<Arc<Peer>> {
         if let Some(known) = self.0.iter().find(|p| p.name == name) {

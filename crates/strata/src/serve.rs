@@ -94,7 +94,12 @@ impl Host {
             .as_deref()
             .filter(|_| !ip.is_loopback())
             .map(|name| {
-                WatchList::of_interface(&self.topology, name, CpuList::default(), self.cpus.clone())
+                WatchList::of_interface(
+                    &self.topology,
+                    name,
+                    CpuList::default(),
+                    CpuList::default(),
+                )
             });
         let at = Listen {
             ip: Some(ip),
@@ -115,7 +120,7 @@ impl Host {
         let ended = told.map_or_else(Some, |()| {
             loop {
                 if let Err(e) = serve_task(&mut session, &at) {
-                    return Some(e.to_string());
+                    return (!e.is_done()).then(|| e.to_string());
                 }
             }
         });

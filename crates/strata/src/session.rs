@@ -176,7 +176,7 @@ impl Session {
             mut jobs,
             own,
             preconditioning,
-            peers: _peers,
+            peers,
             machines,
             sweeps,
             ..
@@ -212,6 +212,7 @@ impl Session {
         );
         line.finish(self.printing.quiet);
         drop(own);
+        let key_file = peers.key_file();
         // What was measured is reported, even when its last record could not be kept.
         let printed = report(&self.printing, &run, &records, &store);
         let ended = ended?;
@@ -223,9 +224,12 @@ impl Session {
         Ok(match ended {
             Ended::Interrupted => {
                 let folder = self.folder.display();
+                let key = key_file.map_or_else(String::new, |path| {
+                    format!(" --key-file {}", path.display())
+                });
                 say(
                     &self.printing,
-                    &format!("interrupted; go on with `strata run --resume {folder}`"),
+                    &format!("interrupted; go on with `strata run --resume {folder}{key}`"),
                 );
                 End::Interrupted
             }

@@ -136,6 +136,7 @@ impl Wire {
             Wire::Peer(peer) => {
                 let threads = usize::from(measuring.threads);
                 let offered = &peer.welcome.cpus;
+                let own = host.place(measuring, None, target.node)?;
                 let chosen = match peer_cpus {
                     Some(given) if given.and(offered) != *given => {
                         return Err(Usage::error(format!(
@@ -144,7 +145,16 @@ impl Wire {
                         )));
                     }
                     Some(given) => given.clone(),
-                    None => offered.iter().take(threads).collect(),
+                    None => {
+                        // On one machine the two sides stay apart if they can.
+                        let apart = offered.without(&own.cpus);
+                        let from = if peer.same_host && apart.len() >= threads {
+                            &apart
+                        } else {
+                            offered
+                        };
+                        from.iter().take(threads).collect()
+                    }
                 };
                 if chosen.len() != threads {
                     return Err(Usage::error(format!(
@@ -154,7 +164,7 @@ impl Wire {
                 }
                 Ok(Placement {
                     peer_cpus: chosen,
-                    ..host.place(measuring, None, target.node)?
+                    ..own
                 })
             }
         }
@@ -421,8 +431,13 @@ pub(crate) fn job(host: &Host, wire: &Wire, cell: &Cell) -> Result<Box<dyn Job>>
             let Ok(name) = interface_of(peer.here) else {
                 return Ok(Box::new(job));
             };
-            let none = CpuList::default();
-            let watch = WatchList::of_interface(&host.topology, &name, cpus, none);
+            // Over loopback the other side watches nothing: this one does.
+            let watched = if peer.here.is_loopback() {
+                theirs
+            } else {
+                CpuList::default()
+            };
+            let watch = WatchList::of_interface(&host.topology, &name, cpus, watched);
             let bounds = host.wire_bounds(&watch);
             Ok(Box::new(job.watching(watch).bounded(bounds)))
         }

@@ -22,8 +22,9 @@ pub(crate) struct Pair {
     pub(crate) factor: Factor,
 }
 
-/// The engine that every other one is set against where it is measured: one system call an operation, no queue.
-const BASE_ENGINE: &str = "psync";
+/// The engines that every other one of their layer is set against where they are measured: one system call an operation, no
+/// queue, nothing spun or spared.
+const BASE_ENGINES: [&str; 2] = ["psync", "tcp"];
 
 /// All pairs, each other cell against the base of its group: first those of engines, then those of depths.
 pub(crate) fn pairs(cells: &[&Cell]) -> Vec<Pair> {
@@ -31,7 +32,7 @@ pub(crate) fn pairs(cells: &[&Cell]) -> Vec<Pair> {
         group
             .iter()
             .copied()
-            .find(|at| cells[*at].engine == BASE_ENGINE)
+            .find(|at| BASE_ENGINES.contains(&cells[*at].engine.as_str()))
     });
     let depths = grouped(cells, Factor::Depth, |group| {
         group

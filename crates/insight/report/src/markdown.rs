@@ -21,6 +21,9 @@ pub fn markdown(run: &Run, analysed: &Analysis<'_>) -> String {
 fn write(out: &mut String, view: &View) -> std::fmt::Result {
     writeln!(out, "# {}\n", plain(&view.title))?;
     writeln!(out, "{}\n", plain(&view.subtitle))?;
+    if !view.others.is_empty() {
+        writeln!(out, "{}\n", plain(&view.others))?;
+    }
     writeln!(out, "**{}**", plain(&view.answer))?;
     if !view.doubts.is_empty() {
         writeln!(out, "\n## What to doubt\n")?;

@@ -34,7 +34,7 @@ pub(crate) fn completes(completes: Completes) -> &'static str {
         Completes::RemoteAcked => "acknowledged by the peer",
         Completes::RoundTrip => "reply back",
         Completes::HalfRoundTrip => "half a round trip",
-        Completes::Received => "received by the peer",
+        Completes::Received => "received at the far end",
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use strata_analysis::{Analysis, CellDetail, Response, bandwidth, ratio};
-use strata_record::{Completes, Run, SummaryLine};
+use strata_record::{Completes, Environment, Run, SummaryLine};
 use strata_units::show;
 
 use crate::environment::{Part, parts};
@@ -17,6 +17,8 @@ use crate::text::NONE;
 pub(crate) struct View {
     pub(crate) title: String,
     pub(crate) subtitle: String,
+    /// The other machines of the run, where there are any.
+    pub(crate) others: String,
     pub(crate) answer: String,
     pub(crate) doubts: Vec<String>,
     pub(crate) figures: Table,
@@ -48,6 +50,7 @@ impl View {
                     .as_ref()
                     .map_or_else(String::new, |c| format!(" ({c})"))
             ),
+            others: others(run),
             answer: analysed.answer.clone(),
             doubts: analysed.summary.doubts.clone(),
             figures: figures(analysed),
@@ -61,13 +64,56 @@ impl View {
                 .enumerate()
                 .map(|(at, (cell, line))| Section::of(at + 1, cell, line))
                 .collect(),
-            environment: parts(&serde_json::to_value(&run.environment).unwrap_or_default()),
+            environment: machines(run),
             plan: plan(run, analysed),
             cells: cells(analysed),
             command: text::command(&run.command),
             not_measured: not_measured(analysed),
         }
     }
+}
+
+/// Whether a peer is the machine that measured, by what its kernel drew when it started.
+fn is_here(run: &Run, peer: &Environment) -> bool {
+    peer.boot_id.is_some() && peer.boot_id == run.environment.boot_id
+}
+
+/// Who was at the other end of the wire, in one line; nothing where that was a process that strata started itself.
+fn others(run: &Run) -> String {
+    let named: Vec<String> = run
+        .peers
+        .iter()
+        .map(|peer| {
+            let name = peer
+                .hostname
+                .as_deref()
+                .unwrap_or("a machine without a name");
+            if is_here(run, peer) {
+                return format!("{name}, which is this machine");
+            }
+            let kernel = peer.kernel_release.as_deref().unwrap_or("not told");
+            let cpu = peer.cpu.model.as_deref().unwrap_or("not told");
+            format!("{name} (kernel {kernel}, CPU {cpu})")
+        })
+        .collect();
+    match named.is_empty() {
+        true => String::new(),
+        false => format!("The other side: {}", named.join("; ")),
+    }
+}
+
+/// The environment of the machine that measured, then those of the others, each under its name.
+fn machines(run: &Run) -> Vec<Part> {
+    let of = |e: &Environment| parts(&serde_json::to_value(e).unwrap_or_default());
+    let mut all = of(&run.environment);
+    for peer in run.peers.iter().filter(|peer| !is_here(run, peer)) {
+        let name = peer.hostname.as_deref().unwrap_or("unnamed");
+        all.extend(of(peer).into_iter().map(|part| Part {
+            title: format!("Other side {name}: {}", part.title),
+            ..part
+        }));
+    }
+    all
 }
 
 fn figures(analysed: &Analysis<'_>) -> Table {

@@ -230,7 +230,7 @@ fn the_page_says_what_the_markdown_says() {
         "virtual drive",
         "1 of 10 rounds were voided",
         "the other side closed the connection",
-        "received by the peer",
+        "received at the far end",
         "reply back",
         "Example 7000",
         "15.6 GiB",

@@ -123,6 +123,7 @@ struct Measuring<'a> {
     interrupted: &'a AtomicBool,
     watch: Option<&'a WatchList>,
     seed: u64,
+    same_host: bool,
 }
 
 impl Measuring<'_> {
@@ -324,7 +325,7 @@ impl Measuring<'_> {
         let p = &self.cell.placement;
         let both = p.cpus.and(&p.peer_cpus);
         // On another machine the same numbers are other CPUs.
-        (self.to.ip().is_loopback() && !both.is_empty()).then(|| Warning {
+        (self.same_host && !both.is_empty()).then(|| Warning {
             code: WarningCode::SharedCpu,
             text: format!("both sides run on CPU {both}: this is the time of taking turns; give other --cpus or --peer-cpus"),
         })
@@ -466,6 +467,7 @@ impl<R: Reach> Job for TcpJob<R> {
     fn run(&mut self, trial: &Trial<'_>) -> Result<TrialResult, JobError> {
         let token = secret()?;
         let (address, name) = (self.reach.address(), self.reach.name());
+        let same_host = self.reach.same_host();
         let failed = |e: strata_peer::PeerError| JobError::Failed(format!("{name}: {e}"));
         let mut other = self.reach.reach().map_err(failed)?;
         other
@@ -497,6 +499,7 @@ impl<R: Reach> Job for TcpJob<R> {
             interrupted: trial.interrupted,
             watch: self.watch.as_ref(),
             seed: trial.seed,
+            same_host,
         };
         match measuring.run(&mut other) {
             // Who fails first makes the other fail.

@@ -1,6 +1,6 @@
 //! The other side, as this layer needs it: somebody who takes messages and sends them, here or on another machine.
 
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -27,7 +27,7 @@ pub trait Other: Send {
     fn receive_within<T: DeserializeOwned>(&mut self, span: Nanos) -> Result<T, PeerError>;
 
     /// Why it is lost, where the channel knows before anybody waits for a message.
-    fn lost(&self) -> Option<String> {
+    fn lost(&self) -> Option<PeerError> {
         None
     }
 }
@@ -41,7 +41,7 @@ impl<O: Other + ?Sized> Other for &mut O {
         (**self).receive_within(span)
     }
 
-    fn lost(&self) -> Option<String> {
+    fn lost(&self) -> Option<PeerError> {
         (**self).lost()
     }
 }
@@ -65,8 +65,8 @@ impl Other for Session {
         Session::receive_within(self, span)
     }
 
-    fn lost(&self) -> Option<String> {
-        self.why_lost().map(|why| why.to_string())
+    fn lost(&self) -> Option<PeerError> {
+        self.why_lost()
     }
 }
 
@@ -95,6 +95,11 @@ pub trait Reach {
 
     /// The address that its data sockets listen on.
     fn address(&self) -> IpAddr;
+
+    /// Whether it is on this host, so that both sides may come to share a CPU.
+    fn same_host(&self) -> bool {
+        self.address().is_loopback()
+    }
 
     /// What to call it in an error.
     fn name(&self) -> String;
@@ -172,7 +177,7 @@ impl Pulse {
         let begun = Instant::now();
         let found = other.receive_within(span);
         if let Some(why) = other.lost() {
-            return Err(io::Error::other(why).into());
+            return Err(why);
         }
         match found {
             Ok(message) => {

@@ -34,7 +34,8 @@ pub struct Listen {
     pub ip: Option<IpAddr>,
     /// The ports that may be used; 0 is any that is free.
     pub ports: RangeInclusive<u16>,
-    /// What of this host is watched during each task; none where the measuring side is on it and watches itself.
+    /// What of this host is watched during each task, beside the CPUs that the task has; none where the measuring side is on
+    /// it and watches itself.
     pub watch: Option<WatchList>,
 }
 
@@ -73,7 +74,7 @@ pub fn serve() -> Result<(), PeerError> {
 pub fn serve_task(channel: &mut impl Other, at: &Listen) -> Result<(), PeerError> {
     let task = loop {
         if let Some(why) = channel.lost() {
-            return Err(io::Error::other(why).into());
+            return Err(why);
         }
         match channel.receive_within(Nanos::SECOND) {
             Ok(Say::Task(task)) => break task,
@@ -116,7 +117,11 @@ pub fn serve_task(channel: &mut impl Other, at: &Listen) -> Result<(), PeerError
         began,
     };
     let live = Root::live();
-    let watch = at.watch.as_ref().map(|list| HostWatch::start(&live, list));
+    let list = at.watch.as_ref().map(|list| WatchList {
+        peer_cpus: task.cpus.clone(),
+        ..list.clone()
+    });
+    let watch = list.as_ref().map(|list| HostWatch::start(&live, list));
     let (found, lost) = thread::scope(|scope| {
         let working = scope.spawn(|| {
             let _ended = Ended(&over);

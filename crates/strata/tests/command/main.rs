@@ -10,6 +10,7 @@ mod drives;
 mod folders;
 mod full;
 mod ledger;
+mod network;
 mod permission;
 mod plans;
 mod printed;
