@@ -1,8 +1,10 @@
 # `make help` lists what there is.
 ARGS ?=
 PKG ?=
+# What the build needs beside the usual.
+NEEDS =
 
-.PHONY: help run test soak bench setup
+.PHONY: help run test soak bench peers setup
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -14,11 +16,16 @@ run: setup ## measure this machine (quick) and leave a report; options by ARGS='
 test: setup ## run every test, and say what this machine could not run; one crate by PKG=strata-units
 	@scripts/test $(if $(PKG),--package $(PKG),--workspace)
 
-soak: setup ## the long tests too: simulations of coverage, minutes each
+soak: NEEDS = c++
+soak: setup ## the long tests too, minutes each; then each fuzzer for ten (STRATA_FUZZ_SECONDS)
 	@STRATA_SOAK=1 scripts/test --release $(if $(PKG),--package $(PKG),--workspace)
+	@$(if $(PKG),:,scripts/fuzz)
 
 bench: setup ## what the harness itself costs
 	cargo bench --locked --package strata-benches
 
+peers: setup ## set fio, iperf3 and sockperf against strata; options by ARGS='--pairs 24 …'
+	@scripts/against-peers $(ARGS)
+
 setup: ## install what the build lacks; STRATA_NO_INSTALL=1 only tells
-	@scripts/setup
+	@scripts/setup $(NEEDS)

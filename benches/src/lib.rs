@@ -1,17 +1,33 @@
-//! What the harness itself costs: the one loop against the engine that does nothing.
+//! What the harness itself costs: the one loop against the engine that does nothing, and against
+//! a ring whose operations do nothing.
 //!
 //! `cargo bench` gives nanoseconds an operation; `scripts/instructions` runs the `instructions` binary under callgrind and
 //! gives instructions an operation, which do not depend on how busy the machine is.
 
 #![forbid(unsafe_code)]
 
-use strata_measure::{Clock, Load, NullEngine, Scratch, Step, Stream, Tally, Window, drive};
+use strata_measure::{
+    Clock, Engine, Load, NullEngine, Scratch, Step, Stream, Tally, Window, drive,
+};
 use strata_record::{Op, TimedBy};
 use strata_units::{Bytes, Nanos, QueueDepth};
 
 /// Exactly `ops` random 4 KiB reads of a 1 GiB target that does nothing, at depth 32, each timed.
 pub fn harness(timed_by: TimedBy, ops: u64) -> Tally {
     let depth = QueueDepth::new(32).unwrap_or(QueueDepth::ONE);
+    of(&mut NullEngine::new(depth), depth, timed_by, ops)
+}
+
+/// Exactly `ops` operations that do nothing through io_uring (IORING_OP_NOP) at `depth`, each timed.
+///
+/// # Errors
+/// In words, when the kernel gives no ring.
+pub fn nops(depth: QueueDepth, ops: u64) -> Result<Tally, String> {
+    let mut engine = strata_block::nothing(depth)?;
+    Ok(of(&mut engine, depth, TimedBy::Operation, ops))
+}
+
+fn of<E: Engine>(engine: &mut E, depth: QueueDepth, timed_by: TimedBy, ops: u64) -> Tally {
     let load = Load {
         depth,
         offer: None,
@@ -24,7 +40,7 @@ pub fn harness(timed_by: TimedBy, ops: u64) -> Tally {
     let clock = Clock::get();
     let scratch = Scratch::new(&load, &stream);
     drive(
-        &mut NullEngine::new(depth),
+        engine,
         &mut stream,
         &load,
         clock,

@@ -61,7 +61,7 @@ pub fn host_doubts(proof: &Proof, work: Option<&DeviceWork>) -> Vec<Warning> {
             format!("the hypervisor took {:.0} % of CPU {cpu} for others; measure on a host that is not shared", share * 100.0)
         })),
         (WarningCode::ForeignLoad, worst(host, foreign).map(|(cpu, share)| {
-            format!("threads other than the trial's took {:.0} % of CPU {cpu}; give other --cpus, or stop what else runs", share * 100.0)
+            format!("threads other than the trial's (the kernel's are among them) took {:.0} % of CPU {cpu}; give other --cpus, or stop what else runs", share * 100.0)
         })),
         (WarningCode::DeviceCounters, work.and_then(|work| device(host, work))),
         (WarningCode::Link, link(host)),

@@ -22,7 +22,7 @@ const HEADER: u64 = 4096;
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
     /// The system refuses.
-    #[error("cannot {what} the ledger {path}: {source}", path = path.display())]
+    #[error("cannot {what} the ledger {path}: {source}; a run of verified writes keeps it in its folder as ledger.bin", path = path.display())]
     System {
         /// What was tried.
         what: &'static str,
@@ -227,6 +227,10 @@ fn read_head(file: &mut File, path: &Path) -> Result<LedgerHead, LedgerError> {
     let whole = blocks.checked_mul(8).and_then(|n| n.checked_add(HEADER));
     if block == 0 || whole != Some(length) {
         return Err(foreign("its length is not that of its blocks"));
+    }
+    let end = block.checked_mul(blocks).and_then(|n| n.checked_add(from));
+    if end.is_none() || !block.is_multiple_of(512) || !from.is_multiple_of(512) {
+        return Err(foreign("its blocks lie on no target"));
     }
     Ok(LedgerHead {
         epoch,

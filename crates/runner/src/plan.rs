@@ -58,8 +58,13 @@ pub enum PlanError {
     #[error("the plan is longer than 1 MiB; a plan names cells, and does not list them")]
     TooLong,
     /// It is no TOML.
-    #[error("the plan is no TOML: {0}")]
-    Syntax(#[from] toml::de::Error),
+    #[error("the plan is no TOML: line {line}: {why}")]
+    Syntax {
+        /// Where, from 1.
+        line: usize,
+        /// What is wrong there.
+        why: String,
+    },
     /// A key means nothing.
     #[error("`{0}` is no key of a plan; expected name, rounds, seed, [[block]] and [[tcp]]")]
     UnknownKey(String),
@@ -94,7 +99,7 @@ pub fn parse(text: &str) -> Result<PlanFile, PlanError> {
     if text.len() > LONGEST {
         return Err(PlanError::TooLong);
     }
-    let table: Table = text.parse()?;
+    let table: Table = text.parse().map_err(|e| syntax(text, &e))?;
     let mut plan = PlanFile {
         name: String::new(),
         rounds: None,
@@ -136,6 +141,15 @@ pub fn parse(text: &str) -> Result<PlanFile, PlanError> {
         0 => Err(PlanError::Empty),
         1..=MOST_PARTS => Ok(plan),
         n => Err(PlanError::TooMany(n)),
+    }
+}
+
+/// In one line: the picture that the parser draws of the place needs several.
+fn syntax(text: &str, error: &toml::de::Error) -> PlanError {
+    let before = error.span().and_then(|span| text.get(..span.start));
+    PlanError::Syntax {
+        line: before.map_or(1, |before| before.matches('\n').count() + 1),
+        why: error.message().lines().collect::<Vec<_>>().join(", "),
     }
 }
 

@@ -57,12 +57,17 @@ pub fn execute(
         .collect();
     let mut at = 0;
     loop {
+        // A part's repeats come at its own end: none of reads behind a write.
+        if at > 0
+            && attempts
+                .get(at)
+                .is_none_or(|next| next.writes != attempts[at - 1].writes)
+        {
+            let again = repeats(records, &attempts, attempts[at - 1].writes);
+            attempts.splice(at..at, again);
+        }
         if at == attempts.len() {
-            let again = repeats(records, &attempts);
-            if again.is_empty() {
-                return Ok(Ended::Done);
-            }
-            attempts.extend(again);
+            return Ok(Ended::Done);
         }
         let Attempt {
             writes,
@@ -143,9 +148,10 @@ fn parts(cells: &[Cell]) -> impl Iterator<Item = bool> {
         .filter(|writes| Attempt::first(*writes, 0).cells(cells) > 0)
 }
 
-/// The voided rounds that are to be repeated: once each, and none when they are more than a fifth (METHOD 7).
-fn repeats(records: &[Record], attempts: &[Attempt]) -> Vec<Attempt> {
-    if attempts.iter().any(|a| a.attempt > 0) {
+/// The voided rounds of a part that are to be repeated: once each, and none when they are more than a fifth (METHOD 7).
+fn repeats(records: &[Record], attempts: &[Attempt], writes: bool) -> Vec<Attempt> {
+    let attempts = || attempts.iter().filter(|a| a.writes == writes);
+    if attempts().any(|a| a.attempt > 0) {
         return Vec::new();
     }
     let void = |a: &Attempt| {
@@ -153,8 +159,8 @@ fn repeats(records: &[Record], attempts: &[Attempt]) -> Vec<Attempt> {
             .iter()
             .any(|r| r.round == a.round && r.what.workload.op.writes() == a.writes && voids(r))
     };
-    let void: Vec<Attempt> = attempts.iter().filter(|a| void(a)).copied().collect();
-    if void.len() * 5 > attempts.len() {
+    let void: Vec<Attempt> = attempts().filter(|a| void(a)).copied().collect();
+    if void.len() * 5 > attempts().count() {
         return Vec::new();
     }
     void.into_iter()

@@ -107,6 +107,7 @@ pub(crate) fn add(
         smallest: of(shapes, false),
         writes,
         destroy: args.destroy.as_deref(),
+        held: &ready.targets,
         seed: session.seed(),
     };
     let target = args.target.as_deref();
@@ -118,7 +119,7 @@ pub(crate) fn add(
     if strict {
         for engine in &args.engine {
             engine
-                .available()
+                .available_on(&file)
                 .map_err(|why| anyhow!("--engine {engine}: {why}"))?;
         }
     }
@@ -138,6 +139,7 @@ pub(crate) fn add(
         .jobs
         .extend(jobs(host, &cells, &file, session.folder())?);
     ready.cells.extend(cells);
+    ready.targets.push(file);
     Ok(())
 }
 
@@ -166,7 +168,7 @@ pub(crate) fn make(session: &Session, path: &Path, wanted: &Wanted<'_>) -> Resul
 }
 
 /// What the user can mend by typing something else is a mistake in usage.
-fn usage_or_not(error: TargetError) -> anyhow::Error {
+pub(crate) fn usage_or_not(error: TargetError) -> anyhow::Error {
     match error {
         TargetError::NotATarget { .. }
         | TargetError::TooShort { .. }
@@ -192,7 +194,7 @@ pub(crate) fn cells(
             let region = file.for_blocks(shape.bs).region;
             let (target, reality) = host.storage(file, region)?;
             let mut placement = host.place(measuring, None, target.node)?;
-            if shape.engine.to_string().contains("+sqpoll") {
+            if shape.engine.sq_polled() {
                 placement.poll_cpus = host.poll_cpus(poll_cpus, &placement, target.node)?;
             }
             Ok(Cell {
@@ -293,11 +295,24 @@ pub(crate) fn again(
     own: &mut Own,
 ) -> Result<Vec<Box<dyn Job>>> {
     let mut jobs: Vec<Option<Box<dyn Job>>> = cells.iter().map(|_| None).collect();
-    let mut paths: Vec<&str> = cells.iter().map(|c| c.via.as_str()).collect();
-    paths.sort_unstable();
-    paths.dedup();
-    for path in paths {
-        let on_it = || cells.iter().filter(|c| c.via == path);
+    // Tables of a plan may have several regions of one target. The one that ends last comes first: a file that is gone is made
+    // long enough for all.
+    let same = |a: &Cell, b: &Cell| {
+        (&a.via, &a.target.identity, a.target.region_from_bytes)
+            == (&b.via, &b.target.identity, b.target.region_from_bytes)
+    };
+    let end = |c: &Cell| c.target.region_from_bytes.0 + c.target.region_bytes.map_or(0, |b| b.0);
+    let mut heads: Vec<&Cell> = cells.to_vec();
+    heads.sort_by_key(|c| std::cmp::Reverse(end(c)));
+    let mut held: Vec<Prepared> = Vec::new();
+    let mut done: Vec<&Cell> = Vec::new();
+    for head in heads {
+        if done.iter().any(|c| same(c, head)) {
+            continue;
+        }
+        done.push(head);
+        let path = head.via.as_str();
+        let on_it = || cells.iter().filter(|c| same(c, head));
         let sizes = || on_it().map(|c| c.workload.block_bytes);
         let Some(first) = on_it().next() else {
             continue;
@@ -310,6 +325,7 @@ pub(crate) fn again(
             smallest: sizes().min().unwrap_or(Bytes(4096)),
             writes: on_it().any(|c| c.workload.op.writes()),
             destroy,
+            held: &held,
             seed: session.seed(),
         };
         let file = make(session, Path::new(path), &wanted)?;
@@ -324,10 +340,19 @@ pub(crate) fn again(
                 target.identity, first.target.identity
             )));
         }
-        for (place, cell) in cells.iter().enumerate().filter(|(_, c)| c.via == path) {
+        for (place, cell) in cells.iter().enumerate().filter(|(_, c)| same(c, head)) {
+            let region = cell.target.region_bytes.unwrap_or(file.region);
+            if region > file.region {
+                return Err(Usage::error(format!(
+                    "{path} holds {} of the {region} that the run was begun on; begin a new run",
+                    file.region
+                )));
+            }
+            let file = file.part(Bytes(0), region);
             let made = self::jobs(host, std::slice::from_ref(*cell), &file, session.folder())?;
             jobs[place] = made.into_iter().next();
         }
+        held.push(file);
     }
     Ok(jobs.into_iter().flatten().collect())
 }

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use strata_block::BlockEngine;
-use strata_record::{Op, TimedBy};
+use strata_record::{Direction, Op, TimedBy};
+use strata_tcp::TcpEngine;
 use strata_units::{Bytes, CpuList, Nanos, NodeId, QueueDepth};
 
 const EXAMPLES: &str = "\
@@ -31,8 +32,10 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Measure the kernel's storage path on a file or drive
     Block(BlockArgs),
-    /// Measure TCP between two processes of this machine
+    /// Measure TCP between two processes, of this machine or of two
     Tcp(TcpArgs),
+    /// Be the other side of `strata tcp --peer`
+    Serve(ServeArgs),
     /// Check what verified writes left on a target
     Verify(VerifyArgs),
     /// Show nodes, CPUs, drives, adapters and what this process may use
@@ -129,6 +132,9 @@ pub(crate) struct RunArgs {
     /// Rounds [default: those of the plan, 10 for quick]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) repeats: Option<u32>,
+    /// Of --resume: the key of the run's peers
+    #[arg(long, value_name = "FILE", requires = "resume")]
+    pub(crate) key_file: Option<PathBuf>,
     /// Of --resume: the serial number of the drive that the run writes to, which destroys what it holds
     #[arg(long, value_name = "SERIAL", requires = "resume")]
     pub(crate) destroy: Option<String>,
@@ -188,7 +194,7 @@ Examples:
   strata block --target /data/strata.dat --op randrw:70 --bs 4KiB,64KiB --depth 32 --json"
 )]
 pub(crate) struct BlockArgs {
-    /// psync, libaio, io_uring and its modes (io_uring+registered, +iopoll, +sqpoll, ...), io_uring_cmd
+    /// psync, libaio, io_uring, io_uring_cmd; the last two with +registered, +iopoll, and +sqpoll or +taskrun
     #[arg(long, value_delimiter = ',', default_value = "io_uring")]
     pub(crate) engine: Vec<BlockEngine>,
     /// The file, block device, or NVMe namespace (/dev/ng0n1): an absent file is made and filled, an existing one is only
@@ -242,23 +248,65 @@ pub(crate) struct BlockArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Several operations, sizes or depths, with commas between, make a cell of each combination.
+    after_help = "Several engines, operations, sizes, depths or directions, with commas between, make a cell of each combination.
+
+Without --peer the other side is a second process of this machine, over loopback. With it, `strata serve` runs there.
 
 Examples:
-  strata tcp --op reqrep --bs 64
+  strata tcp --op reqrep --bs 64 --engine tcp,tcp+spin
   strata tcp --op stream --bs 128KiB --duration 5s --cpus 2 --peer-cpus 4
+  strata tcp --peer storage2 --key-file ~/.strata.key --op stream --direction send,receive,both --streams auto
   strata tcp --op reqrep --bs 64,4KiB --depth 1,16 --json"
 )]
 pub(crate) struct TcpArgs {
+    /// The other side: HOST, HOST:PORT or [ADDRESS]:PORT, where `strata serve` runs [default: this machine]
+    #[arg(long, value_name = "HOST")]
+    pub(crate) peer: Option<String>,
+    /// The key that both sides hold: a file of 32 bytes or more that nobody else may read; needed off this machine
+    #[arg(long, value_name = "FILE", requires = "peer")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// tcp (blocking), tcp+spin, tcp+zerocopy, tcp+spin+zerocopy
+    #[arg(long, value_delimiter = ',', default_value = "tcp")]
+    pub(crate) engine: Vec<TcpEngine>,
     /// reqrep, stream
     #[arg(long, value_delimiter = ',', default_value = "reqrep")]
     pub(crate) op: Vec<Op>,
     /// Size of a message, 1 to 16MiB [default: 64B for reqrep, 128KiB for stream]
     #[arg(long, value_name = "SIZE", value_delimiter = ',')]
     pub(crate) bs: Vec<Bytes>,
+    /// Size of a reply [default: that of its request]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) reply_bs: Option<Bytes>,
     /// Requests in flight a connection
     #[arg(long, value_delimiter = ',', default_value = "1")]
     pub(crate) depth: Vec<QueueDepth>,
+    /// Which way a stream's bytes go: send, receive, or both at once
+    #[arg(long, value_name = "WAY", value_delimiter = ',', default_value = "send", value_parser = direction)]
+    pub(crate) direction: Vec<Direction>,
+    /// Connections a thread (and direction); auto finds how many threads and connections saturate the path
+    #[arg(long, value_name = "N", default_value = "1", value_parser = streams)]
+    pub(crate) streams: Streams,
+    /// Gather small messages (Nagle's algorithm) rather than send them at once
+    #[arg(long)]
+    pub(crate) nagle: bool,
+    /// Send buffer of each socket (SO_SNDBUF) [default: the kernel's]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) sndbuf: Option<Bytes>,
+    /// Receive buffer of each socket (SO_RCVBUF) [default: the kernel's]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) rcvbuf: Option<Bytes>,
+    /// Congestion control, such as cubic or bbr [default: the kernel's]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) congestion: Option<String>,
+    /// Let the kernel poll the device for so long before it sleeps (SO_BUSY_POLL)
+    #[arg(long, value_name = "TIME")]
+    pub(crate) busy_poll: Option<Nanos>,
+    /// The interface that the sockets are bound to (SO_BINDTODEVICE)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) interface: Option<String>,
+    /// Over ::1 rather than 127.0.0.1, where the other side is of this machine
+    #[arg(long, conflicts_with = "peer")]
+    pub(crate) ipv6: bool,
     /// CPUs of the other side's threads [default: chosen beside --cpus]
     #[arg(long, value_name = "LIST")]
     pub(crate) peer_cpus: Option<CpuList>,
@@ -312,6 +360,76 @@ pub(crate) struct ReportArgs {
     pub(crate) run: PathBuf,
     #[command(flatten)]
     pub(crate) printing: Printing,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "One client at a time has the cores; a second is told so. Without a key only this machine is served.
+
+Examples:
+  strata serve
+  head -c 32 /dev/urandom > strata.key && chmod 600 strata.key      (and the same file on the other machine)
+  strata serve --listen 0.0.0.0 --key-file strata.key --cpus 2-5 --data-ports 7472-7535
+
+Ctrl-C ends it."
+)]
+pub(crate) struct ServeArgs {
+    /// Addresses to listen on, HOST or HOST:PORT [default: 127.0.0.1:7471]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        value_delimiter = ',',
+        default_value = "127.0.0.1"
+    )]
+    pub(crate) listen: Vec<String>,
+    /// The key that clients must hold: a file of 32 bytes or more that nobody else may read
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// CPUs that clients may have [default: all that this process may use]
+    #[arg(long, value_name = "LIST")]
+    pub(crate) cpus: Option<CpuList>,
+    /// Ports for the data, FIRST-LAST, for firewalls [default: any that are free]
+    #[arg(long, value_name = "PORTS", value_parser = ports)]
+    pub(crate) data_ports: Option<(u16, u16)>,
+    /// Tell only errors
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+}
+
+/// How many connections a thread has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Streams {
+    /// So many.
+    Number(u16),
+    /// As many as saturate the path.
+    Auto,
+}
+
+fn streams(text: &str) -> Result<Streams, String> {
+    if text == "auto" {
+        return Ok(Streams::Auto);
+    }
+    text.parse()
+        .ok()
+        .filter(|n| (1..=1024).contains(n))
+        .map(Streams::Number)
+        .ok_or_else(|| "expected 1 to 1024, or auto".to_owned())
+}
+
+fn direction(text: &str) -> Result<Direction, String> {
+    [Direction::Send, Direction::Receive, Direction::Both]
+        .into_iter()
+        .find(|d| d.to_string() == text)
+        .ok_or_else(|| "expected send, receive or both".to_owned())
+}
+
+fn ports(text: &str) -> Result<(u16, u16), String> {
+    let expected = || "expected FIRST-LAST, such as 7472-7535".to_owned();
+    let (first, last) = text.split_once('-').ok_or_else(expected)?;
+    match (first.parse(), last.parse()) {
+        (Ok(first), Ok(last)) if 0 < first && first <= last => Ok((first, last)),
+        _ => Err(expected()),
+    }
 }
 
 fn timed_by(text: &str) -> Result<TimedBy, String> {

@@ -10,7 +10,7 @@ use strata_topology::{
     Allowed, ChooseError, NoCeiling, PcieCeiling, Root, Topology, Want, WatchList, ceiling, check,
     choose, file_ceiling, file_device,
 };
-use strata_units::{ByteOffset, Bytes, CpuList, NodeId};
+use strata_units::{Bytes, CpuList, NodeId};
 
 use crate::Usage;
 use crate::cli::Measuring;
@@ -19,7 +19,7 @@ use crate::cli::Measuring;
 pub(crate) struct Host {
     pub(crate) topology: Topology,
     pub(crate) allowed: Allowed,
-    name: String,
+    pub(crate) name: String,
 }
 
 impl Host {
@@ -142,7 +142,9 @@ impl Host {
             }
             Kind::Device | Kind::Namespace => {
                 let mut identity = format!("{size} drive");
-                if device.serial.is_none()
+                // A loop device's serial number would be that of the drive below, which others stand on too.
+                let disk = on.and_then(|name| self.topology.disk(name));
+                if disk.is_none_or(|disk| disk.serial.is_none())
                     && let Some(on) = on
                 {
                     identity.push_str(&format!(" {on}"));
@@ -205,23 +207,6 @@ impl Host {
             bytes_per_s: speed.0 as f64 / 8.0,
         });
         found
-    }
-
-    /// What is watched while a cell over loopback is measured.
-    pub(crate) fn watch_loopback(&self, placement: &Placement) -> WatchList {
-        let (cpus, peer) = (placement.cpus.clone(), placement.peer_cpus.clone());
-        WatchList::of_interface(&self.topology, "lo", cpus, peer)
-    }
-
-    /// The loopback interface as a wire.
-    pub(crate) fn loopback(&self) -> Target {
-        Target {
-            kind: TargetKind::Wire,
-            identity: format!("lo of {}: 127.0.0.1 to 127.0.0.1", self.name),
-            region_from_bytes: ByteOffset(0),
-            region_bytes: None,
-            node: None,
-        }
     }
 }
 

@@ -10,11 +10,13 @@ mod generate;
 mod host;
 mod interrupt;
 mod output;
+mod peer;
 mod plan;
 mod precondition;
 mod progress;
 mod quick;
 mod report;
+mod serve;
 mod session;
 mod tcp;
 mod topology;
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
         Command::Run(args) => quick::run(args),
         Command::Block(args) => block::run(args),
         Command::Tcp(args) => tcp::run(args),
+        Command::Serve(args) => serve::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Topology(args) => topology::run(&args),
         Command::Report(args) => report::run(&args),

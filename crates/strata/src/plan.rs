@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use clap::{Args, CommandFactory, FromArgMatches};
-use strata_record::Layer;
-use strata_runner::plan::{LONGEST, PlanFile, PlanPart, parse};
+use strata_record::{Cell, Layer};
+use strata_runner::plan::{LONGEST, PlanError, PlanFile, PlanPart, parse};
 
 use crate::cli::{BlockArgs, Cli, RunArgs, TcpArgs};
 use crate::host::Host;
@@ -23,47 +23,89 @@ enum Table {
 
 pub(crate) fn run(path: &Path, args: &RunArgs) -> Result<End> {
     let plan = read(path)?;
+    let places = places(path, &plan);
     let tables = plan
         .parts
         .iter()
-        .enumerate()
-        .map(|(n, part)| {
-            table(part).map_err(|e| {
-                let layer = part.layer;
-                Usage::error(format!(
-                    "{}: [[{layer}]], table {}: {e:#}",
-                    path.display(),
-                    n + 1
-                ))
-            })
-        })
+        .zip(&places)
+        .map(|(part, place)| table(part).map_err(|e| Usage::error(format!("{place}: {e:#}"))))
         .collect::<Result<Vec<Table>>>()?;
     let host = Host::read()?;
     let mut keeping = args.keeping.clone();
     keeping.seed = keeping.seed.or(plan.seed);
     let session = Session::begin(&plan.name, keeping, args.printing.clone())?;
     let mut ready = Ready::default();
-    for (n, table) in tables.iter().enumerate() {
+    for (n, (table, place)) in tables.iter().zip(&places).enumerate() {
+        let before = ready.cells.len();
         match table {
             Table::Block(args, shapes) => {
                 let name = format!("target-{n}.dat");
-                block::add(&mut ready, args, shapes, &host, &session, &name, false)?;
+                block::add(&mut ready, args, shapes, &host, &session, &name, false)
             }
-            Table::Tcp(args, shapes) => tcp::add(&mut ready, args, shapes, &host)?,
+            Table::Tcp(args, shapes) => tcp::Wire::of(&mut ready, args).and_then(|wire| {
+                let cells = tcp::cells(&host, &wire, shapes, args)?;
+                tcp::add(&mut ready, cells, &wire, shapes, &host, &session)
+            }),
         }
+        .with_context(|| place.clone())?;
+        apart(ready.cells.split_at(before)).map_err(|e| Usage::error(format!("{place}: {e:#}")))?;
     }
     let rounds = args.repeats.or(plan.rounds).unwrap_or(ROUNDS);
     session.run(ready, rounds)
 }
 
+/// Refuses cells that records could not tell from those of the tables before.
+fn apart((before, new): (&[Cell], &[Cell])) -> Result<()> {
+    let again = |cell: &&Cell| before.iter().any(|b| b.key() == cell.key());
+    match new.iter().find(again) {
+        None => Ok(()),
+        Some(cell) => Err(anyhow!(
+            "its cell {} is in a table before it too; name each cell once (files of one size on one file system are one target: give each a run of its own)",
+            cell.key()
+        )),
+    }
+}
+
+/// What each table is called: its file, its layer, and its number among those of that layer.
+fn places(path: &Path, plan: &PlanFile) -> Vec<String> {
+    let (mut block, mut tcp) = (0, 0);
+    let layers = plan.parts.iter().map(|part| part.layer);
+    layers
+        .map(|layer| {
+            let number = match layer {
+                Layer::Block => &mut block,
+                Layer::Tcp => &mut tcp,
+            };
+            *number += 1;
+            format!("{}: [[{layer}]] number {number}", path.display())
+        })
+        .collect()
+}
+
 fn read(path: &Path) -> Result<PlanFile> {
     use std::io::Read as _;
-    let mut text = String::new();
+    let shown = path.display();
+    let mut bytes = Vec::new();
     std::fs::File::open(path)
         // One byte more than a plan may have, so that a longer one is told from the longest.
-        .and_then(|file| file.take(LONGEST as u64 + 1).read_to_string(&mut text))
-        .with_context(|| format!("cannot read the plan {}", path.display()))?;
-    parse(&text).map_err(|e| Usage::error(format!("{}: {e}", path.display())))
+        .and_then(|file| file.take(LONGEST as u64 + 1).read_to_end(&mut bytes))
+        .map_err(|e| {
+            anyhow!("cannot read the plan {shown}: {e}; name a plan file that you may read")
+        })?;
+    // A character that the limit has cut is no reason to call a plan that is too long no text.
+    let text = match String::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(e) if e.as_bytes().len() > LONGEST => {
+            return Err(Usage::error(format!("{shown}: {}", PlanError::TooLong)));
+        }
+        Err(e) => {
+            return Err(Usage::error(format!(
+                "{shown}: the plan is no text in UTF-8 (byte {}); name a TOML file",
+                e.utf8_error().valid_up_to()
+            )));
+        }
+    };
+    parse(&text).map_err(|e| Usage::error(format!("{shown}: {e}")))
 }
 
 fn table(part: &PlanPart) -> Result<Table> {
@@ -105,5 +147,6 @@ fn first_line(error: &clap::Error) -> String {
         .map(|line| line.trim().trim_start_matches("error: "))
         .filter(|line| !line.is_empty())
         .collect();
-    told.join("; ")
+    // clap ends the line above a list with a colon.
+    told.join("; ").replace(":; ", ": ")
 }

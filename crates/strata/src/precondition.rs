@@ -36,24 +36,29 @@ pub(crate) fn precondition(
     measuring: &Measuring,
 ) -> Result<Preconditioning> {
     let begun = Instant::now();
-    let engine = [BlockEngine::IoUring, BlockEngine::Libaio]
+    let engine = [BlockEngine::IO_URING, BlockEngine::Libaio]
         .into_iter()
         .find(|engine| engine.available().is_ok())
         .unwrap_or(BlockEngine::Psync);
     let block = BLOCK.min(target.region);
-    let sequence = |op| {
+    let sequence = |op, bs| {
+        // No more in flight than there are blocks, so that no two writes meet on one.
+        let depth = u64::from(engine.most_depth().min(32)).min(target.region.0 / block.0);
         Ok::<_, anyhow::Error>(Shape {
             engine,
             op,
-            bs: block,
-            depth: QueueDepth::new(u64::from(engine.most_depth().min(32)))
-                .map_err(|e| anyhow::anyhow!(e))?,
+            bs,
+            depth: if bs == block {
+                QueueDepth::new(depth).map_err(|e| anyhow::anyhow!(e))?
+            } else {
+                QueueDepth::ONE
+            },
             random_map: false,
             verify: false,
         })
     };
     let second = plain(Nanos::SECOND, Nanos(0));
-    let read = trial(host, session, target, sequence(Op::Read)?, &second)?;
+    let read = trial(host, session, target, sequence(Op::Read, block)?, &second)?;
     let all = target.region * PASSES;
     let round = measuring.duration.unwrap_or(ROUND);
     // The ledger is for the run's own trials.
@@ -68,15 +73,23 @@ pub(crate) fn precondition(
     // A piece at a time, so that Ctrl-C and progress have their moments.
     let pieces = (target.region.0 / Bytes::GIB.0).clamp(1, 100);
     let piece = Bytes((target.region.0 / pieces).next_multiple_of(block.0));
+    // What is left behind the last whole block is written too.
+    let whole = target.for_blocks(block).region;
     for pass in 1..=PASSES {
         let mut at = Bytes(0);
         while at.0 < target.region.0 {
-            let part = target.part(at, piece);
+            let (size, bs) = if at < whole {
+                (piece.min(Bytes(whole.0 - at.0)), block)
+            } else {
+                let rest = Bytes(target.region.0 - at.0);
+                (rest, rest)
+            };
+            let part = target.part(at, size);
             let mut by_count = second.clone();
             by_count.duration = None;
-            by_count.ops = Some((part.region.0 / block.0).max(1));
-            let part_done = trial(host, session, &part, sequence(Op::Write)?, &by_count)?;
-            written = written + block * part_done.ops;
+            by_count.ops = Some(part.region.0 / bs.0);
+            let part_done = trial(host, session, &part, sequence(Op::Write, bs)?, &by_count)?;
+            written = written + bs * part_done.ops;
             at = at + part.region;
             session.say(&format!(
                 "preconditioning: pass {pass} of {PASSES}, {at} of {} written",

@@ -4,12 +4,13 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
 use strata_block::{BlockEngine, Wanted};
-use strata_record::{Cell, Layer, Op};
+use strata_record::{Cell, Layer, Op, Sockets};
 use strata_units::{Bytes, Nanos, QueueDepth};
 
 use crate::block::{self, OWN_FILE};
 use crate::cli::{PlanName, Printing, RunArgs};
 use crate::host::Host;
+use crate::peer::Peers;
 use crate::session::{Ready, Session};
 use crate::{End, Usage, plan, tcp};
 
@@ -21,7 +22,12 @@ const ROUNDS: u32 = 10;
 
 pub(crate) fn run(args: RunArgs) -> Result<End> {
     match (&args.resume, &args.plan) {
-        (Some(folder), _) => resume(folder, args.destroy.as_deref(), args.printing.clone()),
+        (Some(folder), _) => resume(
+            folder,
+            args.destroy.as_deref(),
+            args.key_file.as_deref(),
+            args.printing.clone(),
+        ),
         (None, Some(PlanName::File(path))) => {
             if args.target.is_some() || args.size.is_some() {
                 return Err(Usage::error(
@@ -66,29 +72,22 @@ fn quick(args: RunArgs) -> Result<End> {
     };
     let storage = [
         storage(BlockEngine::Psync, Op::RandRead, Bytes(4096), 1)?,
-        storage(BlockEngine::IoUring, Op::RandRead, Bytes(4096), 1)?,
-        storage(BlockEngine::IoUring, Op::RandRead, Bytes(4096), 32)?,
-        storage(BlockEngine::IoUring, Op::Read, largest, 8)?,
+        storage(BlockEngine::IO_URING, Op::RandRead, Bytes(4096), 1)?,
+        storage(BlockEngine::IO_URING, Op::RandRead, Bytes(4096), 32)?,
+        storage(BlockEngine::IO_URING, Op::Read, largest, 8)?,
     ];
-    let wire = [
-        tcp::Shape {
-            op: Op::ReqRep,
-            bs: Bytes(64),
-            depth: QueueDepth::ONE,
-        },
-        tcp::Shape {
-            op: Op::Stream,
-            bs: largest,
-            depth: QueueDepth::ONE,
-        },
+    let shapes = [
+        tcp::Shape::plain(Op::ReqRep, Bytes(64)),
+        tcp::Shape::plain(Op::Stream, largest),
     ];
     ready.cells = block::cells(&host, &file, &storage, &measuring, None)?;
     ready.jobs = block::jobs(&host, &ready.cells, &file, session.folder())?;
-    let network = tcp::cells(&host, &wire, &measuring, None)?;
-    for cell in &network {
-        ready.jobs.push(tcp::job(&host, cell)?);
+    let wire = tcp::Wire::Loopback { ipv6: false };
+    for shape in &shapes {
+        let cell = tcp::cell(&host, &wire, shape, &measuring, &Sockets::default(), None)?;
+        ready.jobs.push(tcp::job(&host, &wire, &cell)?);
+        ready.cells.push(cell);
     }
-    ready.cells.extend(network);
     session.run(ready, args.repeats.unwrap_or(ROUNDS))
 }
 
@@ -96,7 +95,21 @@ fn deep(depth: u64) -> Result<QueueDepth> {
     QueueDepth::new(depth).map_err(|e| anyhow!(e))
 }
 
-fn resume(folder: &Path, destroy: Option<&str>, printing: Printing) -> Result<End> {
+/// The wire of a cell of a run that is gone on with: loopback, or the peer that it was begun with.
+fn again(peers: &mut Peers, cell: &Cell, key_file: Option<&Path>) -> Result<tcp::Wire> {
+    Ok(match cell.via.as_str() {
+        "127.0.0.1" => tcp::Wire::Loopback { ipv6: false },
+        "::1" => tcp::Wire::Loopback { ipv6: true },
+        name => tcp::Wire::Peer(peers.reach(name, key_file)?),
+    })
+}
+
+fn resume(
+    folder: &Path,
+    destroy: Option<&str>,
+    key_file: Option<&Path>,
+    printing: Printing,
+) -> Result<End> {
     let (session, plan) = Session::resume(folder, printing)?;
     let mut ready = Ready::default();
     let mut jobs = || {
@@ -112,7 +125,10 @@ fn resume(folder: &Path, destroy: Option<&str>, printing: Printing) -> Result<En
             Layer::Block => on_storage
                 .next()
                 .context("a job is missing; this is a bug of strata"),
-            Layer::Tcp => tcp::job(&host, cell),
+            Layer::Tcp => {
+                let wire = again(&mut ready.peers, cell, key_file)?;
+                tcp::job(&host, &wire, cell)
+            }
         });
         jobs.collect::<Result<Vec<_>>>()
     };

@@ -6,13 +6,17 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
 use jiff::Timestamp;
+use strata_block::Prepared;
 use strata_measure::Job;
-use strata_record::{Cell, Document, Plan, Preconditioning, Record, Run, SCHEMA, Status};
+use strata_record::{
+    Cell, Document, Environment, Plan, Preconditioning, Record, Run, SCHEMA, Status, StreamSweep,
+};
 use strata_runner::{Claim, Ended, Store, StoreError, estimate, execute};
 use strata_topology::{Root, read_environment};
 use strata_units::Nanos;
 
 use crate::cli::{Keeping, Printing};
+use crate::peer::Peers;
 use crate::progress::{Line, about};
 use crate::{End, Usage, built, interrupt, output};
 
@@ -47,8 +51,24 @@ pub(crate) struct Ready {
     pub(crate) cells: Vec<Cell>,
     /// A job a cell.
     pub(crate) jobs: Vec<Box<dyn Job>>,
+    /// What they measure, of storage.
+    pub(crate) targets: Vec<Prepared>,
     pub(crate) own: Own,
     pub(crate) preconditioning: Vec<Preconditioning>,
+    /// The other sides that were reached.
+    pub(crate) peers: Peers,
+    /// Their machines.
+    pub(crate) machines: Vec<Environment>,
+    pub(crate) sweeps: Vec<StreamSweep>,
+}
+
+impl Ready {
+    /// One more machine, if it is not known already.
+    pub(crate) fn machine(&mut self, environment: &Environment) {
+        if !self.machines.contains(environment) {
+            self.machines.push(environment.clone());
+        }
+    }
 }
 
 /// A run that is about to be made, or gone on with.
@@ -156,6 +176,10 @@ impl Session {
             mut jobs,
             own,
             preconditioning,
+            peers: _peers,
+            machines,
+            sweeps,
+            ..
         } = ready;
         let (mut store, run, mut records) = match self.begun {
             Begun::Resumed(store, run, records) => (store, run, records),
@@ -166,7 +190,13 @@ impl Session {
                     rounds,
                     seed: self.seed,
                 };
-                let run = Box::new(head(plan, own.names(), preconditioning)?);
+                let run = Box::new(Run {
+                    own_files: own.names(),
+                    preconditioning,
+                    peers: machines,
+                    sweeps,
+                    ..head(plan)?
+                });
                 (claim.begin(&run)?, run, Vec::new())
             }
         };
@@ -211,7 +241,7 @@ fn say(printing: &Printing, what: &str) {
     }
 }
 
-fn head(plan: Plan, own_files: Vec<String>, preconditioning: Vec<Preconditioning>) -> Result<Run> {
+fn head(plan: Plan) -> Result<Run> {
     let now = Timestamp::now();
     Ok(Run {
         schema: SCHEMA,
@@ -226,8 +256,10 @@ fn head(plan: Plan, own_files: Vec<String>, preconditioning: Vec<Preconditioning
             .map(|a| a.to_string_lossy().into_owned())
             .collect(),
         built: built::built(),
-        own_files,
-        preconditioning,
+        own_files: Vec::new(),
+        preconditioning: Vec::new(),
+        peers: Vec::new(),
+        sweeps: Vec::new(),
         plan,
         environment: read_environment(&Root::live())?,
     })

@@ -6,6 +6,7 @@ use strata_block::{Verified, Wanted, inspect, verify};
 use strata_measure::{Ledger, payload};
 use strata_units::Bytes;
 
+use crate::block::usage_or_not;
 use crate::cli::VerifyArgs;
 use crate::{End, interrupt, output};
 
@@ -34,8 +35,12 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<End> {
         .as_deref()
         .map(|path| Ledger::open(path, false))
         .transpose()?;
-    let target = inspect(&args.target, &Wanted::reads(payload::SECTOR))?;
-    let found = verify(&target, ledger.as_ref(), &interrupted)?;
+    let wanted = Wanted {
+        smallest: Bytes(0),
+        ..Wanted::reads(payload::SECTOR)
+    };
+    let target = inspect(&args.target, &wanted).map_err(usage_or_not)?;
+    let found = verify(&target, ledger.as_ref(), &interrupted).map_err(usage_or_not)?;
     let name = args.target.display().to_string();
     if args.printing.json {
         let whys: Vec<String> = found.faults.iter().map(|f| f.wrong.to_string()).collect();

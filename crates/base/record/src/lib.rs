@@ -30,7 +30,10 @@ pub use host_proof::{
     TcpProof, VectorCount, VectorProof,
 };
 pub use op::{Op, OpParseError};
-pub use run::{Built, Plan, Preconditioning, Run, StoreError, read_run, read_trials};
+pub use run::{
+    Built, Plan, Preconditioning, Run, StoreError, StreamCandidate, StreamSweep, read_run,
+    read_trials,
+};
 pub use summary::{Contrast, Document, Estimate, Summary, SummaryLine, Verdict};
 pub use trial::{
     Ceiling, CeilingKind, ClockProof, ClockSource, Completes, Cost, Flow, Harness, Latency,

@@ -35,6 +35,30 @@ pub struct Built {
     pub profile: String,
 }
 
+/// One number of streams in a sweep.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StreamCandidate {
+    /// Threads of each side.
+    pub threads: u16,
+    /// Connections of each.
+    pub streams: u16,
+    /// Bytes a second received in each of the sweep's trials.
+    pub bytes_per_s: Vec<f64>,
+}
+
+/// A sweep before the rounds: how many streams it takes until more bring no more. Its trials stand in no figure.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StreamSweep {
+    /// The cell that it was made for, in short.
+    pub of: String,
+    /// What was tried, by rising number of streams.
+    pub candidates: Vec<StreamCandidate>,
+    /// Which of them was chosen, from 0.
+    pub chosen: usize,
+    /// Whether every greater number was shown to bring no more than the sweep's margin.
+    pub sure: bool,
+}
+
 /// What SNIA's test specification asks for before a drive is measured (Solid State Storage Performance Test Specification
 /// 2.0, clauses 3 and 7): the region written twice over in sequence, then the workload until five rounds of it are steady.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -69,6 +93,12 @@ pub struct Run {
     pub built: Built,
     /// The files that the run made for itself, and removes when it ends; none when it measures somebody's.
     pub own_files: Vec<String>,
+    /// The machines of the other sides, where those are others.
+    #[serde(default)]
+    pub peers: Vec<Environment>,
+    /// The sweeps that found how many streams saturate a path.
+    #[serde(default)]
+    pub sweeps: Vec<StreamSweep>,
     /// What was written before the first trial, so that the drives were in a state that lasts.
     pub preconditioning: Vec<Preconditioning>,
     /// The plan.

@@ -115,6 +115,7 @@ impl<T: Ord + From<u32>> FromStr for IdList<T> {
     fn from_str(text: &str) -> Result<Self, ParseError> {
         let fail = |why: &str| ParseError::new("list", text, why);
         let mut ids = Vec::new();
+        let mut told = 0;
         for part in text
             .trim()
             .split(',')
@@ -135,6 +136,11 @@ impl<T: Ord + From<u32>> FromStr for IdList<T> {
             let (first, last) = (number(first)?, number(last)?);
             if first > last {
                 return Err(fail("a range ends before it begins"));
+            }
+            // So that a text of many ranges, each short to write, takes neither memory nor time.
+            told += last - first + 1;
+            if told > LARGEST + 1 {
+                return Err(fail("its ranges hold more than 65536 numbers together"));
             }
             match stride {
                 None => ids.extend((first..=last).map(T::from)),
@@ -181,6 +187,8 @@ mod tests {
             "0-7:3",
             "0-7:9/8",
             "0-7:1/0",
+            "0-65535,7",
+            "0-65535:0/1,0-65535:0/1",
         ] {
             assert!(bad.parse::<CpuList>().is_err(), "{bad}");
         }

@@ -25,7 +25,7 @@ const LICENCES: [&str; 12] = [
 ];
 
 /// All that lies at the top level.
-const TOP: [&str; 13] = [
+const TOP: [&str; 14] = [
     ".cargo",
     ".ci",
     ".gitignore",
@@ -37,6 +37,7 @@ const TOP: [&str; 13] = [
     "README.md",
     "benches",
     "crates",
+    "fuzz",
     "results",
     "scripts",
 ];

@@ -96,23 +96,27 @@ impl Recording {
     /// # Errors
     /// `ENOENT`, `ENOTDIR` or `ELOOP`, as of a file system.
     pub(crate) fn real(&self, path: &str) -> io::Result<Option<String>> {
-        let mut ahead: Vec<String> = path.rsplit('/').map(str::to_owned).collect();
-        let mut real: Vec<String> = Vec::new();
+        let mut ahead: Vec<&str> = path.rsplit('/').collect();
+        // The names so far, each with what stands there.
+        let mut real: Vec<(&str, &Entry)> = Vec::new();
         let mut links = 0;
         while let Some(part) = ahead.pop() {
-            match part.as_str() {
-                // `file/.` is an error in a file system too.
-                "" | "." => {
-                    self.folder(&real)?;
-                }
+            let here = match real.last() {
+                None => &self.top,
+                Some((_, Entry::Folder(below))) => below,
+                // `file/.` and `file/..` are errors in a file system too.
+                Some(_) => return Err(io::Error::from_raw_os_error(libc::ENOTDIR)),
+            };
+            match part {
+                "" | "." => {}
                 ".." => {
                     if real.pop().is_none() {
                         return Ok(None);
                     }
                 }
-                _ => match self.folder(&real)?.get(&part) {
+                _ => match here.get_key_value(part) {
                     None => return Err(io::Error::from_raw_os_error(libc::ENOENT)),
-                    Some(Entry::Link(target)) => {
+                    Some((_, Entry::Link(target))) => {
                         links += 1;
                         if links > MOST_LINKS || target.len() > LONGEST_PATH {
                             return Err(io::Error::from_raw_os_error(libc::ELOOP));
@@ -120,13 +124,14 @@ impl Recording {
                         if target.starts_with('/') {
                             return Ok(None);
                         }
-                        ahead.extend(target.rsplit('/').map(str::to_owned));
+                        ahead.extend(target.rsplit('/'));
                     }
-                    Some(_) => real.push(part),
+                    Some((name, entry)) => real.push((name, entry)),
                 },
             }
         }
-        Ok(Some(real.join("/")))
+        let names: Vec<&str> = real.iter().map(|(name, _)| *name).collect();
+        Ok(Some(names.join("/")))
     }
 
     /// The bytes of a file of which [`Recording::real`] told the path.

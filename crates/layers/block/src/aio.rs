@@ -201,18 +201,20 @@ impl Aio {
         n
     }
 
-    /// Sleeps until a completion or the end of `SLEEP`, and takes what has completed; how many.
-    fn take_sleeping(&mut self) -> Result<usize, Fatal> {
+    /// Asks the kernel for what has completed, and sleeps until a completion or the end of `at_most`, which may be nothing;
+    /// how many.
+    fn take_by_call(&mut self, at_most: Nanos) -> Result<usize, Fatal> {
+        const SECOND: u64 = 1_000_000_000;
         let mut time = libc::timespec {
-            tv_sec: 0,
-            tv_nsec: SLEEP.0 as libc::c_long,
+            tv_sec: (at_most.0 / SECOND) as libc::time_t,
+            tv_nsec: (at_most.0 % SECOND) as libc::c_long,
         };
         // SAFETY: `events` has room for as many as are asked for, and `time` is a valid timespec.
         let n = unsafe {
             libc::syscall(
                 libc::SYS_io_getevents,
                 self.context.0,
-                1 as libc::c_long,
+                libc::c_long::from(at_most > Nanos(0)),
                 self.events.len() as libc::c_long,
                 self.events.as_mut_ptr(),
                 &raw mut time,
@@ -231,10 +233,12 @@ impl Aio {
     }
 
     #[inline]
-    fn take(&mut self, mut done: impl FnMut(Slot, Outcome)) -> Result<usize, Fatal> {
-        let n = match self.take_shared() {
-            0 => self.take_sleeping()?,
-            n => n,
+    fn take(&mut self, wait: Wait, mut done: impl FnMut(Slot, Outcome)) -> Result<usize, Fatal> {
+        let n = match (self.take_shared(), wait) {
+            (0, Wait::Block { at_most }) => self.take_by_call(at_most)?,
+            // A ring that cannot be read is asked for.
+            (0, Wait::Spin) if self.ring.is_none() => self.take_by_call(Nanos(0))?,
+            (n, _) => n,
         };
         for event in &self.events[..n] {
             let index = usize::try_from(event.data).unwrap_or(usize::MAX);
@@ -336,11 +340,11 @@ impl Engine for Aio {
     }
 
     #[inline]
-    fn reap(&mut self, _: Wait, done: impl FnMut(Slot, Outcome)) -> Result<usize, Fatal> {
+    fn reap(&mut self, wait: Wait, done: impl FnMut(Slot, Outcome)) -> Result<usize, Fatal> {
         if self.in_flight == 0 {
             Ok(0)
         } else {
-            self.take(done)
+            self.take(wait, done)
         }
     }
 
@@ -348,7 +352,7 @@ impl Engine for Aio {
         // Most of the kernel's AIO cannot be cancelled (io_cancel(2)): waiting is all there is.
         let clock = Clock::get();
         while self.in_flight > 0 && clock.now() < by {
-            if let Err(fatal) = self.take(|_, _| {}) {
+            if let Err(fatal) = self.take(Wait::Block { at_most: SLEEP }, |_, _| {}) {
                 return Err(Stuck {
                     operations: self.in_flight,
                     why: fatal.0,

@@ -1,5 +1,6 @@
 //! One cell of the block layer, ready to be run again and again.
 
+use std::fs::File;
 use std::path::PathBuf;
 
 use strata_measure::{
@@ -13,10 +14,12 @@ use strata_topology::WatchList;
 use strata_units::{ByteOffset, Bytes, CpuId};
 
 use crate::aio::Aio;
+use crate::commands::{Commands, Plain, Registered};
 use crate::engine::BlockEngine;
+use crate::nvme::{Namespace, Passthrough};
 use crate::psync::Psync;
 use crate::target::{Kind, Prepared};
-use crate::uring::Uring;
+use crate::uring::{Setup, Uring};
 use crate::written::WrittenState;
 
 /// The largest block: read(2) and write(2) move less than 2 GiB at once.
@@ -34,6 +37,8 @@ pub struct BlockJob {
     cpus: Vec<CpuId>,
     ledger: Option<PathBuf>,
     watch: Option<WatchList>,
+    /// Where the kernel's polling threads run, one for each measuring thread; none without `+sqpoll`.
+    sq_cpus: Vec<CpuId>,
     nominal: Nominal,
 }
 
@@ -87,10 +92,22 @@ impl BlockJob {
                 cpus.len()
             ));
         }
+        let sq_cpus = if engine.sq_polled() {
+            sq_cpus(engine, &cell, &cpus)?
+        } else {
+            Vec::new()
+        };
         if w.verify && w.op.reads() && file.state != WrittenState::Ours {
             return Err(format!(
                 "{} was not written by strata, so its reads cannot be checked; leave out --verify",
                 file.path.display()
+            ));
+        }
+        let blocks = file.region.0 / w.block_bytes.0;
+        if w.verify && w.op.writes() && blocks < u64::from(w.threads) {
+            return Err(format!(
+                "{} threads of verified writes need a block each, and the region of {} has {blocks} of {}; give fewer --threads, a larger --size or a smaller --bs",
+                w.threads, file.region, w.block_bytes
             ));
         }
         let load = Load::of(w).map_err(|e| e.to_string())?;
@@ -102,6 +119,7 @@ impl BlockJob {
             cpus,
             ledger: None,
             watch: None,
+            sq_cpus,
             nominal: Nominal::default(),
         })
     }
@@ -137,6 +155,21 @@ impl BlockJob {
             engine,
             stream: self.stream(thread, seed)?,
         })
+    }
+
+    /// One thread's ring with its operations.
+    fn on_ring<C: Commands>(
+        &self,
+        thread: usize,
+        seed: u64,
+        commands: C,
+        file: File,
+        buffers: Buffers,
+        setup: Setup,
+    ) -> Result<Member<Uring<C>>, Fatal> {
+        let sq_cpu = self.sq_cpus.get(thread).copied();
+        let engine = Uring::new(commands, file, buffers, setup, sq_cpu).map_err(Fatal)?;
+        self.member(thread, seed, engine)
     }
 
     /// The operations of one thread: sequential ones begin at its part of the region, and verified writes stay there, so that
@@ -246,11 +279,34 @@ impl BlockJob {
                 let engine = Aio::new(file, buffers, depth, align, completes).map_err(Fatal)?;
                 self.member(n, seed, engine)
             }),
-            BlockEngine::IoUring => crew.run(|n| {
-                let (file, buffers) = parts()?;
-                let engine = Uring::new(file, buffers, depth, align, completes).map_err(Fatal)?;
-                self.member(n, seed, engine)
-            }),
+            BlockEngine::IoUring(mode) | BlockEngine::IoUringCmd(mode) => {
+                let setup = Setup {
+                    mode,
+                    depth,
+                    align,
+                    completes,
+                };
+                match self.engine {
+                    BlockEngine::IoUringCmd(_) => crew.run(|n| {
+                        let (file, buffers) = parts()?;
+                        let namespace = Namespace::of(&file).map_err(Fatal)?;
+                        namespace
+                            .takes(w.block_bytes, self.file.region)
+                            .map_err(Fatal)?;
+                        let commands = Passthrough::new(&file, namespace, mode.registered);
+                        self.on_ring(n, seed, commands, file, buffers, setup)
+                    }),
+                    _ if mode.registered => crew.run(|n| {
+                        let (file, buffers) = parts()?;
+                        self.on_ring(n, seed, Registered, file, buffers, setup)
+                    }),
+                    _ => crew.run(|n| {
+                        let (file, buffers) = parts()?;
+                        let commands = Plain::new(&file);
+                        self.on_ring(n, seed, commands, file, buffers, setup)
+                    }),
+                }
+            }
         };
         run.map_err(|e| match e {
             CrewError::Interrupted => JobError::Interrupted,
@@ -281,7 +337,9 @@ impl BlockJob {
 
 impl Job for BlockJob {
     fn run(&mut self, trial: &Trial<'_>) -> Result<TrialResult, JobError> {
-        self.engine.available().map_err(JobError::Skipped)?;
+        self.engine
+            .available_on(&self.file)
+            .map_err(JobError::Skipped)?;
         self.begin_ledger()?;
         let run = self.run_crew(trial)?;
         let mut result = run.into_result(self.warnings());
@@ -294,7 +352,65 @@ impl Job for BlockJob {
         };
         let doubts = host_doubts(&result.proof, self.file.direct.then_some(&work));
         result.warnings.extend(doubts);
+        if self.engine.polled() {
+            prove_polled(&mut result);
+        }
+        if self.engine.sq_polled() {
+            // Its polling thread is one of the kernel's, and on a CPU that was chosen.
+            result
+                .warnings
+                .retain(|w| w.code != WarningCode::KernelWorkers);
+        }
         hold_against(&mut result, &self.nominal, &self.cell.workload);
         Ok(result)
     }
+}
+
+/// Polled completions come without interrupts; a kernel whose driver has no poll queues falls back to those in silence. Other
+/// work on the drive may raise some.
+fn prove_polled(result: &mut TrialResult) {
+    let Some(host) = &result.proof.host else {
+        result.proof.missing.push(
+            "that completions were polled: the drive's interrupts were not watched".to_owned(),
+        );
+        return;
+    };
+    let fired: u64 = host
+        .fired
+        .iter()
+        .flat_map(|vector| vector.counts.iter().map(|on| on.count))
+        .sum();
+    if host.vectors.is_none_or(|n| n == 0) {
+        result
+            .proof
+            .missing
+            .push("that completions were polled: the drive's interrupts are not told".to_owned());
+    } else if fired > 64 + result.measured.ops / 100 {
+        result.proof.contradictions.push(format!(
+            "completions were to be polled, and the drive raised {fired} interrupts for {} operations: its driver has no poll queues; load nvme with poll_queues=N",
+            result.measured.ops
+        ));
+    }
+}
+
+/// The CPUs of the kernel's polling threads: those of the cell's placement, or else such as the process may use and does not
+/// measure on, since a polling thread that shares a CPU with the one that it works for makes both slow.
+fn sq_cpus(engine: BlockEngine, cell: &Cell, measuring: &[CpuId]) -> Result<Vec<CpuId>, String> {
+    let given: Vec<CpuId> = cell.placement.poll_cpus.iter().collect();
+    let cpus = if given.is_empty() {
+        crate::sys::process_cpus()
+            .into_iter()
+            .filter(|cpu| !measuring.contains(cpu))
+            .take(measuring.len())
+            .collect()
+    } else {
+        given
+    };
+    if cpus.len() != measuring.len() || cpus.iter().any(|cpu| measuring.contains(cpu)) {
+        return Err(format!(
+            "a thread of the kernel's polls for each of {engine}'s, on a CPU of its own: for {} threads there are CPUs {cpus:?} beside {measuring:?}; give fewer --threads, other --cpus, or leave out +sqpoll",
+            measuring.len()
+        ));
+    }
+    Ok(cpus)
 }

@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use strata_measure::{Buffer, Op, OpKind};
-use strata_units::Bytes;
+use strata_units::{Bytes, CpuId};
 
 /// Does the operation with the buffer's first `op.len` bytes; the number of bytes moved.
 ///
@@ -112,4 +112,41 @@ pub(crate) fn logical_block(device: &File) -> io::Result<Bytes> {
 pub(crate) fn drop_cached(file: &File) {
     // SAFETY: takes no pointers; the descriptor is open.
     unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+}
+
+/// How much memory this process may lock or pin (getrlimit(2), RLIMIT_MEMLOCK), in words.
+pub(crate) fn locked_limit() -> String {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `limit` is valid to write an rlimit to.
+    if unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) } != 0 {
+        return "unknown".to_owned();
+    }
+    match limit.rlim_cur {
+        libc::RLIM_INFINITY => "unlimited".to_owned(),
+        bytes => Bytes(bytes).to_string(),
+    }
+}
+
+/// The CPUs that the process as a whole may use: those of its first thread, since measuring threads have one each
+/// (sched_getaffinity(2)). Empty when the kernel does not say.
+pub(crate) fn process_cpus() -> Vec<CpuId> {
+    // The kernel's mask may be longer than glibc's type of 1024 CPUs; 8192 are the most that it is built for.
+    let mut mask = [0u64; 128];
+    // SAFETY: `mask` is valid to write as many bytes to as are told; the process's number is also its first thread's.
+    let filled = unsafe {
+        libc::syscall(
+            libc::SYS_sched_getaffinity,
+            libc::getpid(),
+            size_of_val(&mask),
+            mask.as_mut_ptr(),
+        )
+    };
+    let bits = usize::try_from(filled).unwrap_or(0) * 8;
+    (0..bits)
+        .filter(|cpu| mask[cpu / 64] >> (cpu % 64) & 1 == 1)
+        .filter_map(|cpu| Some(CpuId(cpu.try_into().ok()?)))
+        .collect()
 }

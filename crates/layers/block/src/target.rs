@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use strata_guard::{GuardError, Permit, guard};
+use strata_guard::{Permit, guard};
 use strata_units::{ByteOffset, Bytes};
 
 use crate::file::fill;
@@ -29,7 +29,7 @@ pub enum TargetError {
         next: &'static str,
     },
     /// It is neither a regular file nor a drive.
-    #[error("{path} is {found}, neither a regular file nor a drive; name a file, such as {path}/strata.dat, or a drive, such as /dev/nvme0n1", path = path.display())]
+    #[error("{path} is {found}, neither a regular file nor a drive; name a file, such as {file}, or a drive, such as /dev/nvme0n1", path = path.display(), file = example(path).display())]
     NotATarget {
         /// The path.
         path: PathBuf,
@@ -37,11 +37,13 @@ pub enum TargetError {
         found: &'static str,
     },
     /// It is too short.
-    #[error("{path} holds {found}, and {wanted} are asked for; give a smaller --size or --bs, or another --target", path = path.display())]
+    #[error("{path} holds {found}{behind}, and {wanted} are asked for; give a smaller --size or --bs, or another --target", path = path.display(), behind = behind(*from))]
     TooShort {
         /// The path.
         path: PathBuf,
-        /// Its length.
+        /// Where the region begins.
+        from: ByteOffset,
+        /// How much there is from there on.
         found: Bytes,
         /// What is asked for.
         wanted: Bytes,
@@ -71,7 +73,7 @@ pub enum TargetError {
         path: PathBuf,
     },
     /// The write guard refuses.
-    #[error("{path} is not written to: {why}", path = path.display())]
+    #[error("{path} is left alone: {why}", path = path.display())]
     Guarded {
         /// The drive.
         path: PathBuf,
@@ -110,6 +112,23 @@ pub enum TargetError {
     },
 }
 
+/// A file that could be named in the place of what is none.
+fn example(path: &Path) -> PathBuf {
+    let folder = if path.is_dir() {
+        path
+    } else {
+        Path::new("/data")
+    };
+    folder.join("strata.dat")
+}
+
+fn behind(from: ByteOffset) -> String {
+    match from.0 {
+        0 => String::new(),
+        at => format!(" behind --offset {}", Bytes(at)),
+    }
+}
+
 /// What kind of thing a target is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -130,12 +149,14 @@ pub struct Wanted<'a> {
     pub from: ByteOffset,
     /// The size of the operations; the largest, where there are several.
     pub block: Bytes,
-    /// The smallest, where there are several.
+    /// The smallest, where there are several; 0 where none goes past the page cache.
     pub smallest: Bytes,
     /// Whether any of them writes.
     pub writes: bool,
     /// What the user typed to tell the drive, whose data is lost, from all others.
     pub destroy: Option<&'a str>,
+    /// What this process has prepared before: a drive that one of these may write is held by it, and is not asked for again.
+    pub held: &'a [Prepared],
     /// Seed of what a file is filled with.
     pub seed: u64,
 }
@@ -150,6 +171,7 @@ impl Wanted<'_> {
             smallest: block,
             writes: false,
             destroy: None,
+            held: &[],
             seed: 0,
         }
     }
@@ -243,18 +265,31 @@ impl Prepared {
 
     /// Opens it for measuring, if it is still the one that was looked at.
     pub(crate) fn open(&self, write: bool) -> io::Result<File> {
-        if write && let Some(permit) = &self.permit {
-            return permit.open();
-        }
-        if write && self.kind == Kind::Device {
-            return Err(io::Error::other("it may only be read"));
-        }
+        // A drive is written with a permit only.
+        let permit = match (&self.permit, self.kind) {
+            _ if !write => None,
+            (_, Kind::File) => None,
+            (None, _) => return Err(io::Error::other("it may only be read")),
+            (Some(permit), Kind::Device) => return permit.open(),
+            (Some(permit), Kind::Namespace) => Some(permit),
+        };
         let file = match self.kind {
             Kind::File | Kind::Device => open(&self.path, write)?.0,
-            Kind::Namespace => OpenOptions::new().read(true).open(&self.path)?,
+            // Commands that write are taken from one who has opened it for that (drivers/nvme/host/ioctl.c); the permit's own
+            // file is the block device, which takes none.
+            Kind::Namespace => OpenOptions::new()
+                .read(true)
+                .write(write)
+                .open(&self.path)?,
         };
-        if Identity::of(&file.metadata()?) != self.identity {
+        let meta = file.metadata()?;
+        if Identity::of(&meta) != self.identity {
             return Err(io::Error::other("something else lies there now"));
+        }
+        if let Some(permit) = permit
+            && !is_of(permit, fs::metadata(block_device_of(meta.rdev())?)?.rdev())
+        {
+            return Err(io::Error::other("it is another namespace's now"));
         }
         Ok(file)
     }
@@ -301,10 +336,20 @@ pub fn prepare(
 ) -> Result<Prepared, TargetError> {
     let made = match fs::metadata(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            // The name of a drive that is gone, or a slip in it: a file there would fill the machine's memory.
+            if path.starts_with("/dev") && !path.starts_with("/dev/shm") {
+                return Err(TargetError::NotATarget {
+                    path: path.to_owned(),
+                    found: "no name of anything",
+                });
+            }
+            // Before it is filled for minutes.
+            aligned(wanted)?;
             let size = wanted.size.unwrap_or(Bytes::GIB);
             if wanted.blocks_of(size).0 == 0 {
                 return Err(TargetError::TooShort {
                     path: path.to_owned(),
+                    from: ByteOffset(0),
                     found: size,
                     wanted: wanted.block,
                 });
@@ -330,12 +375,7 @@ pub fn inspect(path: &Path, wanted: &Wanted<'_>) -> Result<Prepared, TargetError
     let meta =
         fs::metadata(path).map_err(system("look at", path, "name a file that you may read"))?;
     let kind = kind(path, &meta)?;
-    if !wanted.from.0.is_multiple_of(wanted.block.0.max(1)) {
-        return Err(TargetError::Unaligned {
-            from: wanted.from,
-            block: wanted.block,
-        });
-    }
+    aligned(wanted)?;
     // Only commands go to a namespace's own device; its bytes are looked at through the block device beside it.
     let bytes = match kind {
         Kind::File | Kind::Device => path.to_owned(),
@@ -365,6 +405,7 @@ pub fn inspect(path: &Path, wanted: &Wanted<'_>) -> Result<Prepared, TargetError
     if asked.0 > rest.0 || region.0 == 0 {
         return Err(TargetError::TooShort {
             path: path.to_owned(),
+            from: wanted.from,
             found: rest,
             wanted: asked.max(wanted.block),
         });
@@ -373,7 +414,7 @@ pub fn inspect(path: &Path, wanted: &Wanted<'_>) -> Result<Prepared, TargetError
     let mut permit = None;
     if kind != Kind::File {
         let logical = crate::sys::logical_block(&plain).map_err(system("ask", &bytes, next))?;
-        if !wanted.smallest.is_multiple_of(logical) {
+        if wanted.smallest > Bytes(0) && !wanted.smallest.is_multiple_of(logical) {
             return Err(TargetError::SmallBlock {
                 path: path.to_owned(),
                 logical,
@@ -381,9 +422,10 @@ pub fn inspect(path: &Path, wanted: &Wanted<'_>) -> Result<Prepared, TargetError
             });
         }
         if wanted.writes {
-            let given = permitted(path, &bytes, wanted.destroy)?;
+            let number = plain.metadata().map_err(system("look at", &bytes, next))?;
+            let given = permitted(path, &bytes, number.rdev(), wanted)?;
             unasked = given.unasked().iter().map(ToString::to_string).collect();
-            permit = Some(Arc::new(given));
+            permit = Some(given);
         }
     }
     let looked = if wanted.writes && kind == Kind::File {
@@ -420,6 +462,16 @@ pub fn inspect(path: &Path, wanted: &Wanted<'_>) -> Result<Prepared, TargetError
         unasked,
         identity: Identity::of(&meta),
         permit,
+    })
+}
+
+fn aligned(wanted: &Wanted<'_>) -> Result<(), TargetError> {
+    if wanted.from.0.is_multiple_of(wanted.block.0.max(1)) {
+        return Ok(());
+    }
+    Err(TargetError::Unaligned {
+        from: wanted.from,
+        block: wanted.block,
     })
 }
 
@@ -461,20 +513,41 @@ fn block_device_of(number: u64) -> io::Result<PathBuf> {
     }
 }
 
-/// What the write guard says of the drive at `bytes`, which the user names `path`.
-fn permitted(path: &Path, bytes: &Path, destroy: Option<&str>) -> Result<Permit, TargetError> {
-    let Some(typed) = destroy else {
+/// Whether a permit is of the block device of that number.
+fn is_of(permit: &Permit, number: u64) -> bool {
+    let held = permit.device().number;
+    (held.major, held.minor) == (libc::major(number), libc::minor(number))
+}
+
+/// What the write guard says of the drive of that number at `bytes`, which the user names `path`.
+fn permitted(
+    path: &Path,
+    bytes: &Path,
+    number: u64,
+    wanted: &Wanted<'_>,
+) -> Result<Arc<Permit>, TargetError> {
+    let Some(typed) = wanted.destroy else {
         return Err(TargetError::NotNamed {
             path: path.to_owned(),
         });
     };
-    guard(bytes, typed).map_err(|e| TargetError::Guarded {
+    let guarded = |why: String| TargetError::Guarded {
         path: path.to_owned(),
-        why: match e {
-            GuardError::Refused(refused) => refused.to_string(),
-            other => other.to_string(),
-        },
-    })
+        // One line, as every error is.
+        why: why.lines().collect::<Vec<_>>().join("; "),
+    };
+    let is_it = |permit: &&Arc<Permit>| is_of(permit, number);
+    let mut held = wanted.held.iter().filter_map(|p| p.permit.as_ref());
+    if let Some(permit) = held.find(is_it) {
+        let (identity, _) = strata_guard::Identity::of(permit.device());
+        return match identity.typed_matches(typed) {
+            Ok(()) => Ok(Arc::clone(permit)),
+            Err(mismatch) => Err(guarded(format!("not writing: {mismatch}"))),
+        };
+    }
+    guard(bytes, typed)
+        .map(Arc::new)
+        .map_err(|e| guarded(e.to_string()))
 }
 
 #[cfg(test)]
@@ -598,6 +671,17 @@ mod tests {
             text(looked(Path::new("/dev/null"), None, Bytes(512), false))
                 .contains("character device")
         );
+        let gone = Path::new("/dev/strata-has-no-such-drive");
+        let error = text(ready(gone, Some(Bytes(4096)), Bytes(512), false, &GO));
+        assert!(error.contains("nor a drive") && !gone.exists(), "{error}");
+        let odd = folder.path().join("odd");
+        let from = ByteOffset(512);
+        let wanted = Wanted {
+            from,
+            ..Wanted::reads(Bytes(4096))
+        };
+        let error = text(prepare(&odd, &wanted, &GO));
+        assert!(error.contains("--offset") && !odd.exists(), "{error}");
         let path = made(folder.path(), Bytes(8192));
         assert!(text(looked(&path, Some(Bytes(16384)), Bytes(512), false)).contains("holds 8KiB"));
         assert!(text(looked(&path, None, Bytes(16384), false)).contains("--bs"));

@@ -55,6 +55,7 @@ pub fn verify(
     if from + length > target.size.0 {
         return Err(TargetError::TooShort {
             path: path.to_owned(),
+            from: ByteOffset(0),
             found: target.size,
             wanted: Bytes(from + length),
         });
@@ -63,6 +64,8 @@ pub fn verify(
     if let Some(ledger) = ledger {
         found.count(ledger);
     }
+    // The target is asked, not what somebody has read of it before.
+    crate::sys::drop_cached(&file);
     let mut chunk = vec![0u8; CHUNK.as_usize()];
     let mut at = from;
     while at < from + length {

@@ -88,6 +88,8 @@ pub(crate) fn sample(file: &File, from: ByteOffset, region: Bytes) -> io::Result
         file.read_exact_at(&mut sector, at * payload::SECTOR.0)?;
         seen.look(&sector, at);
     }
+    // What NVMe commands write later goes past the cache without its knowledge.
+    crate::sys::drop_cached(file);
     Ok(seen)
 }
 

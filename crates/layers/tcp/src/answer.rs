@@ -9,7 +9,7 @@ use strata_topology::{ThreadWatch, pin_current_thread};
 use strata_units::{CpuId, CpuList, Nanos};
 
 use crate::account::{Account, Ledger, sum};
-use crate::half::{Pulled, Rx, Tx};
+use crate::half::{Moved, Rx, Tx};
 use crate::info::Facts;
 use crate::options::SLEEP;
 use crate::ready::Ready;
@@ -39,16 +39,16 @@ impl Line {
         let sleep = if self.tx.owed() > 0 { Sleep::No } else { sleep };
         let mut moved = false;
         match self.rx.pull(&self.socket, most, sleep, false)? {
-            Pulled::Bytes => moved = true,
-            Pulled::Nothing => {}
-            Pulled::End => {
+            Moved::All | Moved::Some => moved = true,
+            Moved::Nothing => {}
+            Moved::End => {
                 self.open = false;
                 return Ok((false, 0));
             }
         }
         let due = self.rx.take_all();
         self.tx.owe(due * reply);
-        while self.tx.owed() > 0 && self.tx.push(&self.socket, Sleep::No)? > 0 {
+        while self.tx.owed() > 0 && self.tx.push(&self.socket, Sleep::No)?.any() {
             moved = true;
         }
         self.open &= !self.tx.closed;
@@ -66,6 +66,8 @@ pub(crate) fn answer(
 ) -> Result<Answered, Fatal> {
     /// How many looks lie between two at the clock's side of things: whether to stop, and where we run.
     const LOOKS: u64 = 1 << 9;
+    /// After so many looks at connections that have something, the others are asked for.
+    const EACH: u64 = 4;
     let asked: CpuList = [cpu].into_iter().collect();
     pin_current_thread(&asked).map_err(|e| Fatal(e.to_string()))?;
     let mut watch = ThreadWatch::start();
@@ -123,11 +125,12 @@ pub(crate) fn answer(
                 (state.bytes, state.room) = (false, false);
             }
         }
-        if any {
+        // One that always has something shall not keep the others from being heard of.
+        if any && (ready.is_none() || !looks.is_multiple_of(EACH)) {
             continue;
         }
         match (&mut ready, lines.first()) {
-            (Some(ready), _) => ready.wait(if spin { Nanos(0) } else { SLEEP })?,
+            (Some(ready), _) => ready.wait(if spin || any { Nanos(0) } else { SLEEP })?,
             (None, Some(line)) if line.tx.owed() > 0 && !spin => {
                 wait(&line.socket, For::BytesOrRoom, SLEEP);
             }

@@ -17,7 +17,7 @@ use strata_record::{Completes, Direction, PagesProof, Role};
 use strata_units::{Bytes, Nanos, NodeId};
 
 use crate::account::{Account, Begun, Ledger, sum};
-use crate::half::{Pulled, Rx, Tx};
+use crate::half::{Moved, Rx, Tx};
 use crate::info::Facts;
 use crate::options::{SLEEP, Side};
 use crate::ready::Ready;
@@ -32,6 +32,9 @@ const LINGER: Duration = Duration::from_secs(4);
 
 /// How long notifications of sends without a copy are waited for at the end.
 const NOTIFIED: Duration = Duration::from_millis(500);
+
+/// After so many passes over connections that have something, the others are asked for.
+const EACH: u32 = 4;
 
 /// One connection and what is done on it.
 struct Connection {
@@ -73,6 +76,9 @@ pub(crate) struct Connections<'a> {
     role: Role,
     ledger: &'a Ledger,
     interrupted: &'a AtomicBool,
+    /// Whether the last pass left out a connection that was not ready.
+    unready: bool,
+    passes: u32,
     /// What was received into, of connections that are closed.
     kept: Vec<Rx>,
     ready: Option<Instant>,
@@ -147,6 +153,8 @@ impl<'a> Connections<'a> {
             },
             ledger,
             interrupted,
+            unready: false,
+            passes: 0,
             kept: Vec::new(),
             ready: None,
             begun: false,
@@ -177,10 +185,13 @@ impl<'a> Connections<'a> {
             if tx.owed() == 0 {
                 tx.owe(self.block);
             }
-            if tx.push(&connection.socket, Sleep::No)? > 0 {
-                moved = true;
-            } else if let Waits::Epoll(ready) = &mut self.waits {
+            let went = tx.push(&connection.socket, Sleep::No)?;
+            moved |= went.any();
+            if went != Moved::All
+                && let Waits::Epoll(ready) = &mut self.waits
+            {
                 ready.state(n).room = false;
+                self.unready = true;
             }
         }
         Ok(moved)
@@ -194,6 +205,7 @@ impl<'a> Connections<'a> {
         done: &mut impl FnMut(Slot, Outcome),
     ) -> Result<(usize, bool), Fatal> {
         let mut completed = 0;
+        self.unready = false;
         let mut moved = self.first > 0 && self.send_beside()?;
         for n in self.first..self.all.len() {
             let connection = &mut self.all[n];
@@ -211,11 +223,9 @@ impl<'a> Connections<'a> {
                     // The other side may be waiting for us to take replies before it takes requests.
                     Sleep::No
                 };
-                if tx.push(&connection.socket, sleep)? > 0 {
-                    moved = true;
-                } else {
-                    room = false;
-                }
+                let went = tx.push(&connection.socket, sleep)?;
+                moved |= went.any();
+                room = went == Moved::All;
                 if self.counts == Counts::Sends
                     && tx.owed() == 0
                     && let Some(slot) = connection.sending.take()
@@ -236,9 +246,10 @@ impl<'a> Connections<'a> {
                     sleep,
                     whole && sleep == Sleep::Yes,
                 )? {
-                    Pulled::Bytes => moved = true,
-                    Pulled::Nothing => bytes = false,
-                    Pulled::End => return Err(ended(self.counts)),
+                    Moved::All => moved = true,
+                    Moved::Some => (moved, bytes) = (true, false),
+                    Moved::Nothing => bytes = false,
+                    Moved::End => return Err(ended(self.counts)),
                 }
                 while !rx.awaited.is_empty() && rx.take() {
                     if let Some(slot) = rx.awaited.pop_front() {
@@ -254,7 +265,11 @@ impl<'a> Connections<'a> {
             }
             if let Waits::Epoll(ready) = &mut self.waits {
                 let state = ready.state(n);
-                (state.bytes, state.room) = (bytes, room);
+                (state.bytes, state.room) = (bytes || state.ended, room);
+                self.unready |= match self.counts {
+                    Counts::Sends => !room,
+                    Counts::Receives | Counts::Exchanges => !bytes,
+                };
             }
         }
         Ok((completed, moved))
@@ -450,14 +465,13 @@ impl Engine for Connections<'_> {
         for n in 0..self.all.len() {
             let connection = &mut self.all[n];
             if let Some(tx) = &mut connection.tx {
-                while tx.owed() > 0 {
-                    if tx.push(&connection.socket, Sleep::No)? == 0 {
-                        // Room may come before anybody waits for it; the next pass tries once more.
-                        if tx.closed {
-                            return Err(ended(self.counts));
-                        }
-                        break;
-                    }
+                // Room may come before anybody waits for it; the next pass tries once more.
+                let mut went = Moved::All;
+                while went == Moved::All && tx.owed() > 0 {
+                    went = tx.push(&connection.socket, Sleep::No)?;
+                }
+                if went == Moved::End {
+                    return Err(ended(self.counts));
                 }
             }
         }
@@ -481,6 +495,14 @@ impl Engine for Connections<'_> {
         }
         let (n, moved) = self.pass(Sleep::No, &mut done)?;
         if n > 0 || moved {
+            // One that always has something shall not keep the others from being heard of.
+            self.passes = self.passes.wrapping_add(1);
+            if self.unready
+                && self.passes.is_multiple_of(EACH)
+                && let Waits::Epoll(ready) = &mut self.waits
+            {
+                ready.wait(Nanos(0))?;
+            }
             return Ok(n);
         }
         match &mut self.waits {

@@ -49,6 +49,35 @@ fn closed(error: &io::Error) -> bool {
     )
 }
 
+/// What one call moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Moved {
+    /// All the bytes that it was given, or had room for.
+    All,
+    /// Fewer: there is no more, or no more room, now.
+    Some,
+    /// None.
+    Nothing,
+    /// None, and none will come any more.
+    End,
+}
+
+impl Moved {
+    fn of(n: usize, asked: usize) -> Moved {
+        match n {
+            0 => Moved::Nothing,
+            n if n == asked => Moved::All,
+            _ => Moved::Some,
+        }
+    }
+
+    /// Whether it moved any.
+    #[inline]
+    pub(crate) fn any(self) -> bool {
+        matches!(self, Moved::All | Moved::Some)
+    }
+}
+
 /// The sending half.
 pub(crate) struct Tx {
     memory: Buffers,
@@ -101,21 +130,27 @@ impl Tx {
         self.owed
     }
 
-    /// One call: how many bytes the kernel accepted. 0 when it has no room now, or the other side has closed.
+    /// One call, and what of it the kernel accepted; the end when the other side has closed.
     #[inline]
-    pub(crate) fn push(&mut self, socket: &TcpStream, sleep: Sleep) -> Result<usize, Fatal> {
-        if self.owed == 0 || self.closed {
-            return Ok(0);
+    pub(crate) fn push(&mut self, socket: &TcpStream, sleep: Sleep) -> Result<Moved, Fatal> {
+        if self.closed {
+            return Ok(Moved::End);
+        }
+        if self.owed == 0 {
+            return Ok(Moved::Nothing);
         }
         let at = match &mut self.zero {
             None => 0,
             Some(zero) => match zero.take(socket)? {
                 Some(at) => at,
-                None => return Ok(0),
+                None => return Ok(Moved::Nothing),
             },
         };
         let n = self.len.min(usize::try_from(self.owed).unwrap_or(self.len));
-        let range = (at + self.len - n, at + self.len);
+        let from = at + self.len - n;
+        // Made for each call: no more than a call takes.
+        let n = if self.verify { n.min(BATCH) } else { n };
+        let range = (from, from + n);
         let buffer = self.memory.first();
         if self.verify {
             sys::fill(&buffer, range, self.sent);
@@ -132,13 +167,13 @@ impl Tx {
             Ok(_) => {
                 self.owed -= n as u64;
                 self.sent += n as u64;
-                Ok(n)
+                Ok(Moved::of(n, range.1 - range.0))
             }
             Err(e) if closed(&e) => {
                 self.closed = true;
-                Ok(0)
+                Ok(Moved::End)
             }
-            Err(e) => self.failed(&e).map(|()| 0),
+            Err(e) => self.failed(&e).map(|()| Moved::Nothing),
         }
     }
 
@@ -297,14 +332,6 @@ pub(crate) struct Rx {
     pub(crate) awaited: VecDeque<Slot>,
 }
 
-/// What one receiving call brought.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Pulled {
-    Bytes,
-    Nothing,
-    End,
-}
-
 impl Rx {
     /// For messages of `size` bytes, up to `most` of which are taken in one call.
     pub(crate) fn new(
@@ -337,14 +364,14 @@ impl Rx {
         messages: usize,
         sleep: Sleep,
         whole: bool,
-    ) -> Result<Pulled, Fatal> {
+    ) -> Result<Moved, Fatal> {
         let buffer: Buffer<'_> = self.memory.first();
         let range = (
             self.got,
             buffer.len().min(self.size.saturating_mul(messages)),
         );
         match sys::receive(socket, &buffer, range, sleep, whole) {
-            Ok(Some(0)) => Ok(Pulled::End),
+            Ok(Some(0)) => Ok(Moved::End),
             Ok(Some(n)) => {
                 if self.verify {
                     let came = (self.got, self.got + n);
@@ -356,10 +383,10 @@ impl Rx {
                 }
                 self.got += n;
                 self.received += n as u64;
-                Ok(Pulled::Bytes)
+                Ok(Moved::of(n, range.1 - range.0))
             }
-            Ok(None) => Ok(Pulled::Nothing),
-            Err(e) if e.kind() == io::ErrorKind::ConnectionReset => Ok(Pulled::End),
+            Ok(None) => Ok(Moved::Nothing),
+            Err(e) if e.kind() == io::ErrorKind::ConnectionReset => Ok(Moved::End),
             Err(e) => Err(broken("receiving", &e)),
         }
     }

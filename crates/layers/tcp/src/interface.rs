@@ -11,11 +11,15 @@ use strata_units::{Bytes, CpuId, CpuList};
 
 /// What is found about the interface that has the address, and what could not be found out.
 pub(crate) fn of(ip: IpAddr) -> Result<(InterfaceLayout, Option<String>), String> {
-    let name = name(ip)?;
+    let name = name_of(ip)?;
     Ok(read(Path::new("/sys/class/net"), &name))
 }
 
-fn name(ip: IpAddr) -> Result<String, String> {
+/// The name of the interface that has the address.
+///
+/// # Errors
+/// In words, when none has it, or addresses are not told.
+pub fn name_of(ip: IpAddr) -> Result<String, String> {
     let all = getifaddrs()
         .map_err(|e| format!("the interface of {ip}: its addresses are not told ({e})"))?;
     let holds = |of: &nix::ifaddrs::InterfaceAddress| {

@@ -499,8 +499,10 @@ impl<R: Reach> Job for TcpJob<R> {
             seed: trial.seed,
         };
         match measuring.run(&mut other) {
-            // What failed here made the other side's failure.
-            (Err(JobError::Failed(ours)), _) => Err(JobError::Failed(ours)),
+            // Who fails first makes the other fail.
+            (Err(JobError::Failed(ours)), Err(JobError::Failed(theirs))) => {
+                Err(JobError::Failed(format!("{theirs}; and here: {ours}")))
+            }
             (Err(e), _) | (Ok(_), Err(e)) => Err(e),
             (Ok(run), Ok(report)) => {
                 let mut result = measuring.result(run, report, seen)?;

@@ -31,6 +31,7 @@ mod sys;
 mod wire;
 
 pub use engine::{TcpEngine, UnknownEngine};
+pub use interface::name_of as interface_of;
 pub use job::TcpJob;
 pub use other::{Local, Other, Reach};
 pub use saturate::{Candidate, Saturation, Sweep, saturate};

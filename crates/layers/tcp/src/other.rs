@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use strata_peer::{Channel, Child, PeerError};
+use strata_peer::{Channel, Child, PeerError, Session};
 use strata_units::Nanos;
 
 /// Whoever is at the other end of a control channel.
@@ -53,6 +53,20 @@ impl Other for Child {
 
     fn receive_within<T: DeserializeOwned>(&mut self, span: Nanos) -> Result<T, PeerError> {
         Child::receive_within(self, span)
+    }
+}
+
+impl Other for Session {
+    fn send<T: Serialize>(&mut self, message: &T) -> Result<(), PeerError> {
+        Session::send(self, message)
+    }
+
+    fn receive_within<T: DeserializeOwned>(&mut self, span: Nanos) -> Result<T, PeerError> {
+        Session::receive_within(self, span)
+    }
+
+    fn lost(&self) -> Option<String> {
+        self.why_lost().map(|why| why.to_string())
     }
 }
 
@@ -150,9 +164,10 @@ impl Pulse {
         span: Nanos,
         alive: &A,
     ) -> Result<Option<T>, PeerError> {
+        let mut said = Ok(());
         if self.said.elapsed() >= BEAT {
             self.said = Instant::now();
-            other.send(alive)?;
+            said = other.send(alive);
         }
         let begun = Instant::now();
         let found = other.receive_within(span);
@@ -164,6 +179,8 @@ impl Pulse {
                 self.heard = Instant::now();
                 Ok(Some(message))
             }
+            // Who has ended may have said all there is to say before: it is heard first.
+            Err(PeerError::Silent(_)) if said.is_err() => said.map(|()| None),
             Err(PeerError::Silent(_)) => {
                 // Who was stopped itself has not listened: what it slept is no silence of the other side's.
                 let slept = begun.elapsed().saturating_sub(span.as_duration() * 2);

@@ -13,6 +13,8 @@ use strata_units::Nanos;
 pub(crate) struct State {
     pub(crate) bytes: bool,
     pub(crate) room: bool,
+    /// Whether the other side has ended its bytes: that is told once, and may be before the last of them are read.
+    pub(crate) ended: bool,
 }
 
 /// The connections of one thread.
@@ -36,7 +38,7 @@ impl Ready {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(fatal)?;
         let mut states = Vec::new();
         for (socket, reads, writes) in sockets {
-            let mut flags = EpollFlags::EPOLLET;
+            let mut flags = EpollFlags::EPOLLET | EpollFlags::EPOLLRDHUP;
             flags.set(EpollFlags::EPOLLIN, reads);
             flags.set(EpollFlags::EPOLLOUT, writes);
             epoll
@@ -46,6 +48,7 @@ impl Ready {
             states.push(State {
                 bytes: reads,
                 room: writes,
+                ended: false,
             });
         }
         Ok(Ready {
@@ -74,7 +77,8 @@ impl Ready {
                     let flags = event.events();
                     // An error or a hang-up is found by the calls themselves.
                     let trouble = flags.intersects(EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP);
-                    state.bytes |= trouble || flags.contains(EpollFlags::EPOLLIN);
+                    state.ended |= flags.intersects(EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLHUP);
+                    state.bytes |= trouble || state.ended || flags.contains(EpollFlags::EPOLLIN);
                     state.room |= trouble || flags.contains(EpollFlags::EPOLLOUT);
                 }
                 Ok(())

@@ -124,6 +124,12 @@ pub fn saturate(
         for n in order {
             let cell = candidates[n].cell(&base);
             let found = run(&cell, random.next_u64())?;
+            if found <= 0.0 {
+                return Err(format!(
+                    "nothing arrived in {}; give the sweep longer windows",
+                    sweep.window
+                ));
+            }
             candidates[n].bytes_per_s.push(found);
         }
     }

@@ -161,33 +161,103 @@ pub(crate) fn option(fd: &impl AsFd, level: i32, name: i32, into: &mut [u8]) -> 
     }
 }
 
-/// Byte `at` of a pattern without end: each eight bytes are a mix of their number.
-fn pattern(at: u64) -> u8 {
-    let mut x = (at >> 3)
-        .wrapping_add(1)
-        .wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    x = (x ^ (x >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
-    x ^= x >> 29;
-    x.to_le_bytes()[(at & 7) as usize]
+/// The pattern is made and compared in pieces of this size.
+const PIECE: usize = 4096;
+
+/// The bytes of a pattern without end from its byte `at` on: each eight of them are a mix of their number.
+fn pattern(at: u64, into: &mut [u8]) {
+    let mut made = 0;
+    while made < into.len() {
+        let at = at + made as u64;
+        let mut x = (at >> 3)
+            .wrapping_add(1)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        x = (x ^ (x >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
+        x ^= x >> 29;
+        let word = x.to_le_bytes();
+        let skip = (at & 7) as usize;
+        let n = (8 - skip).min(into.len() - made);
+        into[made..made + n].copy_from_slice(&word[skip..skip + n]);
+        made += n;
+    }
 }
 
 /// Writes the pattern from its byte `at` on into bytes `from..to`.
 pub(crate) fn fill(buffer: &Buffer<'_>, (from, to): (usize, usize), at: u64) {
     check_range(buffer, from, to);
-    for (byte, at) in (from..to).zip(at..) {
-        // SAFETY: the byte lies inside the buffer, which is writable; volatile, since the kernel reads it.
-        unsafe { buffer.as_ptr().add(byte).write_volatile(pattern(at)) }
+    let mut piece = [0; PIECE];
+    for start in (from..to).step_by(PIECE) {
+        let piece = &mut piece[..PIECE.min(to - start)];
+        pattern(at + (start - from) as u64, piece);
+        // SAFETY: the bytes lie inside the buffer, which is writable and apart from the piece; no call that reads them is
+        // under way, and no reference into them exists.
+        unsafe {
+            buffer
+                .as_ptr()
+                .add(start)
+                .copy_from_nonoverlapping(piece.as_ptr(), piece.len())
+        }
     }
 }
 
 /// Whether bytes `from..to` are the pattern from its byte `at` on: if not, the first byte of the pattern that is not there.
 pub(crate) fn check(buffer: &Buffer<'_>, (from, to): (usize, usize), at: u64) -> Result<(), u64> {
     check_range(buffer, from, to);
-    for (byte, at) in (from..to).zip(at..) {
-        // SAFETY: the byte lies inside the buffer; volatile, since the kernel wrote it.
-        if unsafe { buffer.as_ptr().add(byte).read_volatile() } != pattern(at) {
-            return Err(at);
+    let (mut expected, mut found) = ([0; PIECE], [0; PIECE]);
+    for start in (from..to).step_by(PIECE) {
+        let len = PIECE.min(to - start);
+        let at = at + (start - from) as u64;
+        pattern(at, &mut expected[..len]);
+        // SAFETY: the bytes lie inside the buffer and apart from the piece; the call that wrote them is over, and none that
+        // writes them is under way.
+        unsafe {
+            found
+                .as_mut_ptr()
+                .copy_from_nonoverlapping(buffer.as_ptr().add(start), len)
+        };
+        if expected[..len] != found[..len] {
+            let wrong = expected
+                .iter()
+                .zip(&found)
+                .take_while(|(a, b)| a == b)
+                .count();
+            return Err(at + wrong as u64);
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use strata_measure::Buffers;
+    use strata_memory::{Huge, Lock, Want};
+    use strata_units::{Bytes, QueueDepth};
+
+    #[test]
+    fn a_pattern_is_one_however_it_is_cut_and_a_wrong_byte_is_found() {
+        let want = Want {
+            bytes: Bytes(0),
+            node: None,
+            huge: Huge::Never,
+            lock: Lock::Never,
+        };
+        let memory = Buffers::new(QueueDepth::ONE, Bytes(10_000), want).expect("memory");
+        let buffer = memory.first();
+        fill(&buffer, (3, 10_000), 1_000_003);
+        for (from, to) in [(3, 4), (3, 10_000), (17, 4_113), (9_999, 10_000), (5, 5)] {
+            let at = 1_000_003 + (from as u64 - 3);
+            assert_eq!(check(&buffer, (from, to), at), Ok(()), "{from}..{to}");
+        }
+        assert!(
+            check(&buffer, (3, 10_000), 1_000_004).is_err(),
+            "moved by one"
+        );
+        let word = buffer.word(8_000).expect("inside");
+        buffer.set_word(8_000, word ^ (1 << 40));
+        assert_eq!(
+            check(&buffer, (3, 10_000), 1_000_003),
+            Err(1_000_000 + 8_005)
+        );
+    }
 }

@@ -55,6 +55,8 @@ pub(crate) fn run(cells: u64, rounds: u32, seed: u64) -> Run {
         created_at: "2026-01-02T03:04:05Z".to_owned(),
         command: vec!["strata".to_owned()],
         own_files: Vec::new(),
+        peers: Vec::new(),
+        sweeps: Vec::new(),
         preconditioning: Vec::new(),
         built: Built {
             version: "0.1.0".to_owned(),

@@ -6,11 +6,15 @@
 mod support;
 
 mod about;
+mod drives;
 mod folders;
 mod full;
+mod ledger;
 mod permission;
+mod plans;
 mod printed;
 mod quick;
+mod rates;
 mod stopped;
 mod usage;
 mod verify;

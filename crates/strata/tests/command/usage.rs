@@ -2,46 +2,8 @@
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileTypeExt;
-use std::path::PathBuf;
 
 use crate::support::{fails, not_understood, run, scratch, short, strata};
-
-#[test]
-fn what_is_no_file_is_refused() {
-    let folder = scratch();
-    let refused = |target: &str, words: &[&str]| {
-        let mut command = strata(short("block"));
-        command.arg("--target").arg(target);
-        command.current_dir(folder.path());
-        fails(command, 2, words);
-        let left = fs::read_dir(folder.path().join("results"))
-            .map(|entries| entries.count())
-            .unwrap_or_default();
-        assert_eq!(left, 0, "a run that never began leaves no folder");
-    };
-    refused(
-        "/dev/null",
-        &["/dev/null is a character device", "name a file"],
-    );
-    let path = folder.path().join("folder");
-    fs::create_dir(&path).expect("a folder");
-    refused(&path.display().to_string(), &["is a folder", "name a file"]);
-    match block_device() {
-        Some(device) => refused(
-            &device.display().to_string(),
-            &["is a block device", "name a file"],
-        ),
-        None => println!("SKIP what_is_no_file_is_refused: no block device here"),
-    }
-}
-
-fn block_device() -> Option<PathBuf> {
-    fs::read_dir("/dev").ok()?.flatten().find_map(|entry| {
-        let is_one = entry.file_type().is_ok_and(|kind| kind.is_block_device());
-        is_one.then(|| entry.path())
-    })
-}
 
 #[test]
 fn a_file_in_no_folder_cannot_be_made() {
@@ -124,7 +86,7 @@ fn what_is_no_value_is_not_understood() {
     refused("block --depth 5000", &["--depth", "1 to 4096"]);
     refused(
         "block --engine libfoo",
-        &["libfoo", "psync, libaio or io_uring"],
+        &["libfoo", "expected psync, libaio, io_uring"],
     );
     refused("block --op trim", &["trim", "randread"]);
     refused("block --bs 4XB", &["4XB"]);

@@ -1,5 +1,7 @@
 //! Runs the command as a user does, and looks at what it leaves.
 
+pub(crate) mod loops;
+
 use std::fs::{self, File};
 use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
@@ -287,7 +289,7 @@ pub(crate) fn drawn(records: &[Value]) -> Vec<(u64, String, u64)> {
 pub(crate) fn root_or_skip(test: &str) -> bool {
     let root = nix::unistd::geteuid().is_root();
     if !root {
-        println!("SKIP {test}: only root may mount a small file system");
+        println!("SKIP {test}: only root may mount, and have drives of its own");
     }
     root
 }

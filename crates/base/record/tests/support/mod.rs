@@ -9,8 +9,9 @@ use strata_record::{
     Environment, Flow, FrequencySource, Guest, Harness, HostProof, Hugepages, InterfaceLayout,
     InterfaceProof, Latency, Layer, LinkProof, LinkState, Measured, NodeMemory, Note, Op, Open,
     PagesProof, Percentiles, Placement, Plan, Preconditioning, Proof, Rate, Reality, Record, Role,
-    Run, Series, Sockets, Spread, Stationarity, Status, Target, TargetKind, TcpProof, ThreadProof,
-    TimedBy, VectorCount, VectorProof, Warning, WarningCode, Workload, ZeroCopyProof,
+    Run, Series, Sockets, Spread, Stationarity, Status, StreamCandidate, StreamSweep, Target,
+    TargetKind, TcpProof, ThreadProof, TimedBy, VectorCount, VectorProof, Warning, WarningCode,
+    Workload, ZeroCopyProof,
 };
 use strata_units::{ByteOffset, Bytes, CpuId, CpuList, Nanos, NodeId, PciAddress, QueueDepth};
 
@@ -357,6 +358,17 @@ pub(crate) fn run() -> Run {
         created_at: "2026-01-02T03:04:05Z".to_owned(),
         command: vec!["strata".to_owned(), "run".to_owned(), "quick".to_owned()],
         own_files: vec!["/data/run/target.dat".to_owned()],
+        peers: vec![environment()],
+        sweeps: vec![StreamSweep {
+            of: "tcp stream 128KiB".to_owned(),
+            candidates: vec![StreamCandidate {
+                threads: 2,
+                streams: 4,
+                bytes_per_s: vec![1e9, 1.1e9],
+            }],
+            chosen: 0,
+            sure: true,
+        }],
         preconditioning: vec![Preconditioning {
             via: "/dev/nvme0n1".to_owned(),
             bytes: Bytes::GIB,

@@ -71,6 +71,8 @@ pub(crate) fn run(cells: Vec<Cell>, rounds: u32) -> Run {
         created_at: "2026-01-02T03:04:05Z".to_owned(),
         command: vec!["strata".to_owned(), "run".to_owned(), "quick".to_owned()],
         own_files: Vec::new(),
+        peers: Vec::new(),
+        sweeps: Vec::new(),
         preconditioning: Vec::new(),
         built: Built {
             version: "0.1.0".to_owned(),

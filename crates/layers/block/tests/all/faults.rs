@@ -8,20 +8,20 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use strata_block::BlockEngine::{IoUring, Libaio, Psync};
+use strata_block::BlockEngine::{Libaio, Psync};
 use strata_block::BlockJob;
 use strata_measure::{Job, JobError, Trial};
 use strata_record::{Cell, Op};
 use strata_units::{Bytes, CpuId, Nanos, QueueDepth};
 
-use crate::support::{GO, cell, cpus, disk, filled, run, timed, usable};
+use crate::support::{GO, IO_URING, cell, cpus, disk, filled, run, timed, usable};
 
 const BLOCK: Bytes = Bytes(4096);
 
 #[test]
 fn a_file_cut_in_mid_trial_fails_and_what_was_measured_is_kept() {
     let test = "a_file_cut_in_mid_trial_fails_and_what_was_measured_is_kept";
-    for (engine, depth) in [(Psync, 1), (Libaio, 32), (IoUring, 32)] {
+    for (engine, depth) in [(Psync, 1), (Libaio, 32), (IO_URING, 32)] {
         if !usable(engine, test) {
             continue;
         }
@@ -79,7 +79,7 @@ fn a_file_taken_away_before_the_trial_is_named() {
 fn an_interruption_ends_a_trial_at_once() {
     let test = "an_interruption_ends_a_trial_at_once";
     let file = filled(disk(), Bytes::MIB, BLOCK);
-    for (engine, depth) in [(Psync, 1), (Libaio, 64), (IoUring, 64)] {
+    for (engine, depth) in [(Psync, 1), (Libaio, 4096), (IO_URING, 4096)] {
         if !usable(engine, test) {
             continue;
         }
@@ -118,7 +118,7 @@ fn job_run(
 fn a_ring_that_the_kernel_refuses_is_skipped() {
     const CHILD: &str = "STRATA_TEST_NO_DESCRIPTORS";
     let test = "faults::a_ring_that_the_kernel_refuses_is_skipped";
-    if !usable(IoUring, test) {
+    if !usable(IO_URING, test) {
         return;
     }
     if env::var_os(CHILD).is_none() {
@@ -136,7 +136,7 @@ fn a_ring_that_the_kernel_refuses_is_skipped() {
         return;
     }
     let file = filled(disk(), Bytes::MIB, BLOCK);
-    let cell = cell(IoUring, Op::RandRead, BLOCK, 4, &file);
+    let cell = cell(IO_URING, Op::RandRead, BLOCK, 4, &file);
     let mut job = BlockJob::new(cell.clone(), file.prepared.clone()).expect("a job");
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
     setrlimit(Resource::RLIMIT_NOFILE, 0, hard).expect("lowered");
@@ -146,7 +146,7 @@ fn a_ring_that_the_kernel_refuses_is_skipped() {
         panic!("{refused:?}");
     };
     assert!(
-        why.contains("io_uring") && why.contains("--engine psync"),
+        why.contains("io_uring") && why.contains("--engine libaio"),
         "{why}"
     );
     let again = job_run(&mut job, &GO).expect("the same job, with descriptors");
@@ -162,7 +162,7 @@ fn a_cell_that_cannot_be_says_what_to_give() {
     let cases: [(Change, &str); 9] = [
         (
             |c| c.engine = "libfast".to_owned(),
-            "psync, libaio or io_uring",
+            "psync, libaio, io_uring or io_uring_cmd",
         ),
         (|c| c.workload.op = Op::ReqRep, "expected randread"),
         (

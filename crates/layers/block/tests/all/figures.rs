@@ -4,12 +4,12 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use strata_block::BlockEngine::{self, IoUring, Libaio, Psync};
+use strata_block::BlockEngine::{self, Libaio, Psync};
 use strata_measure::payload;
 use strata_record::{Op, TimedBy, WarningCode};
 use strata_units::{Bytes, Nanos, NodeId};
 
-use crate::support::{allowed, cell, cpus, disk, filled, measured, run, timed, usable};
+use crate::support::{IO_URING, allowed, cell, cpus, disk, filled, measured, run, timed, usable};
 
 const MIB: Bytes = Bytes::MIB;
 
@@ -22,13 +22,13 @@ const READS: [(BlockEngine, Op, Bytes, u64, u64); 13] = [
     (Libaio, Op::RandRead, Bytes(512), 128, 2000),
     (Libaio, Op::Read, Bytes(4096), 1, 500),
     (Libaio, Op::RandRead, MIB, 16, 100),
-    (IoUring, Op::RandRead, Bytes(512), 128, 2000),
-    (IoUring, Op::RandRead, Bytes(4096), 1, 500),
-    (IoUring, Op::Read, Bytes(4096), 32, 2000),
+    (IO_URING, Op::RandRead, Bytes(512), 128, 2000),
+    (IO_URING, Op::RandRead, Bytes(4096), 1, 500),
+    (IO_URING, Op::Read, Bytes(4096), 32, 2000),
     // No power of two, as the ring's size is.
-    (IoUring, Op::RandRead, Bytes(3 * 512), 100, 1000),
-    (IoUring, Op::Read, Bytes(64 << 10), 128, 500),
-    (IoUring, Op::RandRead, MIB, 16, 100),
+    (IO_URING, Op::RandRead, Bytes(3 * 512), 100, 1000),
+    (IO_URING, Op::Read, Bytes(64 << 10), 128, 500),
+    (IO_URING, Op::RandRead, MIB, 16, 100),
 ];
 
 fn reads(folder: &Path, test: &str) {
@@ -75,8 +75,8 @@ fn two_threads_count_together() {
     for (engine, op, depth) in [
         (Psync, Op::Read, 1),
         (Libaio, Op::RandRead, 8),
-        (IoUring, Op::RandRead, 8),
-        (IoUring, Op::Read, 32),
+        (IO_URING, Op::RandRead, 8),
+        (IO_URING, Op::Read, 32),
     ] {
         if !usable(engine, test) {
             continue;
@@ -93,7 +93,7 @@ fn two_threads_count_together() {
 fn what_the_ramp_did_is_in_no_figure() {
     let test = "what_the_ramp_did_is_in_no_figure";
     let file = filled(disk(), MIB, Bytes(4096));
-    for (engine, depth) in [(Psync, 1), (Libaio, 16), (IoUring, 16)] {
+    for (engine, depth) in [(Psync, 1), (Libaio, 16), (IO_URING, 16)] {
         if !usable(engine, test) {
             continue;
         }
@@ -115,7 +115,7 @@ fn what_the_ramp_did_is_in_no_figure() {
 fn a_window_by_time_is_as_long_as_asked() {
     let test = "a_window_by_time_is_as_long_as_asked";
     let file = filled(disk(), MIB, Bytes(4096));
-    for (engine, depth) in [(Psync, 1), (Libaio, 32), (IoUring, 32)] {
+    for (engine, depth) in [(Psync, 1), (Libaio, 32), (IO_URING, 32)] {
         if !usable(engine, test) {
             continue;
         }
@@ -142,11 +142,11 @@ fn a_window_by_time_is_as_long_as_asked() {
 #[test]
 fn by_batch_each_operation_is_still_counted_and_timed() {
     let test = "by_batch_each_operation_is_still_counted_and_timed";
-    if !usable(IoUring, test) {
+    if !usable(IO_URING, test) {
         return;
     }
     let file = filled(disk(), MIB, Bytes(4096));
-    let mut cell = cell(IoUring, Op::RandRead, Bytes(4096), 32, &file);
+    let mut cell = cell(IO_URING, Op::RandRead, Bytes(4096), 32, &file);
     cell.workload.timed_by = TimedBy::Batch;
     let found = measured(&cell, &file, test).measured;
     assert!(
@@ -161,7 +161,7 @@ fn by_batch_each_operation_is_still_counted_and_timed() {
 #[test]
 fn what_was_written_is_read_back_checked() {
     let test = "what_was_written_is_read_back_checked";
-    for (engine, depth) in [(Psync, 1), (Libaio, 32), (IoUring, 32)] {
+    for (engine, depth) in [(Psync, 1), (Libaio, 32), (IO_URING, 32)] {
         if !usable(engine, test) {
             continue;
         }
@@ -192,7 +192,7 @@ fn what_was_written_is_read_back_checked() {
 #[test]
 fn a_block_in_the_wrong_place_is_found_out() {
     let test = "a_block_in_the_wrong_place_is_found_out";
-    for (engine, depth) in [(Psync, 1), (Libaio, 32), (IoUring, 32)] {
+    for (engine, depth) in [(Psync, 1), (Libaio, 32), (IO_URING, 32)] {
         if !usable(engine, test) {
             continue;
         }

@@ -4,4 +4,5 @@ mod faults;
 mod figures;
 mod host;
 mod placement;
+mod rings;
 mod support;

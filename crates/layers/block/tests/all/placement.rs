@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::{Pid, gettid};
-use strata_block::BlockEngine::{self, IoUring, Libaio, Psync};
+use strata_block::BlockEngine::{self, Libaio, Psync};
 use strata_measure::TrialResult;
 use strata_record::Op;
 use strata_units::{Bytes, CpuId, Nanos};
 
-use crate::support::{cell, cpus, disk, filled, run, timed, usable};
+use crate::support::{IO_URING, cell, cpus, disk, filled, run, timed, usable};
 
 fn set(cpus: &[CpuId]) -> CpuSet {
     let mut set = CpuSet::new();
@@ -81,7 +81,7 @@ fn a_thread_moved_by_another_is_found_out() {
         println!("SKIP {test}: this process may use one CPU only");
         return;
     };
-    for engine in [Psync, Libaio, IoUring] {
+    for engine in [Psync, Libaio, IO_URING] {
         if !usable(engine, test) {
             continue;
         }

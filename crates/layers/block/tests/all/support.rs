@@ -16,6 +16,8 @@ use strata_topology::{Allowed, Root, Topology};
 use strata_units::{ByteOffset, Bytes, CpuId, CpuList, Nanos, QueueDepth};
 use tempfile::TempDir;
 
+pub(crate) const IO_URING: BlockEngine = BlockEngine::IO_URING;
+
 pub(crate) static GO: AtomicBool = AtomicBool::new(false);
 
 /// What this process may use.

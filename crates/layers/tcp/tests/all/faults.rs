@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use strata_measure::{JobError, TrialResult};
-use strata_record::{Cell, Op};
+use strata_record::{Cell, Direction, Op};
 use strata_tcp::TcpJob;
 use strata_units::{Bytes, CpuId, Nanos, QueueDepth};
 
@@ -20,11 +20,16 @@ use crate::support::{
     GO, await_some, cell, children, children_of, job, listening, run, state, timed,
 };
 
-pub(crate) const TESTS: [(&str, fn()); 9] = [
+pub(crate) const TESTS: [(&str, fn()); 11] = [
     ("an_other_side_that_is_killed_is_named", killed),
     (
         "an_other_side_killed_by_count_is_named_too",
         killed_by_count,
+    ),
+    ("an_other_side_that_stalls_is_named_within_seconds", stalled),
+    (
+        "a_receiver_is_let_go_when_its_sender_stalls",
+        stalled_sender,
     ),
     ("an_interruption_ends_both_sides", interrupted),
     (
@@ -72,7 +77,7 @@ fn kill_in_mid_trial(cell: &Cell) {
         panic!("{label}: {ended:?}");
     };
     assert!(why.contains("the other side"), "{label}: {why}");
-    assert!(within.as_secs() < 15, "{label}: {within:?}");
+    assert!(within.as_secs() < 8, "{label}: {within:?}");
     assert_eq!(children(), [], "{label}");
 }
 
@@ -88,6 +93,35 @@ fn killed() {
 fn killed_by_count() {
     for (op, block, depth) in SHAPES {
         kill_in_mid_trial(&cell(op, block, depth, u64::MAX));
+    }
+}
+
+/// Stops the other side in mid-trial and does not let it go on; the trial must end by itself.
+fn stall_in_mid_trial(cell: Cell) {
+    let label = cell.label();
+    let (ended, (), within) = meddled(&mut job(cell), &GO, |other| {
+        kill(other, Signal::SIGSTOP).expect("stopped");
+    });
+    let Err(JobError::Failed(why)) = ended else {
+        panic!("{label}: {ended:?}");
+    };
+    assert!(why.contains("the other side"), "{label}: {why}");
+    // Four seconds of silence, and what a busy machine adds.
+    assert!(within.as_secs() < 10, "{label}: {within:?}");
+    assert_eq!(children(), [], "{label}");
+}
+
+fn stalled() {
+    stall_in_mid_trial(cell(Op::ReqRep, Bytes(64), 1, u64::MAX));
+    // Sends to one that takes nothing any more.
+    stall_in_mid_trial(cell(Op::Stream, Bytes(128 << 10), 1, u64::MAX));
+}
+
+fn stalled_sender() {
+    for direction in [Direction::Receive, Direction::Both] {
+        let mut cell = timed(cell(Op::Stream, Bytes(128 << 10), 1, 0), Nanos::SECOND * 60);
+        cell.workload.direction = Some(direction);
+        stall_in_mid_trial(cell);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Whole trials of the tcp layer between two processes: this program, and itself again as the other side.
 
+mod engines;
 mod faults;
 mod figures;
 mod support;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
     let wanted: Vec<&String> = arguments.iter().filter(|a| !a.starts_with('-')).collect();
     let tests: Vec<(&str, fn())> = figures::TESTS
         .into_iter()
+        .chain(engines::TESTS)
         .chain(faults::TESTS)
         .filter(|(name, _)| wanted.is_empty() || wanted.iter().any(|w| name.contains(&**w)))
         .collect();

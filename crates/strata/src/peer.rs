@@ -1,0 +1,162 @@
+//! The other side on another machine (or on this one, as `strata serve`): one session for the whole run, lent to one trial
+//! after the other.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, Result};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use strata_peer::{Key, PeerError, Session, connect, resolve};
+use strata_record::{Environment, Reality};
+use strata_tcp::{Other, Reach};
+use strata_units::{CpuList, Nanos};
+
+use crate::Usage;
+
+/// The port of `strata serve`, of the range that nobody is registered for.
+pub(crate) const PORT: u16 = 7471;
+
+/// How long a server may take to say who it is: it reads its machine's topology first.
+const WELCOME: Nanos = Nanos(10_000_000_000);
+
+/// What a server says first to each client.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Welcome {
+    /// Its machine.
+    pub(crate) environment: Environment,
+    /// The interface that the client has come in by.
+    pub(crate) interface: Option<String>,
+    /// What stands behind that.
+    pub(crate) reality: Reality,
+    /// The CPUs that the client may have.
+    pub(crate) cpus: CpuList,
+}
+
+/// A peer that was reached.
+pub(crate) struct Peer {
+    /// As the user names it.
+    pub(crate) name: String,
+    /// What it said of itself.
+    pub(crate) welcome: Welcome,
+    /// This side's and its address.
+    pub(crate) here: IpAddr,
+    there: IpAddr,
+    key: Option<Key>,
+    /// The session, when no trial has it.
+    home: Mutex<Option<Session>>,
+}
+
+impl Peer {
+    /// Comes to `strata serve` at `name`.
+    pub(crate) fn reach(name: &str, key_file: Option<&Path>) -> Result<Arc<Peer>> {
+        let key = key_file.map(Key::read).transpose().map_err(Usage::error)?;
+        let (session, welcome) = begin(name, key.as_ref()).map_err(|e| match e {
+            // What the user can mend by typing something else.
+            e @ PeerError::NoKey(_) => Usage::error(format!("--peer {name}: {e}")),
+            e => anyhow::Error::new(e).context(format!("--peer {name}")),
+        })?;
+        Ok(Arc::new(Peer {
+            name: name.to_owned(),
+            welcome,
+            here: session.here().ip(),
+            there: session.there().ip(),
+            key,
+            home: Mutex::new(Some(session)),
+        }))
+    }
+
+    fn lend(&self) -> Result<Session, PeerError> {
+        let mut home = self.home.lock().unwrap_or_else(PoisonError::into_inner);
+        match home.take() {
+            Some(session) if session.why_lost().is_none() => Ok(session),
+            // The last trial lost it; the server may be there again.
+            _ => begin(&self.name, self.key.as_ref()).map(|(session, _)| session),
+        }
+    }
+}
+
+fn begin(name: &str, key: Option<&Key>) -> Result<(Session, Welcome), PeerError> {
+    let addresses = resolve(name, PORT)?;
+    let mut session = connect(&addresses, key)?;
+    let welcome = session.receive_within(WELCOME)?;
+    Ok((session, welcome))
+}
+
+/// The way of one job to its peer.
+pub(crate) struct Remote(pub(crate) Arc<Peer>);
+
+impl Reach for Remote {
+    type Side<'a> = Lent;
+
+    fn reach(&mut self) -> Result<Lent, PeerError> {
+        Ok(Lent {
+            session: Some(self.0.lend()?),
+            peer: Arc::clone(&self.0),
+        })
+    }
+
+    fn address(&self) -> IpAddr {
+        self.0.there
+    }
+
+    fn name(&self) -> String {
+        self.0.name.clone()
+    }
+}
+
+/// The session while a trial has it; it goes home after that.
+pub(crate) struct Lent {
+    session: Option<Session>,
+    peer: Arc<Peer>,
+}
+
+impl Lent {
+    fn session(&mut self) -> Result<&mut Session, PeerError> {
+        self.session.as_mut().ok_or(PeerError::Gone)
+    }
+}
+
+impl Other for Lent {
+    fn send<T: Serialize>(&mut self, message: &T) -> Result<(), PeerError> {
+        self.session()?.send(message)
+    }
+
+    fn receive_within<T: DeserializeOwned>(&mut self, span: Nanos) -> Result<T, PeerError> {
+        self.session()?.receive_within(span)
+    }
+
+    fn lost(&self) -> Option<String> {
+        self.session.as_ref().and_then(Other::lost)
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(session) = self.session.take().filter(|s| s.why_lost().is_none()) {
+            let mut home = self
+                .peer
+                .home
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            *home = Some(session);
+        }
+    }
+}
+
+/// The peers of a run, each reached once.
+#[derive(Default)]
+pub(crate) struct Peers(Vec<Arc<Peer>>);
+
+impl Peers {
+    /// The peer of that name.
+    pub(crate) fn reach(&mut self, name: &str, key_file: Option<&Path>) -> Result<Arc<Peer>> {
+        if let Some(known) = self.0.iter().find(|p| p.name == name) {
+            return Ok(Arc::clone(known));
+        }
+        let peer = Peer::reach(name, key_file).context("cannot reach the other side")?;
+        self.0.push(Arc::clone(&peer));
+        Ok(peer)
+    }
+}
