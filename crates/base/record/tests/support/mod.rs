@@ -94,7 +94,7 @@ pub(crate) fn record() -> Record {
             share: Some(0.123_456_7),
         }),
         bounds: vec![Ceiling {
-            ops_per_s: None,
+            ops_per_s: Some(2e6),
             bytes_per_s: Some(7.877e9),
             bound_by: "link of 0000:81:00.0 (16 GT/s x4)".to_owned(),
             kind: CeilingKind::Nominal,
