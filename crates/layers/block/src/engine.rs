@@ -292,7 +292,9 @@ pub(crate) fn explain(code: FailCode) -> String {
         libc::EINVAL => {
             "offset, length or memory is not aligned as the drive wants it; give a --bs that is a multiple of its logical block size"
         }
-        libc::ENOSPC => "the file system is full; free space or give a smaller --size",
+        libc::ENOSPC => {
+            "the file system is full, or the drive is shorter than it was; free space, give a smaller --size, or see dmesg"
+        }
         libc::EOPNOTSUPP => NOT_POLLED,
         libc::EAGAIN => "the kernel had no resources; lower --depth",
         libc::ENXIO | libc::ENODEV => "the drive is gone; see dmesg",

@@ -7,29 +7,90 @@ use serde_json::Value;
 
 use crate::support::{done, fails, run, scratch, strata};
 
-const COMMANDS: [&str; 7] = [
-    "run",
-    "block",
-    "tcp",
-    "topology",
-    "report",
-    "completions",
-    "man",
-];
+/// The commands that a help text lists.
+fn commands() -> Vec<String> {
+    let whole = done(strata(["--help"])).out;
+    let (_, list) = whole.split_once("Commands:\n").expect("a list of commands");
+    let lines = list.lines().take_while(|line| !line.is_empty());
+    lines
+        .map(|line| {
+            let (name, what) = line.trim().split_once("  ").unwrap_or((line, ""));
+            assert!(!what.trim().is_empty(), "{name} says what it does");
+            name.to_owned()
+        })
+        .collect()
+}
 
 #[test]
 fn help_has_an_example_everywhere() {
     let whole = done(strata(["--help"])).out;
     assert!(whole.contains("Examples:"), "{whole}");
-    for command in COMMANDS {
-        assert!(
-            whole.contains(&format!("\n  {command} ")),
-            "{command} is listed"
-        );
+    let commands = commands();
+    for command in [
+        "run",
+        "block",
+        "tcp",
+        "serve",
+        "verify",
+        "topology",
+        "report",
+        "completions",
+        "man",
+    ] {
+        assert!(commands.iter().any(|c| c == command), "{command} is listed");
+    }
+    for command in &commands {
         let help = done(strata([command, "--help"])).out;
         assert!(help.contains("Example"), "{help}");
         assert!(help.contains(&format!("\n  strata {command}")), "{help}");
     }
+}
+
+/// An entry of a help text: an option or argument, and what stands beside or below it.
+fn entries(help: &str) -> Vec<(String, String)> {
+    let mut found: Vec<(String, String)> = Vec::new();
+    for line in help.lines().take_while(|l| !l.starts_with("Example")) {
+        let text = line.trim_start();
+        let indent = line.len() - text.len();
+        let begins = text.starts_with('-') || text.starts_with('<') || text.starts_with('[');
+        if begins && (1..=6).contains(&indent) {
+            let (name, what) = text.split_once("  ").unwrap_or((text, ""));
+            found.push((name.to_owned(), what.trim().to_owned()));
+        } else if let Some((_, what)) = found.last_mut()
+            && indent > 6
+        {
+            what.push_str(text);
+        }
+    }
+    found
+}
+
+#[test]
+fn no_option_is_without_its_words() {
+    let (mut options, folder) = (0, scratch());
+    let mut man = strata(["man"]);
+    done({
+        man.arg(folder.path());
+        man
+    });
+    for command in commands() {
+        let help = done(strata([&command, "--help"])).out;
+        let page = fs::read_to_string(folder.path().join(format!("strata-{command}.1")));
+        let page = page.expect("a page of its own").replace('\\', "");
+        for (name, what) in entries(&help) {
+            let bare = what.split(" [default:").next().unwrap_or_default();
+            assert!(
+                bare.len() > 4,
+                "strata {command}: {name} says nothing: {what:?}"
+            );
+            let long = name.split([' ', ',']).find(|word| word.starts_with("--"));
+            options += usize::from(long.is_some());
+            if let Some(long) = long {
+                assert!(page.contains(long), "strata-{command}.1: {long}");
+            }
+        }
+    }
+    assert!(options > 60, "only {options} were found");
 }
 
 #[test]

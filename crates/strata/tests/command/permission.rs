@@ -8,7 +8,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::support::{done, fails, lines, program, short, strata};
+use crate::support::{done, fails, lines, program, records, short, strata};
 
 /// Nobody, by number.
 const NOBODY: u32 = 65534;
@@ -106,7 +106,11 @@ fn files_and_folders_out_of_reach_are_named() {
         "block --size 1MiB",
         &secret,
         &out,
-        &["secret.dat", denied, "name a file that you may read"],
+        &[
+            "secret.dat",
+            denied,
+            "name a file or drive that you may read",
+        ],
     );
     refused(
         "block --size 1MiB --op randwrite",
@@ -187,4 +191,63 @@ fn somebody_elses_run_is_read_and_not_changed() {
     fails(user.strata(&resume), 1, &["trials.jsonl", denied]);
     mode(&run, 0o755);
     assert_eq!(lines(&run), 1);
+}
+
+/// Without any privilege a file is measured, and what could not be looked at meanwhile is told.
+#[test]
+fn nobody_measures_a_file_and_is_told_what_proof_is_missing() {
+    let Some(user) = User::new("nobody_measures_a_file_and_is_told_what_proof_is_missing") else {
+        return;
+    };
+    let open = user.path("open");
+    fs::create_dir(&open).expect("made");
+    mode(&open, 0o777);
+    let output = open.join("run");
+    let words = "block --engine psync,libaio --op randread,randwrite --size 1MiB --repeats 1";
+    let mut command = user.strata(&short(words));
+    command.arg("--target").arg(open.join("own.dat"));
+    command.arg("--output").arg(&output);
+    done(command);
+    let found = records(&output);
+    assert_eq!(found.len(), 4);
+    for record in &found {
+        assert_eq!(record["status"], "ok", "{record}");
+        let proof = &record["proof"];
+        let missing = proof["missing"].as_array().expect("a list");
+        let says = |of: &str| {
+            missing
+                .iter()
+                .any(|m| m.as_str().is_some_and(|m| m.contains(of)))
+        };
+        let host = &proof["host"];
+        assert!(host.is_object(), "somebody watched: {proof}");
+        // Whatever is not in the record is in the list of what could not be had, with the reason.
+        for cpu in host["cpus"].as_array().expect("CPUs") {
+            let name = format!("CPU {}", cpu["cpu"]);
+            if cpu["frequency"]["governor"].is_null() {
+                assert!(
+                    says(&format!("governor and limits of {name}")),
+                    "{missing:?}"
+                );
+            }
+            if cpu["throttled"].is_null() {
+                assert!(says(&format!("throttling of {name}")), "{missing:?}");
+            }
+        }
+        if host["drives"].as_array().is_some_and(Vec::is_empty) && record["reality"] == "hardware" {
+            assert!(
+                !missing.is_empty(),
+                "temperature is root's to read: {proof}"
+            );
+        }
+        for reason in missing {
+            let reason = reason.as_str().expect("text");
+            assert!(reason.contains(": "), "what, and why: {reason}");
+        }
+    }
+    let report = fs::read_to_string(output.join("report.md")).expect("a report");
+    for reason in found[0]["proof"]["missing"].as_array().expect("a list") {
+        let what = reason.as_str().and_then(|r| r.split(" of CPU").next());
+        assert!(report.contains(what.expect("text")), "{reason}");
+    }
 }

@@ -1,6 +1,6 @@
 //! A loop device of its own for a test: a drive that may be lost.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tempfile::TempDir;
 
-use super::root_or_skip;
+use super::{root_or_skip, until};
 
 /// A loop device over a file, until the end of the test. One test has one at a time: a device that one frees is the next
 /// that another gets.
@@ -99,7 +99,7 @@ impl Loop {
     /// Mounts it until the end of the test.
     pub(crate) fn mount(&mut self, test: &str) -> bool {
         let point = self.beside("mounted");
-        std::fs::create_dir(&point).expect("a folder");
+        fs::create_dir(&point).expect("a folder");
         let mut mount = Command::new("mount");
         mount.arg(&self.device).arg(&point);
         match said(mount) {
@@ -111,12 +111,19 @@ impl Loop {
 
     /// Takes away what is behind the device, as when a drive is pulled: not a byte is left of it.
     pub(crate) fn pull(&self) {
-        OpenOptions::new()
-            .write(true)
-            .open(&self.image)
-            .and_then(|file| file.set_len(0))
-            .expect("ours");
-        self.resized();
+        let name = self.device.file_name().expect("a name");
+        let size = Path::new("/sys/block").join(name).join("size");
+        // A write between the two makes the file longer again.
+        until("the drive is gone", || {
+            OpenOptions::new()
+                .write(true)
+                .open(&self.image)
+                .and_then(|file| file.set_len(0))
+                .expect("ours");
+            self.resized();
+            let left = fs::read_to_string(&size).expect("a size");
+            (left.trim() == "0").then_some(())
+        });
     }
 
     fn resized(&self) {
