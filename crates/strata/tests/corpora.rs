@@ -21,7 +21,9 @@ fn corpora() -> PathBuf {
 
 fn below(folder: &Path) -> BTreeSet<PathBuf> {
     let entries = fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
-    entries.map(|entry| entry.expect("an entry").path()).collect()
+    entries
+        .map(|entry| entry.expect("an entry").path())
+        .collect()
 }
 
 #[test]
@@ -49,7 +51,10 @@ fn every_corpus_is_replayed() {
 
 #[test]
 fn every_corpus_has_its_target() {
-    let known: BTreeSet<PathBuf> = fuzz::TARGETS.iter().map(|(n, _)| corpora().join(n)).collect();
+    let known: BTreeSet<PathBuf> = fuzz::TARGETS
+        .iter()
+        .map(|(n, _)| corpora().join(n))
+        .collect();
     assert_eq!(below(&corpora()), known);
     assert!(fuzz::target("nothing").is_none());
 }
