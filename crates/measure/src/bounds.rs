@@ -227,7 +227,8 @@ mod tests {
         assert_eq!(refused.warnings, [], "that is no doubt");
         // 1 % of the window's bytes may have been read before it opened.
         let deep = Workload {
-            depth: QueueDepth::new(10_000).expect("a depth"),
+            depth: QueueDepth::new(2_500).expect("a depth"),
+            threads: 4,
             ..plain(Op::Read)
         };
         assert_eq!(held(LINK * 1.01, &deep).failed, None);

@@ -128,6 +128,10 @@ pub fn serve_task(channel: &mut impl Other, at: &Listen) -> Result<(), PeerError
             trial.work(&listener, task.token)
         });
         let lost = attend(channel, began, &stopped, &over);
+        // Whoever waits for a side that is gone is not waited for.
+        if lost.is_err() {
+            stopped.store(true, Ordering::Relaxed);
+        }
         let found = working.join().unwrap_or_else(|_| {
             Err(Fatal(
                 "the other side's work panicked; this is a bug of strata".to_owned(),
@@ -171,15 +175,11 @@ fn attend(
             Ok(Some(Say::Clock)) => channel.send(&Answer::Clock(began.elapsed().into()))?,
             Ok(Some(Say::Stop)) => stopped.store(true, Ordering::Relaxed),
             Ok(Some(Say::Task(_))) => {
-                stopped.store(true, Ordering::Relaxed);
                 return Err(PeerError::Garbled(
                     "a second task in the midst of one".to_owned(),
                 ));
             }
-            Err(lost) => {
-                stopped.store(true, Ordering::Relaxed);
-                return Err(lost);
-            }
+            Err(lost) => return Err(lost),
         }
     }
     Ok(())

@@ -128,7 +128,7 @@ fn files_and_folders_out_of_reach_are_named() {
         "block --size 1MiB",
         &hidden.join("f"),
         &out,
-        &["hidden/f", denied, "name a file that you may read"],
+        &["hidden/f", denied, "that you may read"],
     );
     assert!(!out.exists(), "a run that never began leaves no folder");
     refused(

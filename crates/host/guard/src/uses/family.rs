@@ -27,12 +27,10 @@ impl Family {
         };
         let loops = loops(device)?;
         let mut todo = vec![device.name.clone()];
-        // What holds the whole disk of a partition holds the partition too; its other partitions do not matter.
-        if device.part_of.is_some() {
-            for holder in holders(device, device.disk())? {
-                family.held.push((device.disk().to_owned(), holder.clone()));
-                todo.push(holder);
-            }
+        // Whoever has the whole disk of a partition has the partition too; its other partitions do not matter.
+        let is_part = device.part_of.is_some();
+        if is_part {
+            todo.push(device.disk().to_owned());
         }
         while let Some(name) = todo.pop() {
             let Some(number) = tree.number_of(&name) else {
@@ -50,6 +48,9 @@ impl Family {
             }
             let folder = format!("sys/class/block/{name}");
             for part in tree.names(&folder)? {
+                if is_part && name == device.disk() {
+                    break;
+                }
                 if part.starts_with(&name) && tree.exists(&format!("{folder}/{part}/partition")) {
                     if name == device.name {
                         family.partitions.push(part.clone());

@@ -194,6 +194,17 @@ fn a_head_with_several_live_paths_is_refused() {
 }
 
 #[test]
+fn who_has_the_whole_disk_has_its_partition() {
+    let tree = Tree::new();
+    tree.part("nvme0n1", "nvme0n1p1", "259:1", 1);
+    tree.part("nvme0n1", "nvme0n1p2", "259:2", 2);
+    tree.link("proc/7/fd/4", "/dev/nvme0n1p2");
+    assert_eq!(names(&tree.uses("nvme0n1p1")), [""; 0], "a sibling");
+    tree.link("proc/7/fd/3", "/dev/nvme0n1");
+    assert_eq!(names(&tree.uses("nvme0n1p1")), ["open"]);
+}
+
+#[test]
 fn swap_open_descriptors_and_members_are_refused() {
     let tree = Tree::new();
     tree.part("nvme0n1", "nvme0n1p1", "259:1", 1);
