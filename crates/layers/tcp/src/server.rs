@@ -117,13 +117,11 @@ pub fn serve_task(channel: &mut impl Other, at: &Listen) -> Result<(), PeerError
         began,
     };
     let live = Root::live();
-    let watch = at.watch.as_ref().map(|list| {
-        let list = WatchList {
-            peer_cpus: task.cpus.clone(),
-            ..list.clone()
-        };
-        HostWatch::start(&live, &list)
+    let list = at.watch.as_ref().map(|list| WatchList {
+        peer_cpus: task.cpus.clone(),
+        ..list.clone()
     });
+    let watch = list.as_ref().map(|list| HostWatch::start(&live, list));
     let (found, lost) = thread::scope(|scope| {
         let working = scope.spawn(|| {
             let _ended = Ended(&over);
