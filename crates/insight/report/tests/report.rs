@@ -6,7 +6,7 @@ mod support;
 use std::path::Path;
 
 use strata_analysis::analyse;
-use strata_record::{Op, Record, Run, Status, Warning, WarningCode};
+use strata_record::{Environment, Op, Record, Run, Status, Warning, WarningCode};
 use strata_report::{html, markdown};
 use support::{assert_valid, block, noise, records, run, tcp, trial};
 
@@ -201,6 +201,10 @@ fn hostile_text_stays_text() {
     environment["sysctls"][HOSTILE] = HOSTILE.into();
     environment["drives"][0]["model"] = HOSTILE.into();
     run.environment = serde_json::from_value(environment).expect("an environment");
+    run.peers = vec![Environment {
+        boot_id: Some("of another machine".to_owned()),
+        ..run.environment.clone()
+    }];
     let mut all = records(&run, |_, _| 2000.0);
     all[1].status = Status::Failed;
     all[1].reason = Some(HOSTILE.to_owned());
@@ -265,6 +269,41 @@ fn records_from_before_hosts_were_watched_have_a_report() {
         assert!(!page.contains(absent), "{absent}");
     }
     assert!(page.contains("Threads over") && page.contains("Pages of the buffers"));
+}
+
+#[test]
+fn the_other_side_is_named() {
+    let mut run = run(vec![tcp(Op::ReqRep)], 2);
+    run.environment.boot_id = Some("here".to_owned());
+    let mut there = Environment {
+        hostname: Some("storage2".to_owned()),
+        boot_id: Some("there".to_owned()),
+        kernel_release: Some("6.1.0-other".to_owned()),
+        ..run.environment.clone()
+    };
+    there.cpu.model = Some("Example 9000".to_owned());
+    let named = "The other side: storage2 (kernel 6.1.0-other, CPU Example 9000)";
+    let part = "Other side storage2: Sysctls";
+    let said = |run: &Run| {
+        let analysed = analyse(run, &[]);
+        [
+            html(run, &analysed).expect("a page"),
+            markdown(run, &analysed),
+        ]
+    };
+    for text in said(&run) {
+        assert!(!text.contains("The other side: "), "nobody else was there");
+    }
+    run.peers = vec![there];
+    for text in said(&run) {
+        assert!(text.contains(named) && text.contains(part), "{text}");
+    }
+    // Another network namespace of the machine that measures is no other machine.
+    run.peers[0].boot_id = run.environment.boot_id.clone();
+    for text in said(&run) {
+        assert!(text.contains("storage2, which is this machine"), "{text}");
+        assert!(!text.contains(part), "its environment stands there once");
+    }
 }
 
 #[test]
