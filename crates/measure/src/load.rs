@@ -156,7 +156,7 @@ impl Load {
         }
         Ok(Load {
             depth: workload.depth,
-            offer: workload.rate.map(|rate| Offer::of(rate)),
+            offer: workload.rate.map(Offer::of),
             ramp: workload.ramp_ns,
             window,
             timed_by: workload.timed_by,
