@@ -16,8 +16,11 @@ mod tree;
 
 use tempfile::TempDir;
 
+/// What a fuzzer runs on the bytes that it makes.
+pub type Target = fn(&[u8]);
+
 /// What is fuzzed: its name, which its corpus and dictionary carry too, and what any bytes must do.
-pub const TARGETS: [(&str, fn(&[u8])); 11] = [
+pub const TARGETS: [(&str, Target); 11] = [
     ("channel", peer::channel),
     ("frames", peer::frames),
     ("ledger", store::ledger),
