@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use strata_measure::{Job, JobError, Trial, TrialResult};
-use strata_record::{Record, Run, Status};
+use strata_record::{Op, Record, Run, Status};
 use strata_runner::{Ended, estimate, execute, turns};
 use strata_units::Nanos;
 
@@ -134,6 +134,29 @@ fn what_voids_a_round_is_repeated_once_at_the_end() {
             "{why}: the whole round, as attempt 1"
         );
     }
+}
+
+#[test]
+fn no_read_comes_behind_a_write_not_even_a_repeated_one() {
+    let mut run = run(2, 10, 5);
+    run.plan.cells[1].workload.op = Op::RandWrite;
+    // The second read and, behind ten reads and the repeat, the second write.
+    let executed = whole(&run, |call, _| {
+        Ok(if [1, 12].contains(&call.number) {
+            broken()
+        } else {
+            well()
+        })
+    });
+    let expected: Vec<_> = [0, 1]
+        .into_iter()
+        .flat_map(|cell| {
+            (0..10)
+                .map(move |round| (round, 0, cell))
+                .chain([(1, 1, cell)])
+        })
+        .collect();
+    assert_eq!(made(&run, &executed.records), expected);
 }
 
 #[test]

@@ -159,7 +159,7 @@ fn a_cell_that_cannot_be_says_what_to_give() {
     let file = filled(disk(), Bytes::MIB, BLOCK);
     let good = || cell(Psync, Op::RandRead, BLOCK, 1, &file);
     type Change = fn(&mut Cell);
-    let cases: [(Change, &str); 9] = [
+    let cases: [(Change, &str); 10] = [
         (
             |c| c.engine = "libfast".to_owned(),
             "psync, libaio, io_uring or io_uring_cmd",
@@ -172,6 +172,16 @@ fn a_cell_that_cannot_be_says_what_to_give() {
         (|c| c.workload.block_bytes = Bytes(1000), "--bs"),
         (|c| c.workload.block_bytes = Bytes::MIB * 2, "--bs"),
         (|c| c.workload.threads = 2, "--cpus"),
+        (
+            |c| {
+                c.workload.op = Op::RandWrite;
+                c.workload.verify = true;
+                c.workload.block_bytes = Bytes::MIB;
+                c.workload.threads = 2;
+                c.placement.cpus = vec![CpuId(0), CpuId(1)].into();
+            },
+            "fewer --threads",
+        ),
         (|c| c.workload.ops = Some(0), "--ops"),
         (|c| c.workload.duration_ns = Some(Nanos::SECOND), "--ops"),
         (|c| c.workload.ops = None, "--duration"),
