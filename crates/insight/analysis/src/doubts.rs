@@ -266,7 +266,7 @@ impl Facts<'_, '_> {
             return;
         };
         doubts.push(format!(
-            "A quota of {} CPUs' time was set: threads that use it up are stopped until the next {} begin, which tails of latency show first. Raise cpu.max of /{}.",
+            "A quota of {} CPUs' time was set: threads that use it up stand still for the rest of each {}, which the tails of latency show first. Raise cpu.max of /{}.",
             show::digits(quota.cpus()),
             quota.period,
             quota.cgroup
