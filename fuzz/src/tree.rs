@@ -2,8 +2,8 @@
 
 use strata_record::Environment;
 use strata_topology::{
-    Allowed, InterruptTable, Limits, Recording, Root, Topology, Want, ceiling, choose,
-    read_environment,
+    Allowed, InterruptTable, Recording, Root, Topology, Want, ceiling, choose, read_environment,
+    read_limits,
 };
 
 /// The most functions and nodes of one tree that are asked about; their number shall not make the fuzzer slow.
@@ -18,7 +18,7 @@ pub(crate) fn topology(bytes: &[u8]) {
         let _ = recording.put(line);
     }
     let root = Root::recorded(recording);
-    let _ = Limits::read(&root);
+    let _ = read_limits(&root);
     let _ = InterruptTable::read(&root).map(|table| table.difference(&table));
     let Ok(topology) = Topology::read(&root) else {
         return;

@@ -5,9 +5,10 @@ mod pci;
 
 use anyhow::Result;
 use serde::Serialize;
+use strata_record::{Limits, Socket};
 use strata_topology::{
-    Allowed, BitRate, Disk, Interface, Limits, Node, NvmeController, NvmePath, PcieLink,
-    RdmaDevice, Root, Socket, Topology,
+    Allowed, BitRate, Disk, Interface, Node, NvmeController, NvmePath, PcieLink, RdmaDevice, Root,
+    Topology, read_limits,
 };
 use strata_units::{Bytes, PciAddress, show};
 
@@ -39,7 +40,7 @@ pub(crate) fn run(args: &TopologyArgs) -> Result<End> {
     let topology = Topology::read(&root)?;
     let found = Found {
         allowed: Allowed::read(&root, &topology),
-        limits: Limits::read(&root),
+        limits: read_limits(&root),
         sockets: topology.sockets(),
         ceilings: pci::ceilings(&topology),
         topology,

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use strata_units::{Bytes, CpuList, NodeId, PciAddress};
+use strata_units::{Bytes, CpuList, NodeId, NodeList, PciAddress};
+
+use crate::Limits;
 
 /// The host as it was when the run began. What the host does not tell is null or empty.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -51,6 +53,12 @@ pub struct Environment {
     pub memlock_bytes: Option<Bytes>,
     /// Whether locked memory has no limit; null is untold.
     pub memlock_unlimited: Option<bool>,
+    /// What control groups and the batch system let the run have; null in runs older than that.
+    #[serde(default)]
+    pub limits: Option<Limits>,
+    /// Sockets and their nodes; none where the host does not tell packages.
+    #[serde(default)]
+    pub sockets: Vec<Socket>,
     /// Kernel settings by their sysctl names; those that this kernel lacks are not there.
     pub sysctls: BTreeMap<String, String>,
     /// Drives and other NVMe controllers.
@@ -78,6 +86,19 @@ pub struct CpuModel {
     pub cores: usize,
     /// Packages with a CPU online.
     pub packages: usize,
+}
+
+/// A package: what is plugged into one socket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Socket {
+    /// Its number (`physical_package_id`).
+    pub package: u32,
+    /// Its CPUs that are online.
+    pub cpus: CpuList,
+    /// The nodes of these CPUs.
+    pub nodes: NodeList,
+    /// Whether it is divided into several nodes: Intel's sub-NUMA clusters, AMD's nodes per socket.
+    pub divided: bool,
 }
 
 /// Memory of a node.

@@ -11,6 +11,7 @@ mod cell;
 mod connection;
 mod environment;
 mod host_proof;
+mod limits;
 mod op;
 mod run;
 mod summary;
@@ -23,12 +24,15 @@ pub use cell::{
     TimedBy, Workload,
 };
 pub use connection::{ConnectionsProof, InterfaceLayout, Spread, ZeroCopyProof};
-pub use environment::{Adapter, CpuModel, Drive, Environment, Guest, Hugepages, NodeMemory, Note};
+pub use environment::{
+    Adapter, CpuModel, Drive, Environment, Guest, Hugepages, NodeMemory, Note, Socket,
+};
 pub use host_proof::{
     CgroupThrottling, CpuFrequency, CpuInterrupts, CpuProof, CpuSoftirqs, CpuThrottling, CpuTimes,
     DeviceProof, DriveProof, FrequencySource, HostProof, InterfaceProof, LinkProof, LinkState,
     TcpProof, VectorCount, VectorProof,
 };
+pub use limits::{Bound, HugetlbBound, Limits, Quota, Slurm};
 pub use op::{Op, OpParseError};
 pub use run::{
     Built, Plan, Preconditioning, Run, StoreError, StreamCandidate, StreamSweep, read_run,

@@ -6,6 +6,7 @@ use strata_record::{Adapter, CpuModel, Drive, Environment, NodeMemory};
 use strata_units::{Bytes, CpuId, CpuList};
 
 use crate::guest::cpu_flags;
+use crate::limits;
 use crate::root::{Reader, Root};
 use crate::topology::{ReadError, Topology};
 
@@ -81,6 +82,8 @@ pub fn read_environment(root: &Root) -> Result<Environment, ReadError> {
         thp_defrag: chosen(&reader, &format!("{THP}/defrag")),
         memlock_bytes,
         memlock_unlimited,
+        limits: Some(limits::read_with(&reader)),
+        sockets: topology.sockets(),
         sysctls: sysctls(&reader),
         drives: drives(&reader, &topology),
         adapters: adapters(&topology),

@@ -4,7 +4,7 @@
 //! of a recorded tree under any other root ([`Topology`], [`read_environment`]); tells on what device a file lies and how real
 //! that device is ([`file_device`], [`Judgement`]); what bounds devices by the links between them and the CPU
 //! ([`ceiling`]); which interrupts came where ([`InterruptTable`]) and what control groups let the process have
-//! ([`Limits`]); chooses cores near a device among those that the process may use ([`Allowed`], [`choose`], [`check`]);
+//! ([`read_limits`]); chooses cores near a device among those that the process may use ([`Allowed`], [`choose`], [`check`]);
 //! pins a thread and reads the mask back ([`pin_current_thread`]); and watches where it ran ([`ThreadWatch`]) and what the
 //! host did meanwhile ([`HostWatch`]). What a tree does not tell is `None` or empty, never a guess; what could not be read or understood stands in the notes.
 
@@ -54,7 +54,7 @@ pub use environment::read_environment;
 pub use file::{FileDevice, FileDeviceError, file_device};
 pub use host_watch::{HostWatch, WatchList};
 pub use interrupts::{InterruptTable, Interrupts, InterruptsError, Vector};
-pub use limits::{Bound, HugetlbBound, Limits, Quota, Slurm};
+pub use limits::read_limits;
 pub use multipath::{NvmeGeneric, NvmeNamespace, NvmePath, NvmeSubsystem};
 pub use net::Interface;
 pub use node::{Distance, Node};
@@ -65,7 +65,6 @@ pub use rdma::{RdmaDevice, RdmaPort};
 pub use reality::Judgement;
 pub use recording::{Recording, RecordingError};
 pub use root::Root;
-pub use socket::Socket;
 pub use topology::{ReadError, Topology};
 pub use tree::{PcieEdge, Vmd};
 pub use watch::{ThreadWatch, Watched, process_time, thread_times};

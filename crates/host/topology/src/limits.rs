@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-use strata_record::Note;
+use strata_record::{Bound, HugetlbBound, Limits, Quota, Slurm};
 use strata_units::{Bytes, Nanos};
 
 use crate::cgroup;
@@ -13,138 +11,68 @@ use crate::root::{Reader, Root};
 
 const CGROUPS: &str = "proc/self/cgroup";
 
-/// Limits on this process (`Documentation/admin-guide/cgroup-v2.rst` of the kernel). Each is the tightest of the
-/// process's group and those above it that are in sight; `None` is no limit there.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Limits {
-    /// The process's group of version 2, as a path below the root; `None` when there is none.
-    pub cgroup: Option<String>,
-    /// Memory above which the process is killed (`memory.max`).
-    pub memory_max: Option<Bound>,
-    /// Memory above which it is slowed (`memory.high`).
-    pub memory_high: Option<Bound>,
-    /// Huge pages that it may have (`hugetlb.*.max`), smallest pages first.
-    pub hugetlb: Vec<HugetlbBound>,
-    /// CPU time (`cpu.max`): a thread that polls is stopped for the rest of each period once that is used up.
-    pub cpu_quota: Option<Quota>,
-    /// The job of Slurm that it is in.
-    pub slurm: Option<Slurm>,
-    /// What could not be read, and what is limited in a way that is not read.
-    pub notes: Vec<Note>,
-}
-
-/// A limit and the group that has it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Bound {
-    /// How much.
-    pub bytes: Bytes,
-    /// The group, as a path below the root.
-    pub cgroup: String,
-}
-
-/// A limit on huge pages of one size.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct HugetlbBound {
-    /// The kernel's name of the size (`2MB`, `1GB`).
-    pub page: String,
-    /// The limit.
-    #[serde(flatten)]
-    pub bound: Bound,
-}
-
-/// A share of CPU time.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Quota {
-    /// CPU time of all threads together in a period.
-    #[serde(rename = "quota_ns")]
-    pub quota: Nanos,
-    /// The period.
-    #[serde(rename = "period_ns")]
-    pub period: Nanos,
-    /// The group, as a path below the root.
-    pub cgroup: String,
-}
-
-impl Quota {
-    /// CPUs' worth of time.
-    pub fn cpus(&self) -> f64 {
-        self.quota.0 as f64 / self.period.0 as f64
+/// Reads the limits of the calling process.
+pub fn read_limits(root: &Root) -> Limits {
+    let reader = Reader::new(root);
+    let limits = read_with(&reader);
+    Limits {
+        notes: reader.into_notes(),
+        ..limits
     }
 }
 
-/// What Slurm told the process when it started (sbatch(1), srun(1), output environment variables).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Slurm {
-    /// `SLURM_JOB_ID`.
-    pub job: String,
-    /// `SLURM_STEP_ID`; `None` in the batch script itself.
-    pub step: Option<String>,
-    /// `SLURM_CPUS_ON_NODE`.
-    pub cpus_on_node: Option<u32>,
-    /// `SLURM_JOB_CPUS_PER_NODE` (`16(x2)`).
-    pub cpus_per_node: Option<String>,
-    /// `SLURM_JOB_NODELIST`.
-    pub nodes: Option<String>,
-    /// `SLURM_CPU_BIND`: how srun bound the step's tasks (`quiet,mask_cpu:0x3`).
-    pub cpu_bind: Option<String>,
-    /// `SLURM_MEM_BIND`.
-    pub mem_bind: Option<String>,
+/// As [`read_limits`], with the notes left in the reader.
+pub(crate) fn read_with(reader: &Reader) -> Limits {
+    let mut limits = Limits {
+        slurm: slurm(reader),
+        ..Limits::default()
+    };
+    let mounts = mounts::read(reader);
+    let folders = cgroup::of_version_2(reader, &mounts);
+    limits.cgroup = folders.first().cloned();
+    for folder in folders.iter().filter(|folder| reader.exists(folder)) {
+        tighten(&mut limits, reader, folder);
+    }
+    limits
+        .hugetlb
+        .sort_by_key(|one| page_bytes(&one.page).unwrap_or(u64::MAX));
+    note_version_1(reader);
+    limits
 }
 
-impl Limits {
-    /// Reads the limits of the calling process.
-    pub fn read(root: &Root) -> Limits {
-        let reader = Reader::new(root);
-        let mut limits = Limits {
-            slurm: slurm(&reader),
-            ..Limits::default()
+fn tighten(limits: &mut Limits, reader: &Reader, folder: &str) {
+    tighter(&mut limits.memory_max, bound(reader, folder, "memory.max"));
+    tighter(
+        &mut limits.memory_high,
+        bound(reader, folder, "memory.high"),
+    );
+    for file in reader.names(folder) {
+        let page = file
+            .strip_prefix("hugetlb.")
+            .and_then(|rest| rest.strip_suffix(".max"))
+            .filter(|page| !page.ends_with(".rsvd"));
+        let Some(page) = page else { continue };
+        let Some(found) = bound(reader, folder, &file) else {
+            continue;
         };
-        let mounts = mounts::read(&reader);
-        let folders = cgroup::of_version_2(&reader, &mounts);
-        limits.cgroup = folders.first().cloned();
-        for folder in folders.iter().filter(|folder| reader.exists(folder)) {
-            limits.tighten(&reader, folder);
+        match limits.hugetlb.iter_mut().find(|one| one.page == page) {
+            Some(one) if one.bound.bytes > found.bytes => one.bound = found,
+            Some(_) => {}
+            None => limits.hugetlb.push(HugetlbBound {
+                page: page.to_owned(),
+                bound: found,
+            }),
         }
-        limits
-            .hugetlb
-            .sort_by_key(|one| page_bytes(&one.page).unwrap_or(u64::MAX));
-        note_version_1(&reader);
-        limits.notes = reader.into_notes();
-        limits
     }
-
-    fn tighten(&mut self, reader: &Reader, folder: &str) {
-        tighter(&mut self.memory_max, bound(reader, folder, "memory.max"));
-        tighter(&mut self.memory_high, bound(reader, folder, "memory.high"));
-        for file in reader.names(folder) {
-            let page = file
-                .strip_prefix("hugetlb.")
-                .and_then(|rest| rest.strip_suffix(".max"))
-                .filter(|page| !page.ends_with(".rsvd"));
-            let Some(page) = page else { continue };
-            let Some(found) = bound(reader, folder, &file) else {
-                continue;
-            };
-            match self.hugetlb.iter_mut().find(|one| one.page == page) {
-                Some(one) if one.bound.bytes > found.bytes => one.bound = found,
-                Some(_) => {}
-                None => self.hugetlb.push(HugetlbBound {
-                    page: page.to_owned(),
-                    bound: found,
-                }),
-            }
-        }
-        if let Some(found) = quota(reader, folder)
-            && self
-                .cpu_quota
-                .as_ref()
-                .is_none_or(|quota| found.cpus() < quota.cpus())
-        {
-            self.cpu_quota = Some(found);
-        }
+    if let Some(found) = quota(reader, folder)
+        && limits
+            .cpu_quota
+            .as_ref()
+            .is_none_or(|quota| found.cpus() < quota.cpus())
+    {
+        limits.cpu_quota = Some(found);
     }
 }
-
 fn tighter(held: &mut Option<Bound>, found: Option<Bound>) {
     if let Some(found) = found
         && held.as_ref().is_none_or(|held| found.bytes < held.bytes)

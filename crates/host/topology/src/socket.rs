@@ -2,24 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-use strata_units::{CpuId, CpuList, NodeList};
+use strata_record::Socket;
+use strata_units::{CpuId, NodeList};
 
 use crate::topology::Topology;
-
-/// A package: what is plugged into one socket.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Socket {
-    /// Its number (`physical_package_id`).
-    pub package: u32,
-    /// Its CPUs that are online.
-    pub cpus: CpuList,
-    /// The nodes of these CPUs.
-    pub nodes: NodeList,
-    /// Whether it is divided into several nodes: Intel's sub-NUMA clusters, AMD's nodes per socket.
-    pub divided: bool,
-}
 
 impl Topology {
     /// The sockets, ascending; none where the tree does not tell packages.

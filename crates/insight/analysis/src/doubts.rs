@@ -73,6 +73,7 @@ impl Facts<'_, '_> {
         self.records(&mut doubts);
         self.few_rounds(&mut doubts);
         self.realities(&mut doubts);
+        self.quota(&mut doubts);
         self.warnings(&mut doubts);
         self.accuracy(&mut doubts);
         doubts.extend(self.compared.iter().cloned());
@@ -256,6 +257,20 @@ impl Facts<'_, '_> {
             seen.add(text.to_owned(), &cell.label);
         }
         doubts.extend(seen.lines(self.cells.len()));
+    }
+
+    /// A share of CPU time, whether or not a trial was held back by it.
+    fn quota(&self, doubts: &mut Vec<String>) {
+        let limits = self.run.environment.limits.as_ref();
+        let Some(quota) = limits.and_then(|limits| limits.cpu_quota.as_ref()) else {
+            return;
+        };
+        doubts.push(format!(
+            "A quota of {} CPUs' time was set: threads that use it up stand still for the rest of each {}, which the tails of latency show first. Raise cpu.max of /{}.",
+            show::digits(quota.cpus()),
+            quota.period,
+            quota.cgroup
+        ));
     }
 
     /// The warnings of trials that count, by kind; those that exclude are told with what is left out.

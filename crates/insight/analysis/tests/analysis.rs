@@ -4,8 +4,10 @@ mod support;
 
 use strata_analysis::{Analysis, Fate, Response, analyse};
 use strata_record::{
-    CeilingKind, Contrast, Op, Reality, Record, Run, Status, Verdict, Warning, WarningCode,
+    Ceiling, CeilingKind, Contrast, Limits, Op, Quota, Reality, Record, Run, Status, Verdict,
+    Warning, WarningCode,
 };
+use strata_units::Nanos;
 use support::{assert_valid, block, noise, records, run, tcp, trial};
 
 fn contrast<'a>(analysis: &'a Analysis<'_>, response: &str) -> &'a Contrast {
@@ -632,4 +634,56 @@ fn curves_and_the_middle_round_are_those_of_the_records() {
             "{p99:?}, recorded {recorded}"
         );
     }
+}
+
+#[test]
+fn the_lowest_of_all_bounds_is_the_cells_ceiling() {
+    let (run, mut all) = two_engines(8, 0.5);
+    for record in &mut all {
+        let rate = record.result.as_ref().expect("a figure").bytes_per_s;
+        let core = record.ceiling.clone().expect("a ceiling");
+        let link = Ceiling {
+            ops_per_s: None,
+            bytes_per_s: rate.map(|rate| rate / 0.97),
+            bound_by: "link of 0000:81:00.0".to_owned(),
+            kind: CeilingKind::Nominal,
+            share: Some(0.97),
+        };
+        // In one trial the core was slow, and bound lower than the link.
+        let slow = Ceiling {
+            ops_per_s: record.result.as_ref().map(|r| r.ops_per_s / 0.99),
+            ..core.clone()
+        };
+        let of_core = if record.round == 3 { slow } else { core };
+        record.bounds = vec![of_core, link];
+    }
+    assert_valid(&all);
+    let analysis = analyse(&run, &all);
+    let found = analysis.cells[0].ceiling.as_ref().expect("a ceiling");
+    assert_eq!(found.bound_by, "link of 0000:81:00.0");
+    assert_eq!((found.kind, found.reached), (CeilingKind::Nominal, true));
+    assert_eq!(found.ops_per_s, None, "the core's bound is another");
+    assert!(
+        contrast(&analysis, "ops_per_s")
+            .words
+            .contains("both stand at their ceilings")
+    );
+}
+
+#[test]
+fn a_quota_is_doubted_whether_or_not_it_held_a_trial_back() {
+    let (mut run, all) = two_engines(8, 0.8);
+    assert!(!doubted(&analyse(&run, &all), "quota"));
+    run.environment.limits = Some(Limits {
+        cpu_quota: Some(Quota {
+            quota: Nanos::from_millis(250),
+            period: Nanos::from_millis(100),
+            cgroup: "sys/fs/cgroup/job_77".to_owned(),
+        }),
+        ..Limits::default()
+    });
+    assert!(doubted(
+        &analyse(&run, &all),
+        "A quota of 2.50 CPUs' time was set"
+    ));
 }

@@ -1,6 +1,6 @@
 //! What control groups and Slurm let this process have, in words.
 
-use strata_topology::Limits;
+use strata_record::Limits;
 use strata_units::show;
 
 /// A line a limit; empty where there is none.

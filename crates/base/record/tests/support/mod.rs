@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 
 use strata_record::{
-    Adapter, Arrivals, Built, Ceiling, CeilingKind, Cell, CgroupThrottling, ClockProof,
+    Adapter, Arrivals, Bound, Built, Ceiling, CeilingKind, Cell, CgroupThrottling, ClockProof,
     ClockSource, Completes, ConnectionsProof, Cost, CpuFrequency, CpuInterrupts, CpuModel,
     CpuProof, CpuSoftirqs, CpuThrottling, CpuTimes, DeviceProof, Direction, Drive, DriveProof,
-    Environment, Flow, FrequencySource, Guest, Harness, HostProof, Hugepages, InterfaceLayout,
-    InterfaceProof, Latency, Layer, LinkProof, LinkState, Measured, NodeMemory, Note, Op, Open,
-    PagesProof, Percentiles, Placement, Plan, Preconditioning, Proof, Rate, Reality, Record, Role,
-    Run, Series, Sockets, Spread, Stationarity, Status, StreamCandidate, StreamSweep, Target,
-    TargetKind, TcpProof, ThreadProof, TimedBy, VectorCount, VectorProof, Warning, WarningCode,
-    Workload, ZeroCopyProof,
+    Environment, Flow, FrequencySource, Guest, Harness, HostProof, Hugepages, HugetlbBound,
+    InterfaceLayout, InterfaceProof, Latency, Layer, Limits, LinkProof, LinkState, Measured,
+    NodeMemory, Note, Op, Open, PagesProof, Percentiles, Placement, Plan, Preconditioning, Proof,
+    Quota, Rate, Reality, Record, Role, Run, Series, Slurm, Socket, Sockets, Spread, Stationarity,
+    Status, StreamCandidate, StreamSweep, Target, TargetKind, TcpProof, ThreadProof, TimedBy,
+    VectorCount, VectorProof, Warning, WarningCode, Workload, ZeroCopyProof,
 };
 use strata_units::{ByteOffset, Bytes, CpuId, CpuList, Nanos, NodeId, PciAddress, QueueDepth};
 
@@ -392,6 +392,41 @@ pub(crate) fn run() -> Run {
     }
 }
 
+fn limits() -> Limits {
+    let text = |text: &str| Some(text.to_owned());
+    let bound = |gib| Bound {
+        bytes: Bytes::GIB * gib,
+        cgroup: "sys/fs/cgroup/job_77".to_owned(),
+    };
+    Limits {
+        cgroup: text("sys/fs/cgroup/job_77/step_0"),
+        memory_max: Some(bound(8)),
+        memory_high: Some(bound(4)),
+        hugetlb: vec![HugetlbBound {
+            page: "2MB".to_owned(),
+            bound: bound(1),
+        }],
+        cpu_quota: Some(Quota {
+            quota: Nanos(250_000_000),
+            period: Nanos(100_000_000),
+            cgroup: "sys/fs/cgroup/job_77".to_owned(),
+        }),
+        slurm: Some(Slurm {
+            job: "77".to_owned(),
+            step: text("0"),
+            cpus_on_node: Some(16),
+            cpus_per_node: text("16(x2)"),
+            nodes: text("node-[7-8]"),
+            cpu_bind: text("quiet,mask_cpu:0x3"),
+            mem_bind: text("local"),
+        }),
+        notes: vec![Note {
+            path: "proc/self/cgroup".to_owned(),
+            why: "cgroup version 1 has the controllers memory".to_owned(),
+        }],
+    }
+}
+
 fn environment() -> Environment {
     let text = |text: &str| Some(text.to_owned());
     let by_name = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
@@ -438,6 +473,13 @@ fn environment() -> Environment {
         }],
         thp: text("madvise"),
         thp_defrag: text("madvise"),
+        limits: Some(limits()),
+        sockets: vec![Socket {
+            package: 0,
+            cpus: vec![CpuId(0), CpuId(1)].into(),
+            nodes: vec![NodeId(0), NodeId(1)].into(),
+            divided: true,
+        }],
         memlock_bytes: Some(Bytes(65_536)),
         memlock_unlimited: Some(false),
         sysctls: by_name("vm.swappiness", "60"),

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 use strata_record::Environment;
 use strata_topology::{
-    Allowed, InterruptTable, Limits, Recording, Root, Topology, Want, ceiling, choose,
-    read_environment,
+    Allowed, InterruptTable, Recording, Root, Topology, Want, ceiling, choose, read_environment,
+    read_limits,
 };
 
 use crate::support::{Tree, lines};
@@ -32,7 +32,7 @@ fn judge_everything(root: &Root, topology: &Topology) {
     });
     assert!(within);
     let _ = InterruptTable::read(root).map(|table| table.difference(&table));
-    let _ = Limits::read(root);
+    let _ = read_limits(root);
 }
 
 #[derive(Debug, Clone)]

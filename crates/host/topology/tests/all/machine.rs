@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use strata_record::Reality;
 use strata_topology::{
-    Allowed, InterruptTable, Limits, PinError, Root, ThreadWatch, Topology, Want, choose,
-    file_device, pin_current_thread, read_environment,
+    Allowed, InterruptTable, PinError, Root, ThreadWatch, Topology, Want, choose, file_device,
+    pin_current_thread, read_environment, read_limits,
 };
 use strata_units::{CpuId, CpuList};
 
@@ -296,7 +296,7 @@ fn interrupts_are_counted_on_this_machine() {
 
 #[test]
 fn limits_of_this_process_are_read() {
-    let limits = Limits::read(&Root::live());
+    let limits = read_limits(&Root::live());
     let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let old = own
         .lines()

@@ -3,8 +3,8 @@
 use crate::support::{Tree, cpus, lines, recording};
 use strata_record::Reality;
 use strata_topology::{
-    Allowed, Limits, NoCeiling, NvmeGeneric, PcieEdge, Recording, Root, Topology, ceiling,
-    file_device, read_environment,
+    Allowed, NoCeiling, NvmeGeneric, PcieEdge, Recording, Root, Topology, ceiling, file_ceiling,
+    file_device, read_environment, read_limits,
 };
 use strata_units::{Bytes, CpuId, Nanos, NodeId, NodeList, PciAddress};
 
@@ -55,7 +55,7 @@ fn memory_and_folder_are_read_alike() {
             Allowed::read(&root, &here),
             Allowed::read(&tree.root(), &there)
         );
-        assert_eq!(Limits::read(&root), Limits::read(&tree.root()));
+        assert_eq!(read_limits(&root), read_limits(&tree.root()));
         assert_eq!(
             read_environment(&root).ok(),
             read_environment(&tree.root()).ok()
@@ -524,7 +524,7 @@ fn divided_sockets_have_several_nodes() {
 #[test]
 fn limits_are_the_tightest_above_the_process() {
     let root = with(&[]);
-    let limits = Limits::read(&root);
+    let limits = read_limits(&root);
     let job = "sys/fs/cgroup/system.slice/slurmstepd.scope/job_77";
     assert_eq!(
         limits.cgroup.as_deref(),
@@ -558,6 +558,9 @@ fn limits_are_the_tightest_above_the_process() {
     );
     assert_eq!((quota.cpus(), quota.cgroup.as_str()), (2.5, job));
     assert_eq!((limits.slurm, limits.notes.len()), (None, 0));
+    let host = read_environment(&root).expect("an environment");
+    assert_eq!(host.limits, Some(read_limits(&root)));
+    assert_eq!(host.sockets, node().sockets());
     assert!(Allowed::read(&root, &node()).cpus.contains(CpuId(15)));
 }
 
@@ -566,7 +569,7 @@ fn slurm_tells_its_job() {
     let root = with(&[
         "proc/self/environ = HOME=/root\\0SLURM_JOB_ID=77\\0SLURM_STEP_ID=0\\0SLURM_CPUS_ON_NODE=16\\0SLURM_JOB_CPUS_PER_NODE=16(x2)\\0SLURM_CPU_BIND=quiet,mask_cpu:0x3\\0SLURM_MEM_BIND=\\0",
     ]);
-    let slurm = Limits::read(&root).slurm.expect("a job");
+    let slurm = read_limits(&root).slurm.expect("a job");
     assert_eq!(
         (slurm.job.as_str(), slurm.step.as_deref()),
         ("77", Some("0"))
@@ -579,7 +582,7 @@ fn slurm_tells_its_job() {
 
 #[test]
 fn limits_of_version_1_are_told_as_unread() {
-    let limits = Limits::read(&with(&[
+    let limits = read_limits(&with(&[
         "proc/self/cgroup = 5:memory:/job\\n3:cpuset:/\\n0::/",
         "sys/fs/cgroup/memory.max = lots",
     ]));
@@ -592,5 +595,37 @@ fn limits_of_version_1_are_told_as_unread() {
     assert!(
         why[1].contains("version 1 has the controllers memory"),
         "{why:?}"
+    );
+}
+
+#[test]
+fn a_file_is_bound_by_all_that_it_stands_on() {
+    let live = Topology::read(&Root::live()).expect("this machine");
+    // Only a live file can be asked for its device; a disk of the node is then put in its place.
+    let mut file = file_device(&live, "/".as_ref()).expect("a folder");
+    let topology = node();
+    let mut on = |topology: &Topology, disk: &str| {
+        file.disk = Some(disk.to_owned());
+        file.functions = topology.functions_below(disk);
+        file_ceiling(topology, &file)
+    };
+    let mirror = on(&topology, "dm-3").expect("a ceiling");
+    let drives = all(&["10000:01:00.0", "10000:02:00.0"]);
+    assert_eq!(Ok(mirror), ceiling(&topology, &drives));
+    assert_eq!(
+        on(&topology, "loop1"),
+        Err(NoCeiling::Cached("loop1".to_owned())),
+        "its file may be in memory"
+    );
+    // A cache in memory before one of the drives answers without any link.
+    let cached = Topology::read(&with(&[
+        "sys/devices/virtual/block/ram0/size = 4000",
+        "sys/block/ram0 -> ../devices/virtual/block/ram0",
+        "sys/devices/virtual/block/dm-3/slaves/ram0 -> ../../ram0",
+    ]))
+    .expect("a topology");
+    assert_eq!(
+        on(&cached, "dm-3"),
+        Err(NoCeiling::OffBus("ram0".to_owned()))
     );
 }

@@ -130,6 +130,21 @@ fn laptop() {
         Some(Reality::Hardware)
     );
     assert_eq!(interface_reality(&topology, "lo"), Some(Reality::Software));
+    // What a wire carries: of the port and of a VLAN on it, not of what has the speed of one port or is made of software.
+    tree.put("sys/devices/virtual/net/eno1.7/speed = 1000");
+    tree.put("sys/devices/virtual/net/lo/speed = 10000");
+    let rate = |name: &str| {
+        let topology = tree.topology();
+        let interface = topology.interfaces.iter().find(|i| i.name == name);
+        interface.expect("an interface").line_rate()
+    };
+    let gigabit = Some(BitRate(1_000_000_000));
+    assert_eq!(
+        (rate("eno1"), rate("eno1.7"), rate("lo")),
+        (gigabit, gigabit, None)
+    );
+    tree.put("sys/devices/virtual/net/eno1.7/uevent = DEVTYPE=bridge");
+    assert_eq!(rate("eno1.7"), None);
 }
 
 #[test]
@@ -156,6 +171,7 @@ fn environment_of_the_laptop() {
         ["avx2", "constant_tsc", "nonstop_tsc", "rdtscp"]
     );
     assert_eq!((host.cpu.cores, host.cpu.packages), (4, 1));
+    assert_eq!((host.sockets.len(), host.sockets[0].divided), (1, false));
     assert_eq!(
         host.vulnerabilities["spectre_v2"],
         "Mitigation: Enhanced IBRS"
