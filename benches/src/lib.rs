@@ -38,7 +38,7 @@ fn of<E: Engine>(engine: &mut E, depth: QueueDepth, timed_by: TimedBy, ops: u64)
     };
     let mut stream = Stream::new(Op::RandRead, Bytes(4096), 1 << 18, 1);
     let clock = Clock::get();
-    let scratch = Scratch::new(&load, &stream);
+    let scratch = Scratch::new(&load, &mut stream);
     drive(
         engine,
         &mut stream,

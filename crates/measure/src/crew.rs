@@ -285,7 +285,7 @@ impl Crew<'_> {
         }
         let load = self.load.of_thread(number, self.cpus.len());
         let harness = harness_cost(&load, &stream, clock);
-        let scratch = Scratch::new(&load, &stream);
+        let scratch = Scratch::new(&load, &mut stream);
         let mut watch = ThreadWatch::start();
         engine.ready()?;
         drop(turns.ready);
@@ -394,7 +394,7 @@ fn harness_cost(load: &Load, stream: &Stream, clock: Clock) -> Harness {
     let mut stream = stream.unchecked();
     let least = (0..SLICES)
         .map(|_| {
-            let scratch = Scratch::new(&load, &stream);
+            let scratch = Scratch::new(&load, &mut stream);
             let tally = drive(
                 &mut engine,
                 &mut stream,

@@ -12,13 +12,14 @@
 use strata_record::TimedBy;
 use strata_units::{Bytes, Nanos};
 
+use crate::content::Content;
 use crate::load::Schedule;
-use crate::payload::{self, Fault, Stamper, Wrong};
+use crate::payload::Fault;
 use crate::tally::{Faults, Intervals, Schedules};
 use crate::times::Times;
 use crate::{
-    Clock, Engine, FailCode, Ledger, Load, Op, OpKind, Outcome, Refusal, Slot, Stream, Tally, Tick,
-    Wait, Window,
+    Clock, Engine, FailCode, Load, Op, OpKind, Outcome, Refusal, Slot, Stream, Tally, Tick, Wait,
+    Window,
 };
 
 /// A moment at which the loop calls its owner back. The calls are outside the hot path, some milliseconds apart.
@@ -223,15 +224,12 @@ pub struct Scratch {
     intervals: Intervals,
     free: Free,
     starts: Box<[Tick]>,
-    stamper: Option<Stamper>,
-    /// What each slot is at, and the last acknowledged write of its block when it was posted; kept only where reads are
-    /// checked.
-    posted: Vec<Option<(Op, u32)>>,
+    content: Option<Content>,
 }
 
 impl Scratch {
     /// For one trial of `stream` under `load`.
-    pub fn new(load: &Load, stream: &Stream) -> Scratch {
+    pub fn new(load: &Load, stream: &mut Stream) -> Scratch {
         let depth = usize::from(load.depth.get());
         let interval = match load.window {
             Window::Time(span) => Nanos((span.0 / 100).clamp(10_000_000, 1_000_000_000)),
@@ -243,10 +241,7 @@ impl Scratch {
             intervals: Intervals::new(interval),
             free: Free::all(load.depth.get()),
             starts: vec![Tick::NEVER; depth].into_boxed_slice(),
-            stamper: stream
-                .is_stamped()
-                .then(|| Stamper::new(depth, stream.len(), stream.epoch(), stream.seed())),
-            posted: vec![None; if stream.is_checked() { depth } else { 0 }],
+            content: Content::of(stream, depth),
         }
     }
 }
@@ -361,9 +356,8 @@ fn run<E: Engine, const BATCH: bool, const OPEN: bool>(
         on_edge,
     };
 
-    let (mut free, mut starts, mut posted) = (scratch.free, scratch.starts, scratch.posted);
-    let mut stamper = scratch.stamper;
-    let ledger = stream.take_ledger();
+    let (mut free, mut starts) = (scratch.free, scratch.starts);
+    let mut content = scratch.content;
     let mut schedule = load
         .offer
         .map(|offer| Schedule::new(offer, clock, start, stream.seed()));
@@ -388,34 +382,31 @@ fn run<E: Engine, const BATCH: bool, const OPEN: bool>(
                     }
                     at.last = now;
                 }
-                let drawn = refused.take().or_else(|| match &ledger {
-                    None => Some(stream.next_op()),
-                    Some(ledger) => draw(stream, ledger),
-                });
-                let Some(op) = drawn else {
-                    free.push(slot);
-                    break;
+                let op = if let Some(content) = &mut content {
+                    match content.next(refused.take(), stream, engine, &slot) {
+                        Ok(Some(op)) => {
+                            if !OPEN && op.kind == OpKind::Write {
+                                // What stamping takes is not the operation's time.
+                                at.last = clock.now();
+                            }
+                            op
+                        }
+                        Ok(None) => {
+                            free.push(slot);
+                            break;
+                        }
+                        Err(why) => {
+                            broken = Some(why.to_owned());
+                            break 'trial;
+                        }
+                    }
+                } else if let Some(again) = refused {
+                    refused = None;
+                    again
+                } else {
+                    stream.next_op()
                 };
                 let index = slot.index();
-                if let Some(stamper) = &mut stamper {
-                    if op.kind == OpKind::Write {
-                        let generation = stamper.stamp(index, &engine.buffer(&slot), op.at);
-                        if let Some(ledger) = &ledger {
-                            let Ok(generation) = u32::try_from(generation) else {
-                                broken = Some(FULL.to_owned());
-                                break 'trial;
-                            };
-                            // Before the engine has it, so that no write is on the target that was not posted.
-                            ledger.post(op.at, generation);
-                        }
-                        if !OPEN {
-                            // What stamping takes is not the operation's time.
-                            at.last = clock.now();
-                        }
-                    } else {
-                        stamper.spoiled(index);
-                    }
-                }
                 if let Err(no) = engine.post(slot, op) {
                     refused = Some(no.op);
                     free.push(no.slot);
@@ -433,13 +424,6 @@ fn run<E: Engine, const BATCH: bool, const OPEN: bool>(
                     at.posted += 1;
                     at.waited += clock.between(schedule.due(), at.last).0;
                     schedule.advance();
-                }
-                if let Some(posted) = posted.get_mut(index) {
-                    let acknowledged = ledger
-                        .as_ref()
-                        .and_then(|ledger| ledger.entry(op.at))
-                        .map_or(0, |(_, acknowledged)| acknowledged);
-                    *posted = Some((op, acknowledged));
                 }
             }
         }
@@ -469,8 +453,8 @@ fn run<E: Engine, const BATCH: bool, const OPEN: bool>(
                 Outcome::Failed(code) => {
                     at.fault(code);
                     starts[slot.index()] = Tick::NEVER;
-                    if let Some(posted) = posted.get_mut(slot.index()) {
-                        *posted = None;
+                    if let Some(content) = &mut content {
+                        content.failed(slot.index());
                     }
                 }
             }
@@ -525,34 +509,13 @@ fn run<E: Engine, const BATCH: bool, const OPEN: bool>(
                 at.counted(now, done.len() as u64 - failed, bytes_done);
             }
         }
-        if stream.is_checked() {
-            for index in free.since(before) {
-                let Some((op, acknowledged)) = posted[usize::from(*index)].take() else {
-                    continue;
-                };
-                if op.kind != OpKind::Read {
-                    if let Some(ledger) = &ledger {
-                        ledger.acknowledge(op.at);
-                    }
-                    continue;
-                }
-                let recorded = ledger
-                    .as_ref()
-                    .and_then(|ledger| Some((ledger, ledger.entry(op.at)?.0)));
-                let buffer = engine.buffer(&Slot::new(*index));
-                let checked = payload::check(&buffer, op.at, op.len, |stamp| match recorded {
-                    Some((ledger, posted)) => ledger.allows(acknowledged, posted, stamp),
-                    None => Ok(()),
-                });
-                // A block that was written while it was read may be of both writes, in the midst of a sector too.
-                let torn = recorded.is_some_and(|(_, posted)| posted != acknowledged);
-                if let Err(fault) = checked
-                    && !(torn && fault.wrong == Wrong::Corrupt)
-                {
-                    at.fault(FailCode::MISMATCH);
-                    at.mismatch.get_or_insert(fault);
-                }
-            }
+        if let Some(content) = &mut content
+            && content.is_checked()
+        {
+            content.reaped(engine, free.since(before), |fault| {
+                at.fault(FailCode::MISMATCH);
+                at.mismatch.get_or_insert(fault);
+            });
             // What checking takes is not the next operation's time.
             at.last = clock.now();
         }
@@ -598,15 +561,4 @@ fn run<E: Engine, const BATCH: bool, const OPEN: bool>(
             waited: at.waited,
         }),
     }
-}
-
-/// Why a ledger takes no more.
-const FULL: &str = "a thread made 4294967295 verified writes, which is what a ledger holds; give a shorter --duration";
-
-/// An operation on a block without a write in flight; none when that is hard to find, until something completes.
-fn draw(stream: &mut Stream, ledger: &Ledger) -> Option<Op> {
-    const TRIES: usize = 64;
-    (0..TRIES)
-        .map(|_| stream.next_op())
-        .find(|op| !ledger.is_open(op.at))
 }

@@ -8,6 +8,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use memmap2::{MmapOptions, MmapRaw};
@@ -93,7 +94,7 @@ impl Ledger {
             .checked_mul(8)
             .and_then(|n| n.checked_add(HEADER))
             .ok_or_else(|| system("make", path)(io::ErrorKind::FileTooLarge.into()))?;
-        file.set_len(length).map_err(system("make", path))?;
+        room(&file, length).map_err(system("make", path))?;
         let words = [MARK, head.epoch, head.block.0, head.from.0, head.blocks];
         let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
         std::os::unix::fs::FileExt::write_all_at(&file, &bytes, 0).map_err(system("write", path))
@@ -205,6 +206,17 @@ impl Ledger {
     }
 }
 
+/// Gives an empty file `length` bytes of zeros that have their place on the disk: a hole in a mapped file would be a
+/// SIGBUS when the disk is full (posix_fallocate(3), which writes where the file system cannot reserve).
+fn room(file: &File, length: u64) -> io::Result<()> {
+    let length = i64::try_from(length).map_err(|_| io::ErrorKind::FileTooLarge)?;
+    // SAFETY: takes a descriptor that is open, and no memory.
+    match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, length) } {
+        0 => Ok(()),
+        code => Err(io::Error::from_raw_os_error(code)),
+    }
+}
+
 fn read_head(file: &mut File, path: &Path) -> Result<LedgerHead, LedgerError> {
     let foreign = |why| LedgerError::Foreign {
         path: path.to_owned(),
@@ -290,6 +302,23 @@ mod tests {
             let found = ledger.allows(acknowledged, posted, stamp);
             assert_eq!(found, expected, "{acknowledged}..={posted} {stamp:?}");
         }
+    }
+
+    #[test]
+    fn a_ledger_has_its_place_on_the_disk() {
+        use std::os::unix::fs::MetadataExt;
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("ledger");
+        let blocks = 1 << 17;
+        Ledger::create(&path, &LedgerHead { blocks, ..HEAD }).expect("made");
+        let there = std::fs::metadata(&path).expect("there");
+        assert!(there.blocks() * 512 >= there.len(), "no holes");
+        let endless = LedgerHead {
+            blocks: 1 << 58,
+            ..HEAD
+        };
+        let refused = Ledger::create(&path, &endless).expect_err("no disk is so large");
+        assert!(refused.to_string().contains("make the ledger"), "{refused}");
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod buffers;
     reason = "reads the time-stamp counter and the kernel's clock"
 )]
 mod clock;
+mod content;
 mod crew;
 mod drive;
 mod engine;

@@ -74,7 +74,8 @@ impl Lap {
         x
     }
 
-    #[inline(always)]
+    /// Not inlined: the registers that it takes are the other patterns' too.
+    #[inline(never)]
     fn next(&mut self, blocks: u64) -> u64 {
         loop {
             if self.next > self.mask {

@@ -32,7 +32,7 @@ fn reads() -> Stream {
 
 fn go<E: Engine>(engine: &mut E, mut stream: Stream, load: &Load) -> Tally {
     let clock = Clock::get();
-    let scratch = Scratch::new(load, &stream);
+    let scratch = Scratch::new(load, &mut stream);
     drive(
         engine,
         &mut stream,
@@ -326,7 +326,7 @@ fn it_stops_when_told_and_says_so() {
         &mut reads(),
         &load,
         clock,
-        Scratch::new(&load, &reads()),
+        Scratch::new(&load, &mut reads()),
         clock.now(),
         &mut |edge| {
             edges.push(edge);

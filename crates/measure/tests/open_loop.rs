@@ -27,7 +27,7 @@ fn load(depth: u64, ops_per_s: u64, arrivals: Arrivals, timed_by: TimedBy) -> Lo
 fn go<E: Engine>(engine: &mut E, load: &Load) -> Tally {
     let clock = Clock::get();
     let mut stream = Stream::new(Mix::RandRead, Bytes(4096), 1000, 1);
-    let scratch = Scratch::new(load, &stream);
+    let scratch = Scratch::new(load, &mut stream);
     drive(
         engine,
         &mut stream,

@@ -20,18 +20,22 @@ enum Fate {
     Kept,
     /// A write in so many is acknowledged and thrown away.
     Lost(u64),
-    /// A write in so many goes to the block behind its own.
-    Misplaced(u64),
+    /// A write in so many goes to the block behind its own too.
+    Spilled(u64),
     /// A bit of a write in so many turns over.
     Damaged(u64),
+    /// A write in so many fails, and is not made.
+    Failing(u64),
 }
 
-/// A target in memory, at a depth of four, completing in the reverse order.
+/// A target in memory, at a depth of four, completing the older half in the reverse order.
 struct Disk {
     buffers: Buffers,
     fate: Fate,
     writes: u64,
     blocks: HashMap<u64, Vec<u64>>,
+    /// How often each block was written.
+    times: HashMap<u64, u64>,
     held: Vec<(Slot, Op)>,
     /// Blocks with a write in flight: two at once would leave it open which of them stays.
     writing: Vec<u64>,
@@ -50,12 +54,14 @@ impl Disk {
             fate,
             writes: 0,
             blocks: HashMap::new(),
+            times: HashMap::new(),
             held: Vec::new(),
             writing: Vec::new(),
         }
     }
 
-    fn write(&mut self, slot: &Slot, op: Op) {
+    fn write(&mut self, slot: &Slot, op: Op) -> Outcome {
+        let done = Outcome::Done(op.len);
         let buffer = self.buffers.of(slot);
         let mut words: Vec<u64> = (0..op.len.as_usize())
             .step_by(8)
@@ -63,14 +69,18 @@ impl Disk {
             .collect();
         self.writes += 1;
         let nth = |n: u64| self.writes.is_multiple_of(n);
-        let mut at = op.at.0;
         match self.fate {
-            Fate::Lost(n) if nth(n) => return,
-            Fate::Misplaced(n) if nth(n) => at += BLOCK.0,
+            Fate::Lost(n) if nth(n) => return done,
+            Fate::Failing(n) if nth(n) => return Outcome::Failed(FailCode(5)),
+            Fate::Spilled(n) if nth(n) => {
+                self.blocks.insert(op.at.0 + BLOCK.0, words.clone());
+            }
             Fate::Damaged(n) if nth(n) => words[300] ^= 1 << 17,
             _ => {}
         }
-        self.blocks.insert(at, words);
+        self.blocks.insert(op.at.0, words);
+        *self.times.entry(op.at.0).or_default() += 1;
+        done
     }
 }
 
@@ -101,10 +111,10 @@ impl Engine for Disk {
     fn reap(&mut self, _: Wait, mut done: impl FnMut(Slot, Outcome)) -> Result<usize, Fatal> {
         // Half of what is in flight, so that operations overlap.
         let n = self.held.len().div_ceil(2);
-        for _ in 0..n {
-            let (slot, op) = self.held.pop().expect("held");
+        for (slot, op) in self.held.drain(..n).rev().collect::<Vec<_>>() {
+            let mut outcome = Outcome::Done(op.len);
             if op.kind == OpKind::Write {
-                self.write(&slot, op);
+                outcome = self.write(&slot, op);
                 self.writing.retain(|at| *at != op.at.0);
             } else if let Some(words) = self.blocks.get(&op.at.0) {
                 let buffer = self.buffers.of(&slot);
@@ -112,7 +122,7 @@ impl Engine for Disk {
                     buffer.set_word(n * 8, *word);
                 }
             }
-            done(slot, Outcome::Done(op.len));
+            done(slot, outcome);
         }
         Ok(n)
     }
@@ -134,7 +144,7 @@ fn depth() -> QueueDepth {
     QueueDepth::new(4).expect("a depth")
 }
 
-fn go(disk: &mut Disk, mix: Mix, ops: u64, ledger: &Path) -> Tally {
+fn recorded(mix: Mix, ledger: &Path) -> Stream {
     let head = LedgerHead {
         epoch: payload::epoch(),
         block: BLOCK,
@@ -143,7 +153,14 @@ fn go(disk: &mut Disk, mix: Mix, ops: u64, ledger: &Path) -> Tally {
     };
     Ledger::create(ledger, &head).expect("made");
     let kept = Ledger::open(ledger, true).expect("opened");
-    let mut stream = Stream::new(mix, BLOCK, BLOCKS, 5).from(FROM).recorded(kept);
+    Stream::new(mix, BLOCK, BLOCKS, 5).from(FROM).recorded(kept)
+}
+
+fn go(disk: &mut Disk, mix: Mix, ops: u64, ledger: &Path) -> Tally {
+    of(disk, recorded(mix, ledger), ops)
+}
+
+fn of(disk: &mut Disk, mut stream: Stream, ops: u64) -> Tally {
     let load = Load {
         depth: depth(),
         offer: None,
@@ -153,7 +170,7 @@ fn go(disk: &mut Disk, mix: Mix, ops: u64, ledger: &Path) -> Tally {
         patience: Nanos::SECOND,
     };
     let clock = Clock::get();
-    let scratch = Scratch::new(&load, &stream);
+    let scratch = Scratch::new(&load, &mut stream);
     drive(
         disk,
         &mut stream,
@@ -192,7 +209,7 @@ fn what_a_target_loses_mixes_up_or_damages_is_found() {
     let folder = tempfile::tempdir().expect("a folder");
     for (fate, said) in [
         (Fate::Lost(50), "holds an older write"),
-        (Fate::Misplaced(50), "holds what belongs to sector"),
+        (Fate::Spilled(50), "holds what belongs to sector"),
         (Fate::Damaged(50), "has a checksum that does not fit"),
     ] {
         let path = folder.path().join("ledger");
@@ -205,4 +222,33 @@ fn what_a_target_loses_mixes_up_or_damages_is_found() {
         let why = tally.broken().unwrap_or_default();
         assert!(why.contains(said), "{why}");
     }
+}
+
+#[test]
+fn a_block_whose_write_failed_is_written_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("ledger");
+    let mut disk = Disk::new(Fate::Kept);
+    assert_eq!(go(&mut disk, Mix::Write, BLOCKS, &path).broken(), None);
+    disk.fate = Fate::Failing(7);
+    let tally = go(&mut disk, MIXED, 2_000, &path);
+    assert_eq!(tally.broken(), None, "it went on to its end");
+    let codes: Vec<FailCode> = tally.failures().map(|f| f.0).collect();
+    assert_eq!(codes, [FailCode(5)], "no read is wrong for it");
+    assert!(tally.errors() > 100, "{} failed", tally.errors());
+}
+
+#[test]
+fn no_block_of_a_lap_is_left_out_because_it_was_busy() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("ledger");
+    let mut disk = Disk::new(Fate::Kept);
+    let stream = recorded(Mix::RandWrite, &path).each_once(9, 0, 1);
+    let tally = of(&mut disk, stream, 40 * BLOCKS);
+    assert_eq!(tally.broken(), None);
+    let times: Vec<u64> = disk.times.values().copied().collect();
+    assert_eq!(times.len() as u64, BLOCKS);
+    // What is put off at the end, and the next lap's beginning, are of four blocks at most.
+    let missed: u64 = times.iter().map(|n| n.abs_diff(40)).sum();
+    assert!(missed <= 8, "{times:?}");
 }

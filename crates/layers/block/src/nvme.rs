@@ -509,7 +509,7 @@ mod tests {
                 patience: Load::PATIENCE,
             };
             let mut stream = Stream::new(strata_record::Op::Read, Bytes(4096), 1, 1);
-            let scratch = Scratch::new(&load, &stream);
+            let scratch = Scratch::new(&load, &mut stream);
             let clock = Clock::get();
             let start = clock.now();
             let go = &mut |_| Step::Go;

@@ -416,7 +416,7 @@ pub(crate) fn polls(file: File, mode: RingMode) -> Result<(), String> {
     let commands = Plain::new(&file);
     let mut engine = Uring::new(commands, file, small_buffers(depth)?, setup, None)?;
     let mut stream = Stream::new(strata_record::Op::Read, Bytes(4096), 1, 0);
-    let (clock, scratch) = (Clock::get(), Scratch::new(&load, &stream));
+    let (clock, scratch) = (Clock::get(), Scratch::new(&load, &mut stream));
     let go = &mut |_| Step::Go;
     let tally = drive(
         &mut engine,

@@ -117,10 +117,7 @@ pub fn saturate(
     let mut random = Rng::new(sweep.seed);
     for _ in 0..sweep.rounds {
         let mut order: Vec<usize> = (0..candidates.len()).collect();
-        for last in (1..order.len()).rev() {
-            // The bias of a remainder is below 2⁻⁵⁰ here.
-            order.swap(last, (random.next_u64() % (last as u64 + 1)) as usize);
-        }
+        random.shuffle(&mut order);
         for n in order {
             let cell = candidates[n].cell(&base);
             let found = run(&cell, random.next_u64())?;
