@@ -50,6 +50,8 @@ pub enum Event {
     Ended(SocketAddr),
     /// The handler panicked over its session.
     Panicked(SocketAddr),
+    /// The cores were a client's, but no session came of it.
+    Missed(SocketAddr, String),
     /// A client was told that the cores are taken.
     Taken(SocketAddr),
     /// A client speaks this version of the protocol.
@@ -68,6 +70,7 @@ impl fmt::Display for Event {
             Event::Panicked(from) => {
                 write!(f, "serving {from} panicked; this is a bug of strata")
             }
+            Event::Missed(from, why) => write!(f, "{from} got no session: {why}"),
             Event::Taken(from) => write!(f, "{from} was told that the cores are taken"),
             Event::Version(from, theirs) => write!(
                 f,
@@ -336,9 +339,13 @@ impl Hall {
             session.send(&Verdict::Welcome)?;
             Ok(session)
         });
-        // Who is gone by now is no owner.
-        let Ok(session) = begun else {
-            return Ok(());
+        let session = match begun {
+            Ok(session) => session,
+            // Who is gone by now is no owner; and this host may have no room for a thread.
+            Err(why) => {
+                tell(Event::Missed(client.from, why.to_string()));
+                return Ok(());
+            }
         };
         self.owner = Some(Owner {
             from: client.from,

@@ -286,9 +286,12 @@ pub(crate) struct TcpArgs {
     /// Connections a thread (and direction); auto finds how many threads and connections saturate the path
     #[arg(long, value_name = "N", default_value = "1", value_parser = streams)]
     pub(crate) streams: Streams,
-    /// Gather small messages (Nagle's algorithm) rather than send them at once
-    #[arg(long)]
+    /// Gather small messages (Nagle's algorithm) rather than send them at once [default for stream]
+    #[arg(long, conflicts_with = "nodelay")]
     pub(crate) nagle: bool,
+    /// Send each message at once (TCP_NODELAY) [default for reqrep]
+    #[arg(long)]
+    pub(crate) nodelay: bool,
     /// Send buffer of each socket (SO_SNDBUF) [default: the kernel's]
     #[arg(long, value_name = "SIZE")]
     pub(crate) sndbuf: Option<Bytes>,

@@ -84,7 +84,14 @@ fn quick(args: RunArgs) -> Result<End> {
     ready.jobs = block::jobs(&host, &ready.cells, &file, session.folder())?;
     let wire = tcp::Wire::Loopback { ipv6: false };
     for shape in &shapes {
-        let cell = tcp::cell(&host, &wire, shape, &measuring, &Sockets::default(), None)?;
+        let cell = tcp::cell(
+            &host,
+            &wire,
+            shape,
+            &measuring,
+            &Sockets::of(shape.op),
+            None,
+        )?;
         ready.jobs.push(tcp::job(&host, &wire, &cell)?);
         ready.cells.push(cell);
     }

@@ -251,8 +251,12 @@ pub(crate) fn cells(
     shapes: &[Shape],
     args: &TcpArgs,
 ) -> Result<Vec<Cell>> {
-    let sockets = Sockets {
-        nodelay: !args.nagle,
+    let sockets = |op| Sockets {
+        nodelay: match (args.nagle, args.nodelay) {
+            (true, _) => false,
+            (_, true) => true,
+            _ => Sockets::of(op).nodelay,
+        },
         send_buffer_bytes: args.sndbuf,
         receive_buffer_bytes: args.rcvbuf,
         congestion: args.congestion.clone(),
@@ -271,7 +275,7 @@ pub(crate) fn cells(
                 wire,
                 shape,
                 &measuring,
-                &sockets,
+                &sockets(shape.op),
                 args.peer_cpus.as_ref(),
             )
         })

@@ -201,11 +201,21 @@ impl Default for Sockets {
 }
 
 impl Sockets {
-    /// What differs from the defaults, a word each: `nagle`, `sndbuf=1MiB`, `cubic`, `busy-poll=50us`, `dev=eth0`.
-    pub fn words(&self) -> Vec<String> {
+    /// As they are where nobody says otherwise: requests and replies go at once, a stream's blocks gather, so that the end of
+    /// each is no small segment of its own.
+    pub fn of(op: Op) -> Sockets {
+        Sockets {
+            nodelay: op != Op::Stream,
+            ..Sockets::default()
+        }
+    }
+
+    /// What differs from the defaults of an operation, a word each: `nagle`, `sndbuf=1MiB`, `cubic`, `busy-poll=50us`,
+    /// `dev=eth0`.
+    pub fn words(&self, op: Op) -> Vec<String> {
         let mut words = Vec::new();
-        if !self.nodelay {
-            words.push("nagle".to_owned());
+        if self.nodelay != Sockets::of(op).nodelay {
+            words.push(if self.nodelay { "nodelay" } else { "nagle" }.to_owned());
         }
         words.extend(self.send_buffer_bytes.map(|b| format!("sndbuf={b}")));
         words.extend(self.receive_buffer_bytes.map(|b| format!("rcvbuf={b}")));
@@ -373,7 +383,7 @@ impl Cell {
             };
             words.push_str(&format!(" at {}/s{how}", rate.ops_per_s));
         }
-        for word in self.sockets.iter().flat_map(Sockets::words) {
+        for word in self.sockets.iter().flat_map(|s| s.words(self.workload.op)) {
             words.push(' ');
             words.push_str(&word);
         }
@@ -398,7 +408,7 @@ impl Cell {
             Arrivals::Fixed => format!("/rate{}", r.ops_per_s),
             Arrivals::Poisson => format!("/poisson{}", r.ops_per_s),
         }));
-        for word in self.sockets.iter().flat_map(Sockets::words) {
+        for word in self.sockets.iter().flat_map(|s| s.words(self.workload.op)) {
             more.push_str(&format!("/{word}"));
         }
         format!(
@@ -428,5 +438,26 @@ impl Cell {
                 (from, Some(length)) => format!("@{}+{length}", Bytes(from.0)),
             },
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_not_usual_of_an_operation_is_told() {
+        for (op, nodelay, said) in [
+            (Op::ReqRep, true, ""),
+            (Op::ReqRep, false, "nagle"),
+            (Op::Stream, false, ""),
+            (Op::Stream, true, "nodelay"),
+        ] {
+            let sockets = Sockets {
+                nodelay,
+                ..Sockets::of(op)
+            };
+            assert_eq!(sockets.words(op).join(" "), said, "{op:?}");
+        }
     }
 }

@@ -41,6 +41,39 @@ fn batch(size: usize, most: usize) -> usize {
     size * (BATCH / size).clamp(1, most.max(1))
 }
 
+const PAGE: usize = 4096;
+
+/// Where a message of a page or more begins in its memory: each at another cache line of the first page.
+///
+/// A copy by the kernel can be many times slower where source and destination lie badly to each other modulo a page (see
+/// the greeting of a connection), and where the kernel's side lies changes with what was sent and read before. So no place
+/// is kept for longer than a message.
+struct Place {
+    at: usize,
+    step: usize,
+}
+
+impl Place {
+    /// An odd number of lines, so that all of a page's come.
+    const STEP: usize = 17 * 64;
+
+    fn of(size: usize) -> Place {
+        let step = if size >= PAGE { Place::STEP } else { 0 };
+        Place { at: 0, step }
+    }
+
+    /// What the memory holds beside its messages.
+    fn room(&self) -> usize {
+        if self.step > 0 { PAGE } else { 0 }
+    }
+
+    /// A message is over.
+    #[inline]
+    fn turn(&mut self) {
+        self.at = (self.at + self.step) % PAGE;
+    }
+}
+
 /// A connection that the other side has closed, as sending finds it.
 fn closed(error: &io::Error) -> bool {
     matches!(
@@ -81,6 +114,7 @@ impl Moved {
 /// The sending half.
 pub(crate) struct Tx {
     memory: Buffers,
+    place: Place,
     /// Bytes of one buffer; all messages are sent from its end, so that a rest lies behind what has gone.
     len: usize,
     owed: u64,
@@ -101,7 +135,9 @@ impl Tx {
         node: Option<NodeId>,
     ) -> Result<Tx, Fatal> {
         let len = batch(size, most);
-        let stride = len.next_multiple_of(4096);
+        // Sends without a copy have none that could be slow.
+        let place = Place::of(if zerocopy { 0 } else { size });
+        let stride = (len + place.room()).next_multiple_of(PAGE);
         let buffers = if zerocopy {
             (FLYING / stride).clamp(2, MOST_FLYING)
         } else {
@@ -109,6 +145,7 @@ impl Tx {
         };
         Ok(Tx {
             memory: memory(stride * buffers, node)?,
+            place,
             len,
             owed: 0,
             sent: 0,
@@ -140,7 +177,7 @@ impl Tx {
             return Ok(Moved::Nothing);
         }
         let at = match &mut self.zero {
-            None => 0,
+            None => self.place.at,
             Some(zero) => match zero.take(socket)? {
                 Some(at) => at,
                 None => return Ok(Moved::Nothing),
@@ -167,6 +204,9 @@ impl Tx {
             Ok(_) => {
                 self.owed -= n as u64;
                 self.sent += n as u64;
+                if self.owed == 0 {
+                    self.place.turn();
+                }
                 Ok(Moved::of(n, range.1 - range.0))
             }
             Err(e) if closed(&e) => {
@@ -323,6 +363,9 @@ impl Zero {
 /// The receiving half.
 pub(crate) struct Rx {
     memory: Buffers,
+    place: Place,
+    /// Bytes of the buffer, from the place on.
+    len: usize,
     size: usize,
     /// Bytes that have come of messages not yet taken.
     got: usize,
@@ -340,8 +383,12 @@ impl Rx {
         verify: bool,
         node: Option<NodeId>,
     ) -> Result<Rx, Fatal> {
+        let place = Place::of(size);
+        let len = batch(size, most);
         Ok(Rx {
-            memory: memory(batch(size, most), node)?,
+            memory: memory(len + place.room(), node)?,
+            place,
+            len,
             size,
             got: 0,
             received: 0,
@@ -366,15 +413,13 @@ impl Rx {
         whole: bool,
     ) -> Result<Moved, Fatal> {
         let buffer: Buffer<'_> = self.memory.first();
-        let range = (
-            self.got,
-            buffer.len().min(self.size.saturating_mul(messages)),
-        );
+        let all = self.len.min(self.size.saturating_mul(messages));
+        let range = (self.place.at + self.got, self.place.at + all);
         match sys::receive(socket, &buffer, range, sleep, whole) {
             Ok(Some(0)) => Ok(Moved::End),
             Ok(Some(n)) => {
                 if self.verify {
-                    let came = (self.got, self.got + n);
+                    let came = (range.0, range.0 + n);
                     sys::check(&buffer, came, self.received).map_err(|at| {
                         Fatal(format!(
                             "byte {at} of a connection is not the one that was sent: the network gave wrong data, and its checksums did not see it"
@@ -396,7 +441,7 @@ impl Rx {
     pub(crate) fn take(&mut self) -> bool {
         let whole = self.got >= self.size;
         if whole {
-            self.got -= self.size;
+            self.left(self.got - self.size);
         }
         whole
     }
@@ -405,8 +450,19 @@ impl Rx {
     #[inline]
     pub(crate) fn take_all(&mut self) -> u64 {
         let whole = self.got / self.size;
-        self.got -= whole * self.size;
+        if whole > 0 {
+            self.left(self.got - whole * self.size);
+        }
         whole as u64
+    }
+
+    /// So many bytes have come of what was not taken.
+    #[inline]
+    fn left(&mut self, got: usize) {
+        self.got = got;
+        if got == 0 {
+            self.place.turn();
+        }
     }
 
     /// Whether anything has come that was not taken.

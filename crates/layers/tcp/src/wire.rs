@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -29,13 +30,20 @@ const CONNECT: Nanos = Nanos(4_000_000_000);
 const STRANGER: Duration = Duration::from_secs(1);
 const STRANGERS: usize = 64;
 
-/// What a connection begins with: the token, then its number, little-endian.
-const GREETING: usize = 12;
+/// What a connection begins with: the token, its number, little-endian, and zeros up to a cache line.
+///
+/// What a thread sends is copied to where its last bytes ended in a page of the kernel's (`sk_page_frag`), so that a greeting
+/// of 12 bytes put every block of a stream 12 bytes behind its own place in its page: `rep movsb`, by which the kernel copies,
+/// takes fifteen times as long on a Zen 3 where the destination lies 1 to 15 bytes behind the source modulo 4096, and streams
+/// had a third of their rate.
+const GREETING: usize = 64;
+const TOKEN: usize = size_of::<u64>();
+const NUMBER: usize = size_of::<u32>();
 
 fn greeting(token: u64, number: u32) -> [u8; GREETING] {
     let mut said = [0; GREETING];
-    said[..8].copy_from_slice(&token.to_le_bytes());
-    said[8..].copy_from_slice(&number.to_le_bytes());
+    said[..TOKEN].copy_from_slice(&token.to_le_bytes());
+    said[TOKEN..TOKEN + NUMBER].copy_from_slice(&number.to_le_bytes());
     said
 }
 
@@ -146,11 +154,14 @@ impl Stranger {
                 ) => {}
             Err(_) => return Found::Nobody,
         }
-        let [t @ .., a, b, c, d] = self.said;
         if self.len < GREETING {
-            Found::Waiting
-        } else if t == token.to_le_bytes() {
-            Found::Ours(u32::from_le_bytes([a, b, c, d]))
+            return Found::Waiting;
+        }
+        let mut number = [0; NUMBER];
+        number.copy_from_slice(&self.said[TOKEN..TOKEN + NUMBER]);
+        let number = u32::from_le_bytes(number);
+        if self.said == greeting(token, number) {
+            Found::Ours(number)
         } else {
             Found::Nobody
         }
@@ -194,7 +205,18 @@ pub(crate) fn accept(
             Ok(_) | Err(Errno::EINTR) => {}
             Err(e) => return Err(fatal(e.into())),
         }
-        while let Ok((socket, _)) = listener.accept() {
+        // Not more than there is room for: each is heard once before it may have to go.
+        for _ in 0..STRANGERS {
+            let socket = match listener.accept() {
+                Ok((socket, _)) => socket,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                Err(_) => {
+                    // It was gone before it was taken, or there are no descriptors: asking at once again would only burn
+                    // the core.
+                    thread::sleep(Duration::from_millis(1));
+                    break;
+                }
+            };
             socket.set_nonblocking(true).map_err(fatal)?;
             if strangers.len() == STRANGERS {
                 strangers.remove(0);
@@ -240,9 +262,8 @@ fn welcome(mut stranger: Stranger) -> io::Result<TcpStream> {
 mod tests {
     use super::*;
     use std::net::Ipv4Addr;
-    use std::thread;
 
-    const TOKEN: u64 = 0x5eed;
+    const OURS: u64 = 0x5eed;
 
     fn listening() -> (TcpListener, SocketAddr) {
         listen(Ipv4Addr::LOCALHOST.into(), &(0..=0), &Sockets::default()).expect("a port")
@@ -265,8 +286,8 @@ mod tests {
         let waiting = [
             stranger(to, &[], false),
             stranger(to, b"GET / HTTP/1.1\r\n\r\n", false),
-            stranger(to, &greeting(TOKEN + 1, 0), false),
-            stranger(to, &greeting(TOKEN, 2), false),
+            stranger(to, &greeting(OURS + 1, 0), false),
+            stranger(to, &greeting(OURS, 2), false),
             stranger(to, &TOKEN.to_le_bytes()[..3], true),
             stranger(to, &[], true),
         ];
@@ -276,11 +297,11 @@ mod tests {
                 .into_iter()
                 .map(|n| {
                     scope.spawn(move || {
-                        connect(to, TOKEN, n, &Sockets::default(), false).expect("taken")
+                        connect(to, OURS, n, &Sockets::default(), false).expect("taken")
                     })
                 })
                 .collect();
-            let taken = accept(&listener, TOKEN, 2, ACCEPT, &never).expect("both came");
+            let taken = accept(&listener, OURS, 2, ACCEPT, &never).expect("both came");
             let theirs: Vec<_> = taken.iter().map(|s| s.peer_addr().ok()).collect();
             let mut addresses: Vec<_> = ours
                 .into_iter()
@@ -300,10 +321,10 @@ mod tests {
     #[test]
     fn connections_that_do_not_come_are_told() {
         let (listener, _) = listening();
-        let none = accept(&listener, TOKEN, 1, Duration::from_millis(50), &never);
+        let none = accept(&listener, OURS, 1, Duration::from_millis(50), &never);
         let why = none.map(|_| ()).expect_err("nobody came").0;
         assert!(why.contains("0 of 1 connections"), "{why}");
-        let stopped = accept(&listener, TOKEN, 1, ACCEPT, &|| true);
+        let stopped = accept(&listener, OURS, 1, ACCEPT, &|| true);
         assert!(stopped.is_err());
     }
 

@@ -227,8 +227,12 @@ fn options() {
         assert_eq!(buffer(found.send_buffer_bytes), doubled(64), "{found:?}");
         assert_eq!(buffer(found.receive_buffer_bytes), doubled(32), "{found:?}");
     }
-    let plain = checked(&with(Op::ReqRep, Sockets::default()));
-    assert!(side(&plain, Role::Measure).nodelay && side(&plain, Role::Peer).nodelay);
+    for (op, nodelay) in [(Op::ReqRep, true), (Op::Stream, false)] {
+        let plain = checked(&with(op, Sockets::of(op)));
+        for role in [Role::Measure, Role::Peer] {
+            assert_eq!(side(&plain, role).nodelay, nodelay, "{op:?} {role:?}");
+        }
+    }
 }
 
 fn wrong_options() {
