@@ -66,7 +66,11 @@ pub(crate) fn precondition(
         verify: false,
         ..*shape
     };
-    let writer = shapes.iter().find(|s| s.op.writes()).map(plainly);
+    // Of a plan's shapes some may be of an engine that this machine has not; their trials say so.
+    let writer = shapes
+        .iter()
+        .find(|s| s.op.writes() && s.engine.available_on(target).is_ok())
+        .map(plainly);
     session.say(&forecast(target, all, &read, writer.is_some(), round));
 
     let mut written = Bytes(0);

@@ -9,7 +9,7 @@ use strata_record::{
     Cell, Direction, Layer, Op, Placement, Reality, Sockets, StreamCandidate, StreamSweep, Target,
     TargetKind, Workload,
 };
-use strata_tcp::{Sweep, TcpEngine, TcpJob, interface_of, saturate};
+use strata_tcp::{Sweep, TcpEngine, TcpJob, interface_of, saturate, settable};
 use strata_topology::WatchList;
 use strata_units::{ByteOffset, Bytes, CpuList, QueueDepth};
 
@@ -57,6 +57,9 @@ pub(crate) fn run(args: TcpArgs) -> Result<End> {
     // The other side is reached, and CPUs are checked, before a folder is made.
     let wire = Wire::of(&mut ready, &args)?;
     let cells = cells(&host, &wire, &shapes, &args)?;
+    for sockets in cells.iter().filter_map(|cell| cell.sockets.as_ref()) {
+        settable(sockets).map_err(Usage::error)?;
+    }
     let session = Session::begin("tcp", args.keeping.clone(), args.printing.clone())?;
     add(&mut ready, cells, &wire, &shapes, &host, &session)?;
     session.run(ready, args.measuring.repeats)
@@ -358,13 +361,14 @@ fn saturated(
     session: &Session,
 ) -> Result<(Cell, StreamSweep)> {
     let of = cell.label();
-    session.say(&format!(
-        "{of}: looking for the number of streams that saturates the path"
-    ));
     let sweep = Sweep {
         seed: session.seed(),
         ..Sweep::default()
     };
+    session.say(&format!(
+        "{of}: looking for the number of streams that saturates the path, at least {}",
+        sweep.takes(cell)
+    ));
     let interrupted: &AtomicBool = session.interrupted();
     let found = saturate(cell, &sweep, |cell, seed| {
         let mut job = job(host, wire, cell).map_err(|e| format!("{e:#}"))?;

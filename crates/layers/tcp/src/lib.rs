@@ -36,3 +36,4 @@ pub use job::TcpJob;
 pub use other::{Local, Other, Reach};
 pub use saturate::{Candidate, Saturation, Sweep, saturate};
 pub use server::{Listen, serve, serve_task};
+pub use wire::settable;

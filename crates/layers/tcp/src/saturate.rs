@@ -27,6 +27,19 @@ pub struct Sweep {
     pub seed: u64,
 }
 
+impl Sweep {
+    /// How long its windows and ramps take together.
+    pub fn takes(&self, of: &Cell) -> Nanos {
+        let trials = candidates(cpus_of(of), self.most).len() * self.rounds;
+        (self.window + self.ramp) * trials as u64
+    }
+}
+
+fn cpus_of(cell: &Cell) -> u16 {
+    let p = &cell.placement;
+    u16::try_from(p.cpus.len().min(p.peer_cpus.len())).unwrap_or(u16::MAX)
+}
+
 impl Default for Sweep {
     fn default() -> Self {
         Self {
@@ -104,9 +117,7 @@ pub fn saturate(
             sweep.rounds
         ));
     }
-    let cpus = of.placement.cpus.len().min(of.placement.peer_cpus.len());
-    let cpus = u16::try_from(cpus).unwrap_or(u16::MAX);
-    let mut candidates = candidates(cpus, sweep.most);
+    let mut candidates = candidates(cpus_of(of), sweep.most);
     if candidates.is_empty() {
         return Err("no CPU is left for a stream; give --cpus and --peer-cpus".to_owned());
     }

@@ -56,6 +56,16 @@ fn socket_for(ip: IpAddr) -> Result<OwnedFd, Errno> {
     new_socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)
 }
 
+/// Whether this machine's sockets can be set so; an interface and a congestion control must be there.
+///
+/// # Errors
+/// In words, with the option that cannot be met and the next step.
+pub fn settable(options: &Sockets) -> Result<(), String> {
+    let fd = socket_for(IpAddr::from([0, 0, 0, 0]))
+        .map_err(|e| format!("cannot make a socket: {e}; see dmesg"))?;
+    before(&fd, options, Side::Measuring).map_err(|why| why.0)
+}
+
 /// Connects to the other side and waits until the greeting is said back: what is sent before the other side has taken the
 /// connection (it may be busy with a stranger's) would stand in the first latency.
 pub(crate) fn connect(

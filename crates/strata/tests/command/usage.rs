@@ -69,6 +69,15 @@ fn shapes_that_no_engine_has_are_refused() {
     refused("tcp --cpus 4095", &["CPU 4095"]);
     refused("tcp --peer-cpus 4095", &["--peer-cpus", "CPU 4095"]);
     refused("tcp --threads 1000", &["1000"]);
+    refused(
+        "tcp --interface no-such0",
+        &["no-such0", "this machine has", "--interface"],
+    );
+    refused(
+        "tcp --congestion no-such",
+        &["no-such", "available here", "--congestion"],
+    );
+    refused("tcp --sndbuf 1GiB", &["SO_SNDBUF", "net.core.wmem_max"]);
     let left = fs::read_dir(folder.path().join("results")).map(|entries| entries.count());
     assert_eq!(
         left.unwrap_or_default(),
