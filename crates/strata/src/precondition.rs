@@ -36,7 +36,7 @@ pub(crate) fn precondition(
     measuring: &Measuring,
 ) -> Result<Preconditioning> {
     let begun = Instant::now();
-    let engine = [BlockEngine::IO_URING, BlockEngine::Libaio]
+    let engine = [BlockEngine::best_ring(), BlockEngine::Libaio]
         .into_iter()
         .find(|engine| engine.available().is_ok())
         .unwrap_or(BlockEngine::Psync);

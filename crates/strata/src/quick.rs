@@ -70,11 +70,12 @@ fn quick(args: RunArgs) -> Result<End> {
             verify: false,
         })
     };
+    let uring = BlockEngine::best_ring();
     let storage = [
         storage(BlockEngine::Psync, Op::RandRead, Bytes(4096), 1)?,
-        storage(BlockEngine::IO_URING, Op::RandRead, Bytes(4096), 1)?,
-        storage(BlockEngine::IO_URING, Op::RandRead, Bytes(4096), 32)?,
-        storage(BlockEngine::IO_URING, Op::Read, largest, 8)?,
+        storage(uring, Op::RandRead, Bytes(4096), 1)?,
+        storage(uring, Op::RandRead, Bytes(4096), 32)?,
+        storage(uring, Op::Read, largest, 8)?,
     ];
     let shapes = [
         tcp::Shape::plain(Op::ReqRep, Bytes(64)),

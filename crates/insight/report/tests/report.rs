@@ -331,3 +331,94 @@ fn markdown_of_a_small_run() {
     assert_valid(&records);
     insta::assert_snapshot!(markdown(&run, &analyse(&run, &records)));
 }
+
+/// What a browser without a network makes of a page, in a window of this size.
+struct Seen {
+    /// Width of what is shown, in the window's pixels, and of the window.
+    wide: f64,
+    window: f64,
+    /// Where the answer, the doubts and the table of figures begin.
+    tops: [f64; 3],
+    /// What it asked for beside the page.
+    asked: f64,
+}
+
+/// None, and why, where no browser can be started.
+fn look(page: &str, width: u32, height: u32) -> Result<Seen, String> {
+    const PROBE: &str = "<script>onload = () => {
+        const top = s => document.querySelector(s).getBoundingClientRect().top;
+        document.documentElement.dataset.seen = [document.documentElement.scrollWidth, innerWidth, top('.answer'),
+            top('.doubts li'), top('table'), performance.getEntriesByType('resource').length].join(' ');
+    }</script>";
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("browser-{width}"));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let file = folder.join("page.html");
+    // Its policy lets no script run, not the test's either.
+    let policy = page.find("<meta http-equiv=").expect("a policy");
+    let after = policy + page[policy..].find('>').expect("closed") + 1;
+    let probed = [&page[..policy], PROBE, &page[after..]].concat();
+    std::fs::write(&file, probed).expect("the page can be kept");
+    let ran = std::process::Command::new("unshare")
+        .args([
+            "--net",
+            "--map-root-user",
+            "chromium",
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+        ])
+        .arg(format!("--window-size={width},{height}"))
+        .arg(format!(
+            "--user-data-dir={}",
+            folder.join("profile").display()
+        ))
+        .args(["--virtual-time-budget=2000", "--dump-dom"])
+        .arg(format!("file://{}", file.display()))
+        .output()
+        .map_err(|e| format!("cannot run unshare: {e}"))?;
+    let dom = String::from_utf8_lossy(&ran.stdout);
+    let Some(seen) = attributes(&dom, "data-seen").first().copied() else {
+        let said = String::from_utf8_lossy(&ran.stderr);
+        return Err(said.lines().last().unwrap_or("it shows nothing").to_owned());
+    };
+    let numbers: Vec<f64> = seen
+        .split(' ')
+        .map(|n| n.parse().expect("a number"))
+        .collect();
+    let [wide, window, answer, doubts, table, asked] = numbers[..] else {
+        panic!("{seen}");
+    };
+    Ok(Seen {
+        wide,
+        window,
+        tops: [answer, doubts, table],
+        asked,
+    })
+}
+
+#[test]
+fn a_browser_without_a_network_has_all_on_its_first_screen() {
+    let (run, records) = rich();
+    let page = html(&run, &analyse(&run, &records)).expect("a page");
+    for (width, height) in [(1280, 900), (520, 900)] {
+        let seen = match look(&page, width, height) {
+            Ok(seen) => seen,
+            Err(why) => {
+                println!("SKIP a_browser_without_a_network_has_all_on_its_first_screen: {why}");
+                return;
+            }
+        };
+        assert_eq!(seen.asked, 0.0, "it loads nothing");
+        assert!(
+            seen.wide <= seen.window,
+            "{} of {} at {width}: tables scroll in themselves, not the page",
+            seen.wide,
+            seen.window
+        );
+        let [answer, doubts, table] = seen.tops;
+        assert!(answer < doubts && doubts < table, "{:?}", seen.tops);
+        // On a narrow screen the figures may lie below.
+        let below = if width > 1000 { table } else { doubts };
+        assert!(below < f64::from(height), "{:?} at {width}", seen.tops);
+    }
+}

@@ -61,6 +61,18 @@ impl BlockEngine {
         issue: Issue::Deferred,
     });
 
+    /// Plain io_uring, or on a kernel before 6.1, which cannot defer completions, with `+taskrun`; plain where neither is.
+    pub fn best_ring() -> BlockEngine {
+        let older = BlockEngine::IoUring(RingMode {
+            issue: Issue::TaskRun,
+            ..RingMode::default()
+        });
+        [BlockEngine::IO_URING, older]
+            .into_iter()
+            .find(|engine| engine.available().is_ok())
+            .unwrap_or(BlockEngine::IO_URING)
+    }
+
     /// All of them, with every combination of modifiers.
     pub fn all() -> impl Iterator<Item = BlockEngine> {
         let modes = [Issue::Deferred, Issue::SqPoll, Issue::TaskRun]
