@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use comfy_table::{Cell, CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
 use serde::Serialize;
 use strata_analysis::{Analysis, bandwidth, in_unit};
-use strata_record::{Estimate, SummaryLine};
+use strata_record::Estimate;
 use strata_units::show;
 
 /// A line on standard error. Where nobody reads that any more, or its disk is full, there is nobody to tell so.
@@ -90,9 +90,13 @@ pub(crate) fn summary(analysed: &Analysis<'_>, report: &Path) -> Result<()> {
             shown(line.cpu_ns_per_op, show::time),
         ];
         let mut row = vec![
-            Cell::new(name(line, detail.skipped())),
+            Cell::new(line.cell.label()),
             Cell::new(line.cell.reality),
-            Cell::new(line.rounds),
+            // Why stands among the doubts.
+            match detail.skipped() {
+                Some(_) => Cell::new("SKIP"),
+                None => Cell::new(line.rounds),
+            },
         ];
         row.extend(figures.map(|figure| Cell::new(figure).set_alignment(CellAlignment::Right)));
         table.add_row(row);
@@ -119,13 +123,6 @@ pub(crate) fn summary(analysed: &Analysis<'_>, report: &Path) -> Result<()> {
     }
     out.push_str(&format!("\nReport: {}\n", report.display()));
     text(&out)
-}
-
-fn name(line: &SummaryLine, skipped: Option<&str>) -> String {
-    match skipped {
-        Some(why) => format!("{} (SKIP: {why})", line.cell.label()),
-        None => line.cell.label(),
-    }
 }
 
 /// A median with its interval, or a dash.

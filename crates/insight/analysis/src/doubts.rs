@@ -111,7 +111,7 @@ impl Facts<'_, '_> {
                     &cell.label,
                 );
             } else if let Some(why) = cell.skipped() {
-                skipped.add(format!("skipped, {why}."), &cell.label);
+                skipped.add(format!("SKIP, {why}."), &cell.label);
             }
         }
         doubts.extend(skipped.lines(self.cells.len()));

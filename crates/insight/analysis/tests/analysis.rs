@@ -311,7 +311,7 @@ fn a_skipped_cell_is_named_with_its_reason() {
     assert!(analysis.summary.contrasts.is_empty());
     assert!(doubted(
         &analysis,
-        "block io_uring randread 4KiB qd1: skipped, io_uring is disabled"
+        "block io_uring randread 4KiB qd1: SKIP, io_uring is disabled"
     ));
     assert!(!doubted(&analysis, "no round holds a figure of both"));
     assert_eq!(
