@@ -288,10 +288,12 @@ fn forecast(run: &Run, made: usize) -> String {
     } else {
         String::new()
     };
+    let s = |n: usize| if n == 1 { "" } else { "s" };
+    let (cells, rounds) = (plan.cells.len(), plan.rounds);
     format!(
-        "{} cells × {} rounds{kept}: {time}",
-        plan.cells.len(),
-        plan.rounds
+        "{cells} cell{} × {rounds} round{}{kept}: {time}",
+        s(cells),
+        s(rounds as usize)
     )
 }
 

@@ -2,7 +2,8 @@
 //!
 //! A [`Region`] is what a layer's buffers are cut from: zeroed pages that are there before the clock starts (no fault
 //! falls into a measured window), on the node that the placement names (`mbind(2)`, strict, before the first touch), of
-//! 2 MiB where asked and free, and locked so that none is swapped or given back. Where the pages really lie is asked of
+//! 2 MiB where asked and free, and locked so that none is swapped or given back. A shared one ([`Region::shared`]) can be
+//! mapped by another process too, where that plays the device. Where the pages really lie is asked of
 //! the kernel afterwards ([`Region::pages_by_node`]), never believed. What was only preferred and could not be had
 //! stands in [`Region::notes`]; what was required and could not be had is an error with its next step.
 

@@ -4,21 +4,38 @@
 //! reference into it is formed here or anywhere (the rule of rust-vmm's vfio-ioctls).
 
 use std::num::NonZeroUsize;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::{self, NonNull};
 
 use libc::{c_int, c_ulong, c_void};
 use nix::errno::Errno;
-use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mlock, mmap_anonymous, munmap};
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::mman::{
+    MapFlags, MmapAdvise, ProtFlags, madvise, mlock, mmap, mmap_anonymous, munmap,
+};
+use nix::unistd::ftruncate;
 use strata_units::NodeId;
 
 /// `MPOL_MF_STRICT` of linux/mempolicy.h, which the libc crate lacks.
 const MPOL_MF_STRICT: u32 = 1;
 
-/// An anonymous private mapping, unmapped when dropped.
+/// Whether other processes can have the pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// This process's alone.
+    Own,
+    /// A file in memory, which another process can map by its descriptor.
+    Shared,
+}
+
+/// A mapping of its own pages, unmapped when dropped.
 #[derive(Debug)]
 pub(crate) struct Mapping {
     start: NonNull<c_void>,
     len: NonZeroUsize,
+    /// The file in memory that shared pages are of.
+    file: Option<OwnedFd>,
 }
 
 // SAFETY: a mapping belongs to the process, not to a thread, and `start` has one owner. It is not Sync: whoever shares
@@ -27,21 +44,28 @@ unsafe impl Send for Mapping {}
 
 impl Mapping {
     /// Maps `len` bytes, a multiple of the page, none of them touched.
-    pub(crate) fn new(len: NonZeroUsize, huge: bool) -> Result<Self, Errno> {
+    pub(crate) fn new(len: NonZeroUsize, huge: bool, whose: Whose) -> Result<Self, Errno> {
+        let both = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        if whose == Whose::Shared {
+            let file = file_in_memory(len, huge)?;
+            // SAFETY: no address is given, so that no mapping of anyone is replaced; the file cannot shrink under it.
+            let start = unsafe { mmap(None, len, both, MapFlags::MAP_SHARED, &file, 0) }?;
+            let file = Some(file);
+            return Ok(Self { start, len, file });
+        }
         let mut flags = MapFlags::MAP_PRIVATE;
         if huge {
             flags |= MapFlags::MAP_HUGETLB | MapFlags::MAP_HUGE_2MB;
         }
         // SAFETY: no address is given, so that no mapping of anyone is replaced.
-        let start = unsafe {
-            mmap_anonymous(
-                None,
-                len,
-                ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
-                flags,
-            )
-        }?;
-        Ok(Self { start, len })
+        let start = unsafe { mmap_anonymous(None, len, both, flags) }?;
+        let file = None;
+        Ok(Self { start, len, file })
+    }
+
+    /// The file that shared pages are of; the first byte is its first.
+    pub(crate) fn file(&self) -> Option<BorrowedFd<'_>> {
+        self.file.as_ref().map(AsFd::as_fd)
     }
 
     pub(crate) fn start(&self) -> NonNull<u8> {
@@ -138,6 +162,20 @@ impl Mapping {
         };
         Errno::result(rc).map(|_| status)
     }
+}
+
+/// A file of `len` bytes in memory, sealed at that size, so that nobody who has it can take pages away under a mapping
+/// (memfd_create(2)).
+fn file_in_memory(len: NonZeroUsize, huge: bool) -> Result<OwnedFd, Errno> {
+    let mut flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    if huge {
+        flags |= MFdFlags::MFD_HUGETLB | MFdFlags::MFD_HUGE_2MB;
+    }
+    let file = memfd_create("strata", flags)?;
+    ftruncate(&file, i64::try_from(len.get()).map_err(|_| Errno::EFBIG)?)?;
+    let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
+    Ok(file)
 }
 
 impl Drop for Mapping {

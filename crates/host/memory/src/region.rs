@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
+use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 
 use nix::errno::Errno;
@@ -8,7 +9,7 @@ use strata_units::{Bytes, NodeId};
 use crate::MemoryError;
 use crate::error::place;
 use crate::host::{Host, huge_knob, memlock_limit, small_page};
-use crate::mapping::Mapping;
+use crate::mapping::{Mapping, Whose};
 
 const HUGE_PAGE: Bytes = Bytes(2 << 20);
 
@@ -83,17 +84,31 @@ impl Region {
     ///
     /// An absent or forbidden node, more memory than there is, and whatever of `want` is required and cannot be had.
     pub fn new(want: &Want) -> Result<Region, MemoryError> {
+        Region::of(want, Whose::Own)
+    }
+
+    /// The same as pages of a file in memory, whose descriptor ([`Region::file`]) lets another process map them: a
+    /// controller in a process of its own. The file is sealed at its size.
+    ///
+    /// # Errors
+    ///
+    /// As [`Region::new`].
+    pub fn shared(want: &Want) -> Result<Region, MemoryError> {
+        Region::of(want, Whose::Shared)
+    }
+
+    fn of(want: &Want, whose: Whose) -> Result<Region, MemoryError> {
         let host = Host::at("/");
         if let Some(node) = want.node {
             host.check_node(node)?;
         }
         let mut notes = Vec::new();
         let mut region = match want.huge {
-            Huge::Never => Region::small(&host, want, &mut notes)?,
-            Huge::Prefer | Huge::Require => match Region::huge(&host, want, &mut notes) {
+            Huge::Never => Region::small(&host, want, whose, &mut notes)?,
+            Huge::Prefer | Huge::Require => match Region::huge(&host, want, whose, &mut notes) {
                 Err(why @ MemoryError::NoHugePages { .. }) if want.huge == Huge::Prefer => {
                     notes.push(format!("uses pages of {}: {why}", small_page()));
-                    Region::small(&host, want, &mut notes)?
+                    Region::small(&host, want, whose, &mut notes)?
                 }
                 other => other?,
             },
@@ -110,12 +125,17 @@ impl Region {
         Ok(region)
     }
 
-    fn small(host: &Host, want: &Want, notes: &mut Vec<String>) -> Result<Region, MemoryError> {
+    fn small(
+        host: &Host,
+        want: &Want,
+        whose: Whose,
+        notes: &mut Vec<String>,
+    ) -> Result<Region, MemoryError> {
         let page = small_page();
         let len = whole_pages(want.bytes, page)?;
         host.check_room(want.bytes, want.node)?;
         let fail = |what, call, errno, next| system(what, want.bytes, want.node, call, errno, next);
-        let mapping = Mapping::new(len, false).map_err(|errno| {
+        let mapping = Mapping::new(len, false, whose).map_err(|errno| {
             fail(
                 "map",
                 "mmap(2)",
@@ -152,7 +172,12 @@ impl Region {
         })
     }
 
-    fn huge(host: &Host, want: &Want, notes: &mut Vec<String>) -> Result<Region, MemoryError> {
+    fn huge(
+        host: &Host,
+        want: &Want,
+        whose: Whose,
+        notes: &mut Vec<String>,
+    ) -> Result<Region, MemoryError> {
         let len = whole_pages(want.bytes, HUGE_PAGE)?;
         // Asked for before our own reservation counts among those taken.
         let free = host.free_huge_pages(want.node);
@@ -163,7 +188,7 @@ impl Region {
             why,
             knob: huge_knob(want.node),
         };
-        let mapping = Mapping::new(len, true)
+        let mapping = Mapping::new(len, true, whose)
             .map_err(|errno| lacking(format!("mmap(2) says {}", errno.desc())))?;
         bind(host, &mapping, want, notes)?;
         mapping.populate().map_err(|errno| {
@@ -223,6 +248,11 @@ impl Region {
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> Bytes {
         Bytes(self.mapping.len() as u64)
+    }
+
+    /// The file in memory that a [shared](Region::shared) region is of; the region's first byte is the file's.
+    pub fn file(&self) -> Option<BorrowedFd<'_>> {
+        self.mapping.file()
     }
 
     /// The page really used: 2 MiB, or the machine's small page.

@@ -443,3 +443,51 @@ fn huge_pages_of_another_node_are_no_help() {
         );
     }
 }
+
+#[test]
+fn another_mapping_of_a_shared_region_has_its_bytes() {
+    use std::os::unix::fs::FileExt;
+    let region = Region::shared(&want(Bytes(100_000))).expect("a region");
+    let file = region.file().expect("a file").try_clone_to_owned();
+    let file = fs::File::from(file.expect("a descriptor"));
+    assert_eq!(file.metadata().expect("told").len(), region.len().0);
+    file.write_all_at(&[0x5a], 70_000).expect("written");
+    // SAFETY: within the region, which nothing writes now.
+    let seen = unsafe { region.as_ptr().as_ptr().add(70_000).read_volatile() };
+    assert_eq!(seen, 0x5a);
+    let shrunk = file.set_len(4096).expect_err("it is sealed");
+    assert_eq!(shrunk.kind(), std::io::ErrorKind::PermissionDenied);
+    if let Some(pages) = pages(&region, "another_mapping_of_a_shared_region_has_its_bytes") {
+        let count: u64 = pages.iter().map(|(_, n)| n).sum();
+        assert_eq!(count, region.len().0 / region.page().0);
+        assert!(pages.iter().all(|(node, _)| node.is_some()), "{pages:?}");
+    }
+    let own = Region::new(&want(Bytes(1))).expect("a region");
+    assert!(own.file().is_none());
+}
+
+#[test]
+fn shared_huge_pages_are_used_where_free() {
+    const TEST: &str = "shared_huge_pages_are_used_where_free";
+    let node = memory_nodes().first().expect("a node with memory");
+    let _reserved = match Reserved::more(node, 2) {
+        Ok(reserved) => reserved,
+        Err(why) => {
+            println!("SKIP {TEST}: {why}");
+            return;
+        }
+    };
+    let region = match Region::shared(&Want {
+        huge: Huge::Require,
+        ..want(Bytes::MIB * 3)
+    }) {
+        Err(MemoryError::NoHugePages { why, .. }) if why.contains("older than Linux 5.14") => {
+            println!("SKIP {TEST}: {why}");
+            return;
+        }
+        other => other.expect("two huge pages"),
+    };
+    assert_eq!((region.page(), region.len()), (HUGE, HUGE * 2));
+    assert_eq!(smaps(&region, "KernelPageSize:"), "2048 kB");
+    assert!(region.file().is_some() && region.locked());
+}
