@@ -143,9 +143,9 @@ impl Content {
                 .as_ref()
                 .and_then(|ledger| Some((ledger, ledger.entry(op.at)?.0)));
             let buffer = engine.buffer(&Slot::new(*index));
-            let checked = payload::check(&buffer, op.at, op.len, |stamp| match recorded {
-                Some((ledger, posted)) => ledger.allows(acknowledged, posted, stamp),
-                None => Ok(()),
+            let checked = payload::check(&buffer, op.at, op.len, |found| match recorded {
+                Some((ledger, posted)) => ledger.allows(acknowledged, posted, found),
+                None => found.map(drop),
             });
             // A block that was written while it was read may be of both writes, in the midst of a sector too.
             let torn = recorded.is_some_and(|(_, posted)| posted != acknowledged);

@@ -182,12 +182,23 @@ impl Ledger {
         self.set(at, posted, posted);
     }
 
-    /// Whether a sector of a block may carry `stamp`, when its last acknowledged write and its last posted one are these.
+    /// Whether a sector of a block may be as it was `found`, when the block's last acknowledged write and its last posted one
+    /// are these. Where none was acknowledged, what was there before need not be the suite's.
     ///
     /// # Errors
-    /// [`Wrong::Stale`] or [`Wrong::Unmade`].
+    /// What is wrong with it.
     #[inline]
-    pub fn allows(&self, acknowledged: u32, posted: u32, stamp: Stamp) -> Result<(), Wrong> {
+    pub fn allows(
+        &self,
+        acknowledged: u32,
+        posted: u32,
+        found: Result<Stamp, Wrong>,
+    ) -> Result<(), Wrong> {
+        let stamp = match found {
+            Ok(stamp) => stamp,
+            Err(Wrong::Foreign | Wrong::Corrupt) if acknowledged == 0 => return Ok(()),
+            Err(wrong) => return Err(wrong),
+        };
         if stamp.epoch != self.head.epoch {
             // Of an earlier trial, or the filling: right until a write of this one was acknowledged.
             return if acknowledged > 0 {
@@ -289,7 +300,7 @@ mod tests {
         let path = folder.path().join("ledger");
         Ledger::create(&path, &HEAD).expect("made");
         let ledger = Ledger::open(&path, false).expect("opened");
-        let of = |epoch, generation| Stamp { epoch, generation };
+        let of = |epoch, generation| Ok(Stamp { epoch, generation });
         for ((acknowledged, posted), stamp, expected) in [
             ((0, 0), of(76, 900), Ok(())),
             ((0, 4), of(76, 900), Ok(())),
@@ -298,6 +309,11 @@ mod tests {
             ((3, 4), of(77, 3), Ok(())),
             ((3, 4), of(77, 4), Ok(())),
             ((3, 4), of(77, 5), Err(Wrong::Unmade)),
+            ((0, 0), Err(Wrong::Foreign), Ok(())),
+            ((0, 4), Err(Wrong::Corrupt), Ok(())),
+            ((0, 4), Err(Wrong::Misplaced(9)), Err(Wrong::Misplaced(9))),
+            ((3, 4), Err(Wrong::Foreign), Err(Wrong::Foreign)),
+            ((3, 3), Err(Wrong::Corrupt), Err(Wrong::Corrupt)),
         ] {
             let found = ledger.allows(acknowledged, posted, stamp);
             assert_eq!(found, expected, "{acknowledged}..={posted} {stamp:?}");

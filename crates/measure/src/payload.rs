@@ -151,23 +151,22 @@ pub fn fill_body(buffer: &Buffer<'_>, random: &mut Rng) {
     }
 }
 
-/// The stamps of the first `len` bytes of `buffer`, read from `at`: each of its sectors in turn is given to `see`.
+/// The first `len` bytes of `buffer`, read from `at`: the stamp of each sector in turn, or what is wrong with it by itself,
+/// is given to `see`.
 ///
 /// # Errors
-/// The first sector that is wrong, by itself or by what `see` says of its stamp.
+/// The first sector that is wrong by what `see` says.
 pub fn check(
     buffer: &Buffer<'_>,
     at: ByteOffset,
     len: Bytes,
-    mut see: impl FnMut(Stamp) -> Result<(), Wrong>,
+    mut see: impl FnMut(Result<Stamp, Wrong>) -> Result<(), Wrong>,
 ) -> Result<(), Fault> {
     let first = at.0 / SECTOR.0;
     for (sector, start) in (first..).zip((0..len.as_usize()).step_by(SECTOR_USIZE)) {
         // A place outside of the buffer carries no mark.
         let word = |n: usize| buffer.word(start + n * 8).map_or(0, u64::from_le);
-        judge(sector, word)
-            .and_then(&mut see)
-            .map_err(|wrong| Fault { sector, wrong })?;
+        see(judge(sector, word)).map_err(|wrong| Fault { sector, wrong })?;
     }
     Ok(())
 }
@@ -305,19 +304,19 @@ mod tests {
         for generation in 1..=3 {
             assert_eq!(stamper.stamp(0, &buffer, ByteOffset(8192)), generation);
             let found = check(&buffer, ByteOffset(8192), Bytes(4096), |s| {
-                seen.push(s.generation);
+                seen.push(s?.generation);
                 Ok(())
             });
             assert_eq!(found, Ok(()));
         }
         assert_eq!(seen, [[1; 8], [2; 8], [3; 8]].concat());
-        let at = |at: u64| check(&buffer, ByteOffset(at), Bytes(4096), |_| Ok(()));
+        let at = |at: u64| check(&buffer, ByteOffset(at), Bytes(4096), |s| s.map(drop));
         let misplaced = Fault {
             sector: 8,
             wrong: Wrong::Misplaced(16),
         };
         assert_eq!(at(4096), Err(misplaced));
-        let beyond = check(&buffer, ByteOffset(8192), Bytes(8192), |_| Ok(()));
+        let beyond = check(&buffer, ByteOffset(8192), Bytes(8192), |s| s.map(drop));
         let foreign = Fault {
             sector: 24,
             wrong: Wrong::Foreign,
@@ -341,7 +340,7 @@ mod tests {
         stamper.spoiled(0);
         stamper.stamp(0, &buffer, ByteOffset(0));
         assert_eq!(
-            check(&buffer, ByteOffset(0), Bytes(4096), |_| Ok(())),
+            check(&buffer, ByteOffset(0), Bytes(4096), |s| s.map(drop)),
             Ok(())
         );
     }

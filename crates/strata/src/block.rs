@@ -172,6 +172,7 @@ pub(crate) fn usage_or_not(error: TargetError) -> anyhow::Error {
     match error {
         TargetError::NotATarget { .. }
         | TargetError::TooShort { .. }
+        | TargetError::OfAnother { .. }
         | TargetError::NotOurs { .. }
         | TargetError::Unaligned { .. }
         | TargetError::SmallBlock { .. }

@@ -259,7 +259,7 @@ Examples:
   strata tcp --op reqrep --bs 64,4KiB --depth 1,16 --json"
 )]
 pub(crate) struct TcpArgs {
-    /// The other side: HOST, HOST:PORT or [ADDRESS]:PORT, where `strata serve` runs [default: this machine]
+    /// The other side: HOST, HOST:PORT, or an IPv6 address in brackets with :PORT, where `strata serve` runs [default: this machine]
     #[arg(long, value_name = "HOST")]
     pub(crate) peer: Option<String>,
     /// The key that both sides hold: a file of 32 bytes or more that nobody else may read; needed off this machine

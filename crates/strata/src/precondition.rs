@@ -58,7 +58,15 @@ pub(crate) fn precondition(
         })
     };
     let second = plain(Nanos::SECOND, Nanos(0));
-    let read = trial(host, session, target, sequence(Op::Read, block)?, &second)?;
+    let seed = session.seed();
+    let read = trial(
+        host,
+        session,
+        target,
+        sequence(Op::Read, block)?,
+        &second,
+        seed,
+    )?;
     let all = target.region * PASSES;
     let round = measuring.duration.unwrap_or(ROUND);
     // The ledger is for the run's own trials.
@@ -92,7 +100,14 @@ pub(crate) fn precondition(
             let mut by_count = second.clone();
             by_count.duration = None;
             by_count.ops = Some(part.region.0 / bs.0);
-            let part_done = trial(host, session, &part, sequence(Op::Write, bs)?, &by_count)?;
+            let part_done = trial(
+                host,
+                session,
+                &part,
+                sequence(Op::Write, bs)?,
+                &by_count,
+                seed,
+            )?;
             written = written + bs * part_done.ops;
             at = at + part.region;
             session.say(&format!(
@@ -107,11 +122,15 @@ pub(crate) fn precondition(
     each.duration = Some(round);
     each.ops = None;
     each.ramp = Nanos(0);
+    // What the drive can do, not what it is offered.
+    each.rate = None;
     while let Some(shape) = writer
         && !steady
         && rounds.len() < MOST_ROUNDS
     {
-        let done = trial(host, session, target, shape, &each)?;
+        // Other places each round: the same ones again would be steady of a small part.
+        let seed = seed.wrapping_add(rounds.len() as u64 + 1);
+        let done = trial(host, session, target, shape, &each, seed)?;
         written = written + shape.bs * done.ops;
         rounds.push(done.ops_per_s);
         steady = is_steady(&rounds);
@@ -164,6 +183,7 @@ fn trial(
     target: &Prepared,
     shape: Shape,
     measuring: &Measuring,
+    seed: u64,
 ) -> Result<Measured> {
     let cells = cells(host, target, &[shape], measuring, None)?;
     let mut jobs = jobs(host, &cells, target, session.folder())?;
@@ -171,10 +191,7 @@ fn trial(
     let Some(job) = jobs.first_mut() else {
         bail!("a job is missing; this is a bug of strata");
     };
-    let done = job.run(&Trial {
-        seed: session.seed(),
-        interrupted,
-    });
+    let done = job.run(&Trial { seed, interrupted });
     if interrupted.load(Ordering::Relaxed) {
         return Err(Stopped.into());
     }

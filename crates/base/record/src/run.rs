@@ -92,6 +92,7 @@ pub struct Run {
     /// The program.
     pub built: Built,
     /// The files that the run made for itself, and removes when it ends; none when it measures somebody's.
+    #[serde(default)]
     pub own_files: Vec<String>,
     /// The machines of the other sides, where those are others.
     #[serde(default)]
@@ -100,6 +101,7 @@ pub struct Run {
     #[serde(default)]
     pub sweeps: Vec<StreamSweep>,
     /// What was written before the first trial, so that the drives were in a state that lasts.
+    #[serde(default)]
     pub preconditioning: Vec<Preconditioning>,
     /// The plan.
     pub plan: Plan,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use strata_record::{DeviceProof, InterfaceProof, TcpProof};
 use strata_units::{Bytes, Nanos};
 
+use crate::interrupts::since as turned;
 use crate::root::{Reader, numbered};
 
 /// Sectors of `stat` are of 512 bytes whatever the device's are.
@@ -50,10 +51,16 @@ impl DeviceStat {
             let (now, then): (Option<&u64>, _) = (self.0.get(at), earlier.0.get(at));
             now.zip(then).map_or(0, |(n, t)| n.saturating_sub(*t))
         };
+        // Milliseconds are 32 bits wide there, and turn over (part_stat_show).
+        let millis = |at: usize| {
+            let (now, then) = (self.0.get(at), earlier.0.get(at));
+            let grown = now.zip(then).map_or(0, |(n, t)| turned(*n, *t));
+            Nanos::from_millis(1) * grown
+        };
         let bytes = |at| Bytes(grown(at).saturating_mul(SECTOR));
         let (reads, writes) = (grown(0), grown(4));
         let (read_bytes, write_bytes) = (bytes(2), bytes(6));
-        let queue = Nanos::from_millis(1) * grown(10);
+        let queue = millis(10);
         DeviceProof {
             name: name.to_owned(),
             reads,
@@ -62,7 +69,7 @@ impl DeviceStat {
             writes,
             write_bytes,
             write_merges: grown(5),
-            busy_ns: Nanos::from_millis(1) * grown(9),
+            busy_ns: millis(9),
             queue_ns: queue,
             mean_depth: if span.0 > 0 {
                 queue.as_secs_f64() / span.as_secs_f64()
@@ -173,5 +180,21 @@ pub(crate) fn tcp_since(earlier: TcpProof, now: TcpProof) -> TcpProof {
         timeouts: since(|t| t.timeouts),
         listen_overflows: since(|t| t.listen_overflows),
         backlog_drops: since(|t| t.backlog_drops),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn milliseconds_that_turn_over_go_on() {
+        let mut then = DeviceStat::default();
+        then.0[9..].copy_from_slice(&[u64::from(u32::MAX) - 99, u64::from(u32::MAX) - 999]);
+        let mut now = DeviceStat::default();
+        now.0[9..].copy_from_slice(&[900, 31_000]);
+        let found = now.since(then, "nvme0n1", Nanos::SECOND);
+        assert_eq!(found.busy_ns, Nanos::SECOND);
+        assert_eq!(found.mean_depth, 32.0);
     }
 }

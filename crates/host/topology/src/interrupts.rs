@@ -180,7 +180,7 @@ impl InterruptTable {
 }
 
 /// The kernel's counters have 32 bits, and turn over; one that went back by more than half of that was set to 0.
-fn since(now: u64, before: u64) -> u64 {
+pub(crate) fn since(now: u64, before: u64) -> u64 {
     const TURN: u64 = 1 << 32;
     match now.checked_sub(before) {
         Some(more) => more,

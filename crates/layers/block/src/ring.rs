@@ -43,9 +43,14 @@ pub(crate) fn make<S: squeue::EntryMarker, C: cqueue::EntryMarker>(
         }
         Issue::TaskRun => {}
     }
-    builder
-        .build(entries)
-        .map_err(|error| refusal(entries, mode, sq_cpu, &error, &disabled()))
+    let no = |error: &io::Error| refusal(entries, mode, sq_cpu, error, &disabled());
+    let ring: IoUring<S, C> = builder.build(entries).map_err(|e| no(&e))?;
+    // Without it no wait has an end (IORING_ENTER_EXT_ARG): such a kernel has too little of io_uring, as one without any.
+    if ring.params().is_feature_ext_arg() {
+        Ok(ring)
+    } else {
+        Err(no(&io::Error::from_raw_os_error(libc::ENOSYS)))
+    }
 }
 
 /// Whether this kernel lets this process make a ring of this mode.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use nix::sys::statfs::{FsType, TMPFS_MAGIC, fstatfs};
 use strata_guard::{Permit, guard};
 use strata_units::{ByteOffset, Bytes};
 
@@ -101,6 +102,22 @@ pub enum TargetError {
     /// Another process fills it.
     #[error("another strata is filling {path}; wait for it, or name another --target", path = path.display())]
     Busy {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A ledger reaches beyond its end.
+    #[error("{path} holds {found}, and the ledger goes to {wanted}: it is of another target; give the one that was written", path = path.display())]
+    OfAnother {
+        /// The path.
+        path: PathBuf,
+        /// Its size.
+        found: Bytes,
+        /// Where the ledger's last block ends.
+        wanted: Bytes,
+    },
+    /// The user stopped the reading.
+    #[error("interrupted while reading {path}; nothing was changed", path = path.display())]
+    Stopped {
         /// The path.
         path: PathBuf,
     },
@@ -308,6 +325,9 @@ pub(crate) fn system<'a>(
     }
 }
 
+/// linux/magic.h.
+const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
+
 /// Opens for measuring: past the page cache where the file system can; says whether it could.
 fn open(path: &Path, write: bool) -> io::Result<(File, bool)> {
     let with = |flags: i32| {
@@ -318,7 +338,11 @@ fn open(path: &Path, write: bool) -> io::Result<(File, bool)> {
             .open(path)
     };
     match with(libc::O_DIRECT) {
-        Ok(file) => Ok((file, true)),
+        // A file system in memory takes the flag since Linux 6.6, and is its own page cache.
+        Ok(file) => fstatfs(&file).map_err(Into::into).map(|found| {
+            let kind = found.filesystem_type();
+            (file, ![TMPFS_MAGIC, RAMFS_MAGIC].contains(&kind))
+        }),
         // open(2): the file system does not support O_DIRECT.
         Err(e) if e.raw_os_error() == Some(libc::EINVAL) => with(0).map(|file| (file, false)),
         Err(e) => Err(e),

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use strata_measure::Ledger;
-use strata_measure::payload::{self, Fault, Stamp, Wrong};
+use strata_measure::payload::{self, Fault};
 use strata_units::{ByteOffset, Bytes};
 
 use crate::target::{Prepared, TargetError, system};
@@ -53,9 +53,8 @@ pub fn verify(
         Some(head) => (head.from.0, head.block.0 * head.blocks),
     };
     if from + length > target.size.0 {
-        return Err(TargetError::TooShort {
+        return Err(TargetError::OfAnother {
             path: path.to_owned(),
-            from: ByteOffset(0),
             found: target.size,
             wanted: Bytes(from + length),
         });
@@ -70,7 +69,7 @@ pub fn verify(
     let mut at = from;
     while at < from + length {
         if interrupted.load(Ordering::Relaxed) {
-            return Err(TargetError::Interrupted {
+            return Err(TargetError::Stopped {
                 path: path.to_owned(),
             });
         }
@@ -106,15 +105,15 @@ impl Verified {
 
     fn look(&mut self, sector: u64, bytes: &[u8], ledger: Option<&Ledger>) {
         self.sectors += 1;
-        let allowed = |stamp: Stamp| match ledger {
-            None => Ok(()),
+        let found = payload::stamp_of(bytes, sector);
+        let looked = match ledger {
+            None => found.map(drop),
             Some(ledger) => {
                 let at = ByteOffset(sector * payload::SECTOR.0);
                 let (posted, acknowledged) = ledger.entry(at).unwrap_or_default();
-                ledger.allows(acknowledged, posted, stamp)
+                ledger.allows(acknowledged, posted, found)
             }
         };
-        let looked: Result<(), Wrong> = payload::stamp_of(bytes, sector).and_then(allowed);
         if let Err(wrong) = looked {
             self.wrong += 1;
             if self.faults.len() < NAMED {

@@ -62,6 +62,13 @@ fn reads_in_memory_are_checked_and_counted() {
         return;
     }
     reads(shm, "reads_in_memory_are_checked_and_counted");
+    let file = filled(shm, MIB, Bytes(512));
+    let kind = std::process::Command::new("stat")
+        .args(["-f", "-c", "%T", "/dev/shm"])
+        .output();
+    if kind.is_ok_and(|told| told.stdout == b"tmpfs\n") {
+        assert!(!file.direct, "memory takes O_DIRECT, and passes nothing by");
+    }
 }
 
 #[test]
