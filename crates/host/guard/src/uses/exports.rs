@@ -44,32 +44,44 @@ pub(super) fn find(device: &Device, family: &Family, found: &mut Uses) {
         }
     }
     for (by, folders, file) in PLACES {
-        match entries(device, folders) {
-            Ok(entries) => {
-                for entry in entries {
-                    let at = format!("{entry}/{file}");
-                    match tree.text(&at) {
-                        Ok(path) => {
-                            let number = path.and_then(|path| tree.device_at(&path));
-                            if let Some(on) = number.and_then(|number| family.named(number)) {
-                                found.refusals.push(Refusal::Exported {
-                                    device: device.name.clone(),
-                                    on: on.to_owned(),
-                                    by,
-                                    entry,
-                                });
-                            }
-                        }
-                        Err(why) => found.unasked("whether it is exported", format!("{at}: {why}")),
-                    }
-                }
+        for entry in entries(device, folders, found) {
+            let on = line(device, &format!("{entry}/{file}"), found)
+                .and_then(|path| tree.device_at(&path))
+                .and_then(|number| family.named(number));
+            if let Some(on) = on {
+                found.refusals.push(Refusal::Exported {
+                    device: device.name.clone(),
+                    on: on.to_owned(),
+                    by,
+                    entry,
+                });
             }
-            Err(why) => found.unasked("whether it is exported", format!("{}: {why}", folders[0])),
         }
     }
 }
 
-fn entries(device: &Device, folders: &[&str]) -> io::Result<Vec<String>> {
+/// An attribute's first line: below, SCST writes `[key]` where a user set it (SCST_SYSFS_KEY_MARK).
+fn line(device: &Device, at: &str, found: &mut Uses) -> Option<String> {
+    let text = match device.tree().text(at) {
+        Ok(text) => text?,
+        Err(why) => {
+            found.unasked("whether it is exported", format!("{at}: {why}"));
+            return None;
+        }
+    };
+    text.lines().next().map(|line| line.trim_end().to_owned())
+}
+
+/// The folders that a pattern stands for.
+fn entries(device: &Device, folders: &[&str], found: &mut Uses) -> Vec<String> {
+    let answer = matching(device, folders);
+    answer.unwrap_or_else(|why| {
+        found.unasked("whether it is exported", format!("{}: {why}", folders[0]));
+        Vec::new()
+    })
+}
+
+fn matching(device: &Device, folders: &[&str]) -> io::Result<Vec<String>> {
     let mut at = vec![String::new()];
     for folder in folders {
         let mut next = Vec::new();

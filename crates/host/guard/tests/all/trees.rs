@@ -140,7 +140,11 @@ fn each_export_is_named() {
         "sys/kernel/config/target/core/iblock_0/other/udev_path",
         "/dev/sdz",
     );
-    tree.put("sys/kernel/scst_tgt/devices/d/filename", "/dev/nvme0n1");
+    // SCST marks what its user set by a second line (SCST_SYSFS_KEY_MARK).
+    tree.put(
+        "sys/kernel/scst_tgt/devices/d/filename",
+        "/dev/nvme0n1\n[key]",
+    );
     let found = tree.uses("nvme0n1");
     let by: Vec<_> = found
         .refusals
