@@ -91,6 +91,20 @@ impl Tree<'_> {
             .or_else(|| self.number_of(&namespace_of(name)?))
     }
 
+    /// The name of the NVMe controller that a path (`/dev/nvme0`, a link to it) stands for.
+    pub(crate) fn controller_at(&self, path: &str) -> Option<String> {
+        let node = self.0.is_live().then(|| fs::metadata(path).ok()).flatten();
+        let node = node.filter(|node| node.file_type().is_char_device());
+        let real = match node {
+            Some(node) => {
+                let number = DeviceNumber::of(node.rdev());
+                self.real(&format!("sys/dev/char/{number}"))?
+            }
+            None => path.strip_prefix("/dev/")?.to_owned(),
+        };
+        real.rsplit('/').next().map(str::to_owned)
+    }
+
     /// The block device that a process has open by a descriptor. The link of a live process leads to the very file, whatever
     /// its path says; a recorded one has its text only.
     pub(crate) fn descriptor(&self, path: &str) -> io::Result<Option<DeviceNumber>> {

@@ -5,8 +5,8 @@ use std::io;
 
 use crate::device::Device;
 use crate::refusal::{Exporter, Refusal};
-use crate::uses::Uses;
 use crate::uses::family::Family;
+use crate::uses::{Uses, controllers};
 
 /// Who, the folders on the way (`*` for any name), the file that names the device or its file.
 const PLACES: [(Exporter, &[&str], &str); 3] = [
@@ -28,6 +28,9 @@ const PLACES: [(Exporter, &[&str], &str); 3] = [
         "filename",
     ),
 ];
+
+/// nvmet's other way (drivers/nvme/target/passthru.c): a whole controller, with all its namespaces.
+const PASSTHROUGH: [&str; 3] = ["sys/kernel/config/nvmet/subsystems", "*", "passthru"];
 
 /// Modules without whose configfs nothing is known of their exports.
 const MODULES: [(&str, &str); 2] = [
@@ -56,6 +59,31 @@ pub(super) fn find(device: &Device, family: &Family, found: &mut Uses) {
                     entry,
                 });
             }
+        }
+    }
+    for entry in entries(device, &PASSTHROUGH, found) {
+        let controller = line(device, &format!("{entry}/device_path"), found)
+            .and_then(|path| tree.controller_at(&path));
+        // A path that is set does nothing until it is enabled.
+        let Some(controller) = controller
+            .filter(|_| line(device, &format!("{entry}/enable"), found).as_deref() != Some("0"))
+        else {
+            continue;
+        };
+        let leads = match controllers(device) {
+            Ok(paths) => paths.into_iter().any(|(by, _)| by == controller),
+            Err(why) => {
+                found.unasked("whether it is exported", format!("sys/class/nvme: {why}"));
+                continue;
+            }
+        };
+        if leads {
+            found.refusals.push(Refusal::Exported {
+                device: device.name.clone(),
+                on: controller,
+                by: Exporter::Nvmet,
+                entry,
+            });
         }
     }
 }

@@ -76,26 +76,36 @@ pub fn uses(device: &Device) -> Uses {
     found
 }
 
-/// Paths `nvmeXcYnZ` of a multipath head `nvmeXnZ` whose controller is live (drivers/nvme/host/multipath.c).
-fn live_paths(device: &Device) -> io::Result<Vec<String>> {
+/// The NVMe controllers that lead to its disk, each with the path's name there: `nvmeXnZ` itself, or `nvmeXcYnZ` of a
+/// multipath head (drivers/nvme/host/multipath.c).
+fn controllers(device: &Device) -> io::Result<Vec<(String, String)>> {
     let tree = device.tree();
-    let Some((head, space)) = device
-        .disk()
+    let disk = device.disk();
+    let Some((head, space)) = disk
         .strip_prefix("nvme")
         .and_then(|rest| rest.split_once('n'))
     else {
         return Ok(Vec::new());
     };
-    let mut live = Vec::new();
+    let mut found = Vec::new();
     for controller in tree.names("sys/class/nvme")? {
         let Some(number) = controller.strip_prefix("nvme") else {
             continue;
         };
-        let path = format!("nvme{head}c{number}n{space}");
-        let folder = format!("sys/class/nvme/{controller}");
-        if tree.exists(&format!("{folder}/{path}"))
-            && tree.text(&format!("{folder}/state"))?.as_deref() == Some("live")
-        {
+        let path = [disk.to_owned(), format!("nvme{head}c{number}n{space}")]
+            .into_iter()
+            .find(|path| tree.exists(&format!("sys/class/nvme/{controller}/{path}")));
+        found.extend(path.map(|path| (controller, path)));
+    }
+    Ok(found)
+}
+
+/// Paths of a multipath head whose controller is live.
+fn live_paths(device: &Device) -> io::Result<Vec<String>> {
+    let mut live = Vec::new();
+    for (controller, path) in controllers(device)? {
+        let state = format!("sys/class/nvme/{controller}/state");
+        if device.tree().text(&state)?.as_deref() == Some("live") {
             live.push(path);
         }
     }

@@ -162,6 +162,53 @@ fn each_export_is_named() {
     assert_eq!(by, expected);
 }
 
+/// nvmet may hand on a whole controller, and all its namespaces with it.
+#[test]
+fn a_controller_that_is_passed_through_is_refused() {
+    let tree = Tree::new();
+    tree.part("nvme0n1", "nvme0n1p1", "259:1", 1);
+    // The head of a multipath drive: its first path is by nvme3, which the head's name does not tell.
+    tree.put("sys/class/nvme/nvme3/nvme0c3n1/ana_state", "optimized");
+    tree.put("sys/class/nvme/nvme4/nvme4n1/size", "8");
+    let subsystem = "sys/kernel/config/nvmet/subsystems/nqn.a/passthru";
+    let cases = [
+        ("(null)", None, 0),
+        ("/dev/nvme4", Some("1"), 0),
+        ("/dev/nvme3", Some("0"), 0),
+        ("/dev/nvme3", Some("1"), 1),
+        ("/dev/nvme3", None, 1),
+    ];
+    for (path, enable, expected) in cases {
+        tree.put(&format!("{subsystem}/device_path"), path);
+        let switch = tree.path(&format!("{subsystem}/enable"));
+        let _ = fs::remove_file(switch);
+        if let Some(enable) = enable {
+            tree.put(&format!("{subsystem}/enable"), enable);
+        }
+        for target in ["nvme0n1", "nvme0n1p1"] {
+            let mut found = tree.uses(target);
+            found
+                .refusals
+                .retain(|refusal| refusal.name() != "partitions");
+            assert_eq!(
+                found.refusals.len(),
+                expected,
+                "{path} {enable:?} {found:?}"
+            );
+            for refusal in found.refusals {
+                assert!(
+                    matches!(&refusal, Refusal::Exported { on, by: Exporter::Nvmet, entry, .. } if on == "nvme3" && entry == subsystem),
+                    "{refusal}"
+                );
+            }
+        }
+    }
+    // A drive of one path lies below its controller by its own name.
+    tree.disk("nvme4n1", "259:9", "");
+    tree.put(&format!("{subsystem}/device_path"), "/dev/nvme4");
+    assert_eq!(names(&tree.uses("nvme4n1")), ["exported"]);
+}
+
 #[test]
 fn a_target_whose_configuration_is_out_of_sight_is_told() {
     let tree = Tree::new();
