@@ -283,6 +283,31 @@ fn swap_open_descriptors_and_members_are_refused() {
     );
 }
 
+/// As QEMU's scsi-generic has it: the disk's other nodes, which pass SCSI commands.
+#[test]
+fn generic_scsi_nodes_stand_for_their_disk() {
+    for (class, node, path) in [
+        ("scsi_generic", "sg0", "/dev/sg0"),
+        ("bsg", "1:0:0:0", "/dev/bsg/1:0:0:0"),
+    ] {
+        let tree = Tree::new();
+        tree.disk("sda", "8:0", "S1");
+        tree.part("sda", "sda1", "8:1", 1);
+        tree.put(&format!("sys/class/{class}/{node}/device/block/sda/x"), "");
+        // An enclosure has such nodes too, and no disk behind them.
+        tree.put("sys/class/scsi_generic/sg9/device/type", "13");
+        tree.link("proc/7/fd/4", "/dev/sg9");
+        assert_eq!(names(&tree.uses("sda1")), [""; 0]);
+        tree.link("proc/7/fd/3", path);
+        let found = tree.uses("sda1");
+        assert_eq!(names(&found), ["open"], "{path}");
+        assert!(
+            matches!(&found.refusals[0], Refusal::Open { on, .. } if on == "sda"),
+            "{found:?}"
+        );
+    }
+}
+
 #[test]
 fn what_cannot_be_looked_at_refuses_or_is_told() {
     let tree = Tree::new();
