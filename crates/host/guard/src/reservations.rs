@@ -130,21 +130,27 @@ pub(crate) fn ask(
 ) -> Result<Option<String>, String> {
     /// Room for 63 hosts of the extended structure.
     const ROOM: u32 = 4096;
-    /// Status codes without "do not retry": Invalid Command Opcode, Invalid Field: the drive has no reservations; and Host
-    /// Identifier Inconsistent Format (NVM Express Base 2.0 §3.3.3.2.1).
-    const NONE: [u32; 2] = [0x01, 0x02];
+    /// Status codes without "do not retry": Invalid Command Opcode, Invalid Field (NVM Express Base 2.0 §3.3.3.2.1).
+    const UNKNOWN: [u32; 2] = [0x01, 0x02];
+    /// Host Identifier Inconsistent Format: the host has given the drive an identifier of the short structure's length.
     const OTHER_FORMAT: u32 = 0x18;
+    let code = |answer: &io::Result<Answer>| match answer {
+        Ok(Answer::Status(status)) => Some(status & 0x7ff),
+        _ => None,
+    };
     let mut extended = true;
     let mut answer = drive(extended, ROOM);
-    if let Ok(Answer::Status(status)) = answer
-        && status & 0x7ff == OTHER_FORMAT
-    {
+    // A drive may have reservations and not the extended structure, which came later; only what it answers to the
+    // short one tells that it has none.
+    if code(&answer).is_some_and(|code| UNKNOWN.contains(&code) || code == OTHER_FORMAT) {
         extended = false;
         answer = drive(extended, ROOM);
+        if code(&answer).is_some_and(|code| UNKNOWN.contains(&code)) {
+            return Ok(None);
+        }
     }
     let bytes = match answer {
         Ok(Answer::Data(bytes)) => bytes,
-        Ok(Answer::Status(status)) if NONE.contains(&(status & 0x7ff)) => return Ok(None),
         Ok(Answer::Status(status)) => {
             return Err(format!(
                 "the drive answers Reservation Report with status {status:#x}"
@@ -320,6 +326,44 @@ mod tests {
             ask(|_, room| Ok(Answer::Data(vec![0; room as usize]))),
             Ok(None)
         );
+    }
+
+    #[test]
+    fn only_the_short_structure_tells_that_there_are_none() {
+        /// What is told, and which structures were asked for, of a drive that answers both so.
+        fn told(
+            extended: u32,
+            short: Result<Vec<u8>, u32>,
+        ) -> (Result<Option<String>, String>, Vec<bool>) {
+            let mut asked = Vec::new();
+            let told = ask(|is_extended, _| {
+                asked.push(is_extended);
+                Ok(match (is_extended, &short) {
+                    (true, _) => Answer::Status(extended),
+                    (false, Ok(bytes)) => Answer::Data(bytes.clone()),
+                    (false, Err(status)) => Answer::Status(*status),
+                })
+            });
+            (told, asked)
+        }
+        // "Do not retry" (4000h) and "more" (2000h) stand beside the code.
+        for refused in [0x01, 0x02, 0x18, 0x4002, 0x6018] {
+            let (held, asked) = told(refused, Ok(two_hosts(false)));
+            let held = held.expect("an answer").expect("hosts");
+            assert!(held.contains("type 3 is held, 2 hosts"), "{held}");
+            assert_eq!(asked, [true, false]);
+            assert_eq!(told(refused, Ok(vec![0; 24])).0, Ok(None));
+            for none in [0x4001, 0x02] {
+                assert_eq!(told(refused, Err(none)).0, Ok(None));
+            }
+            for other in [0x18, 0x102, 0x06] {
+                let why = told(refused, Err(other)).0.expect_err("no answer");
+                assert!(why.contains(&format!("{other:#x}")), "{why}");
+            }
+        }
+        let (failed, asked) = told(0x06, Ok(two_hosts(false)));
+        assert!(failed.is_err());
+        assert_eq!(asked, [true]);
     }
 
     proptest! {
