@@ -70,8 +70,9 @@ pub(super) fn find(device: &Device, family: &Family, found: &mut Uses) {
         else {
             continue;
         };
-        let leads = match controllers(device) {
-            Ok(paths) => paths.into_iter().any(|(by, _)| by == controller),
+        let paths: io::Result<Vec<_>> = family.written().iter().map(controllers).collect();
+        let leads = match paths {
+            Ok(paths) => paths.into_iter().flatten().any(|(by, _)| by == controller),
             Err(why) => {
                 found.unasked("whether it is exported", format!("sys/class/nvme: {why}"));
                 continue;

@@ -48,26 +48,35 @@ impl Uses {
 
 /// Looks for all uses of a device, under the root that it was read from: read-only flag, partitions, what is stacked above it
 /// (`holders`, loop devices, btrfs, bcachefs), live paths, mounts in every mount namespace that can be seen, swap, exports, and
-/// descriptors of other processes.
+/// descriptors of other processes. Of a loop device over a block device, all this is asked of that one too: the kernel lets
+/// others have it at the same time.
 pub fn uses(device: &Device) -> Uses {
     let mut found = Uses::default();
-    if device.read_only {
-        found.refusals.push(Refusal::ReadOnly {
-            device: device.name.clone(),
-        });
-    }
+    let read_only = |device: &Device, found: &mut Uses| {
+        if device.read_only {
+            found.refusals.push(Refusal::ReadOnly {
+                device: device.name.clone(),
+            });
+        }
+    };
+    read_only(device, &mut found);
     let Some(family) = found.need(device, "what stands on it", Family::of(device)) else {
         return found;
     };
+    for below in &family.written()[1..] {
+        read_only(below, &mut found);
+    }
     family.tell(device, &mut found);
-    let paths = live_paths(device);
-    if let Some(paths) = found.need(device, "which of its paths are live", paths)
-        && paths.len() > 1
-    {
-        found.refusals.push(Refusal::SeveralPaths {
-            device: device.name.clone(),
-            paths,
-        });
+    for device in family.written() {
+        let paths = live_paths(device);
+        if let Some(paths) = found.need(device, "which of its paths are live", paths)
+            && paths.len() > 1
+        {
+            found.refusals.push(Refusal::SeveralPaths {
+                device: device.name.clone(),
+                paths,
+            });
+        }
     }
     processes::mounts(device, &family, &mut found);
     swap(device, &family, &mut found);

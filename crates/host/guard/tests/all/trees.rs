@@ -255,6 +255,98 @@ fn who_has_the_whole_disk_has_its_partition() {
     assert_eq!(names(&tree.uses("nvme0n1p1")), ["open"]);
 }
 
+/// A loop device over a part of a block device holds it in no way that the kernel would enforce.
+#[test]
+fn below_a_loop_device_the_same_is_asked() {
+    let at = "sys/devices/loop0/loop/backing_file";
+    let tree = Tree::new();
+    tree.disk("sda", "8:0", "S1");
+    tree.part("sda", "sda1", "8:1", 1);
+    tree.part("sda", "sda2", "8:2", 2);
+    tree.disk("loop0", "7:0", "");
+    tree.put(at, "/dev/sda1");
+    // What is its neighbour's does not matter.
+    tree.link("proc/7/fd/3", "/dev/sda2");
+    assert_eq!(tree.uses("loop0"), Uses::default());
+    tree.part("loop0", "loop0p1", "259:7", 1);
+    assert_eq!(tree.uses("loop0p1"), Uses::default());
+    fs::remove_dir_all(tree.path("sys/devices/loop0/loop0p1")).expect("removed");
+    fs::remove_file(tree.path("sys/class/block/loop0p1")).expect("removed");
+
+    tree.disk("dm-0", "252:0", "");
+    tree.disk("loop1", "7:1", "");
+    tree.holds("sda1", "dm-0");
+    tree.put("sys/devices/loop1/loop/backing_file", "/dev/sda1");
+    tree.put(
+        "proc/self/mountinfo",
+        "36 22 8:1 / /srv rw - xfs /dev/sda1 rw",
+    );
+    tree.put(
+        "proc/swaps",
+        "Filename Type Size Used Priority\n/dev/dm-0 partition 1024 0 -2",
+    );
+    tree.link("proc/7/fd/4", "/dev/sda");
+    tree.put("sys/kernel/scst_tgt/devices/d/filename", "/dev/sda1");
+    tree.put("sys/devices/sda/sda1/ro", "1");
+    let found = tree.uses("loop0");
+    let expected = [
+        "read-only",
+        "held",
+        "held",
+        "mounted",
+        "swap",
+        "exported",
+        "open",
+    ];
+    assert_eq!(names(&found), expected);
+    let text: Vec<_> = found.refusals.iter().map(ToString::to_string).collect();
+    assert!(
+        text[3].contains("not writing to loop0: sda1 is mounted at /srv"),
+        "{text:?}"
+    );
+    assert!(text[1].contains("sda1 is part of dm-0"), "{text:?}");
+    assert!(text[2].contains("sda1 is part of loop1"), "{text:?}");
+}
+
+#[test]
+fn below_loop_devices_it_goes_on_to_the_disk() {
+    let tree = Tree::new();
+    for n in 0..2 {
+        tree.disk(&format!("loop{n}"), &format!("7:{n}"), "");
+    }
+    tree.put("sys/devices/loop1/loop/backing_file", "/dev/loop0");
+    tree.put("sys/devices/loop0/loop/backing_file", "/dev/nvme0n1");
+    assert_eq!(tree.uses("loop1"), Uses::default());
+    // A whole disk's partitions may lie under it.
+    tree.part("nvme0n1", "nvme0n1p1", "259:1", 1);
+    tree.put(
+        "proc/self/mountinfo",
+        "36 22 259:1 / /srv rw - xfs /dev/nvme0n1p1 rw",
+    );
+    let nvmet = "sys/kernel/config/nvmet/subsystems/nqn.a/passthru";
+    tree.put(&format!("{nvmet}/device_path"), "/dev/nvme0");
+    for (controller, path) in [(0, "nvme0c0n1"), (1, "nvme0c1n1")] {
+        let folder = format!("sys/class/nvme/nvme{controller}");
+        tree.put(&format!("{folder}/state"), "live");
+        tree.put(&format!("{folder}/{path}/ana_state"), "optimized");
+    }
+    let found = tree.uses("loop1");
+    assert_eq!(
+        names(&found),
+        ["partitions", "several-paths", "mounted", "exported"]
+    );
+    let text = found.refusals[0].to_string();
+    assert!(
+        text.contains("not writing to nvme0n1: it has partitions nvme0n1p1"),
+        "{text}"
+    );
+    // A file of any kind may lie below; a circle is the tree's mistake.
+    tree.put("sys/devices/loop0/loop/backing_file", "/srv/image");
+    assert_eq!(tree.uses("loop1"), Uses::default());
+    tree.put("sys/devices/loop0/loop/backing_file", "/dev/loop1");
+    assert_eq!(names(&tree.uses("loop1")), ["cannot-tell"]);
+}
+
 #[test]
 fn swap_open_descriptors_and_members_are_refused() {
     let tree = Tree::new();
