@@ -52,19 +52,13 @@ impl Uses {
 /// others have it at the same time.
 pub fn uses(device: &Device) -> Uses {
     let mut found = Uses::default();
-    let read_only = |device: &Device, found: &mut Uses| {
-        if device.read_only {
-            found.refusals.push(Refusal::ReadOnly {
-                device: device.name.clone(),
-            });
-        }
-    };
-    read_only(device, &mut found);
     let Some(family) = found.need(device, "what stands on it", Family::of(device)) else {
         return found;
     };
-    for below in &family.written()[1..] {
-        read_only(below, &mut found);
+    for device in family.written().iter().filter(|device| device.read_only) {
+        found.refusals.push(Refusal::ReadOnly {
+            device: device.name.clone(),
+        });
     }
     family.tell(device, &mut found);
     for device in family.written() {
