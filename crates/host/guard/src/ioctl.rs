@@ -56,22 +56,23 @@ pub(crate) enum Answer {
     Status(u32),
 }
 
-/// An NVMe namespace's Reservation Report, in the short or the extended structure.
+/// An NVMe namespace's Reservation Report, in the short or the extended structure, with room for so many bytes (a multiple of
+/// four).
 ///
 /// # Errors
 /// The system's: `EACCES` without the privilege, `ENOTTY` where it is no NVMe device.
-pub(crate) fn nvme_report(file: &File, extended: bool) -> io::Result<Answer> {
+pub(crate) fn nvme_report(file: &File, extended: bool, room: u32) -> io::Result<Answer> {
     // SAFETY: NVME_IOCTL_ID takes no argument; the descriptor is open.
     let nsid = unsafe { libc::ioctl(file.as_raw_fd(), NVME_ID) };
     let nsid = u32::try_from(nsid).map_err(|_| io::Error::last_os_error())?;
-    // Room for 63 hosts of the extended structure.
-    let mut data = vec![0_u8; 4096];
+    // In bytes and dwords less one: the kernel's and the drive's ways to say one length.
+    let mut data = vec![0_u8; room as usize];
     let mut command = NvmeCommand {
         opcode: REPORT,
         nsid,
         addr: data.as_mut_ptr() as u64,
-        data_len: 4096,
-        cdw10: 4096 / 4 - 1,
+        data_len: room,
+        cdw10: (room / 4).saturating_sub(1),
         cdw11: u32::from(extended),
         timeout_ms: 5000,
         ..NvmeCommand::default()
@@ -121,6 +122,6 @@ mod tests {
     #[test]
     fn what_is_no_drive_says_so() {
         let null = File::open("/dev/null").expect("/dev/null");
-        assert!(nvme_report(&null, true).is_err() && registered_keys(&null).is_err());
+        assert!(nvme_report(&null, true, 4096).is_err() && registered_keys(&null).is_err());
     }
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 use crate::device::{Device, DeviceError, DeviceNumber};
 use crate::ends::Read;
 use crate::identity::Identity;
-use crate::ioctl::{self, Answer};
+use crate::ioctl;
 use crate::refusal::{Refusal, Unasked};
 use crate::reservations;
 use crate::signatures::signatures;
@@ -224,27 +224,8 @@ fn open(
 
 /// Reservations and registrations: anybody's, since the suite makes none.
 fn reserved(file: &File, device: &Device, refusals: &mut Vec<Refusal>, unasked: &mut Vec<Unasked>) {
-    /// Status codes without "do not retry": Invalid Command Opcode, Invalid Field: the drive has no reservations; and Host
-    /// Identifier Inconsistent Format (NVM Express Base 2.0 §3.3.3.2.1).
-    const NONE: [u32; 2] = [0x01, 0x02];
-    const OTHER_FORMAT: u32 = 0x18;
     let found = if device.disk().starts_with("nvme") {
-        let answer = match ioctl::nvme_report(file, true) {
-            Ok(Answer::Status(status)) if status & 0x7ff == OTHER_FORMAT => {
-                (ioctl::nvme_report(file, false), false)
-            }
-            answer => (answer, true),
-        };
-        match answer {
-            (Ok(Answer::Data(bytes)), extended) => reservations::report(&bytes, extended)
-                .map(|report| (!report.is_free()).then(|| report.to_string()))
-                .map_err(|why| why.to_string()),
-            (Ok(Answer::Status(status)), _) if NONE.contains(&(status & 0x7ff)) => Ok(None),
-            (Ok(Answer::Status(status)), _) => Err(format!(
-                "the drive answers Reservation Report with status {status:#x}"
-            )),
-            (Err(why), _) => Err(why.to_string()),
-        }
+        reservations::ask(|extended, room| ioctl::nvme_report(file, extended, room))
     } else if device.disk().starts_with("sd") || device.disk().starts_with("dm-") {
         match ioctl::registered_keys(file) {
             Ok(0) => Ok(None),

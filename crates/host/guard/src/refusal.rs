@@ -38,13 +38,13 @@ pub enum Refusal {
         "not writing to {device}: it is read-only; clear that (`blockdev --setrw`, a loop device without -r) or name another target"
     )]
     ReadOnly {
-        /// The target.
+        /// The target, or what lies below it where that is a loop device.
         device: String,
     },
     /// It has partitions.
     #[error("not writing to {device}: it has partitions {}; name a drive without any, or remove them first (`wipefs -a`)", names.join(", "))]
     Partitions {
-        /// The target.
+        /// The target, or what lies below it where that is a loop device.
         device: String,
         /// The partitions.
         names: Vec<String>,
@@ -86,7 +86,7 @@ pub enum Refusal {
     Exported {
         /// The target.
         device: String,
-        /// What is exported.
+        /// What is exported: one of its devices, or an NVMe controller that leads to it.
         on: String,
         /// By whom.
         by: Exporter,
@@ -126,7 +126,7 @@ pub enum Refusal {
     /// A multipath head leads to one namespace by several ways.
     #[error("not writing to {device}: it has {} live paths ({}), so where a write goes is not known; disconnect all but one", paths.len(), paths.join(", "))]
     SeveralPaths {
-        /// The target.
+        /// The target, or what lies below it where that is a loop device.
         device: String,
         /// The paths whose controller is live.
         paths: Vec<String>,

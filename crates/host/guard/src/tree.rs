@@ -82,23 +82,60 @@ impl Tree<'_> {
     pub(crate) fn device_at(&self, path: &str) -> Option<DeviceNumber> {
         let node = self.0.is_live().then(|| fs::metadata(path).ok()).flatten();
         if let Some(node) = node {
-            return self.device_of(&node);
+            return self.device_by(&node);
         }
         let name = Path::new(path.strip_prefix("/dev/")?)
             .file_name()?
             .to_str()?;
         self.number_of(name)
             .or_else(|| self.number_of(&namespace_of(name)?))
+            .or_else(|| self.disk_of(&format!("sys/class/scsi_generic/{name}")))
+            .or_else(|| self.disk_of(&format!("sys/class/bsg/{name}")))
+    }
+
+    /// The name of the NVMe controller that a path (`/dev/nvme0`, a link to it) stands for.
+    pub(crate) fn controller_at(&self, path: &str) -> Option<String> {
+        let node = self.0.is_live().then(|| fs::metadata(path).ok()).flatten();
+        let node = node.filter(|node| node.file_type().is_char_device());
+        let real = match node {
+            Some(node) => {
+                let number = DeviceNumber::of(node.rdev());
+                self.real(&format!("sys/dev/char/{number}"))?
+            }
+            None => path.strip_prefix("/dev/")?.to_owned(),
+        };
+        real.rsplit('/').next().map(str::to_owned)
     }
 
     /// The block device that a process has open by a descriptor. The link of a live process leads to the very file, whatever
     /// its path says; a recorded one has its text only.
     pub(crate) fn descriptor(&self, path: &str) -> io::Result<Option<DeviceNumber>> {
         if self.0.is_live() {
-            return fs::metadata(self.full(path)).map(|node| self.device_of(&node));
+            return fs::metadata(self.full(path)).map(|node| self.device_by(&node));
         }
         self.link(path)
             .map(|target| self.device_at(&target.to_string_lossy()))
+    }
+
+    /// The block device that a node reaches: besides what [`Tree::device_of`] takes for a target, a SCSI disk's generic nodes
+    /// (`/dev/sg0`, `/dev/bsg/0:0:0:0`), which pass any command.
+    fn device_by(&self, node: &fs::Metadata) -> Option<DeviceNumber> {
+        match node.file_type() {
+            kind if kind.is_char_device() => self.behind(DeviceNumber::of(node.rdev())),
+            _ => self.device_of(node),
+        }
+    }
+
+    /// The block device behind a character device.
+    fn behind(&self, number: DeviceNumber) -> Option<DeviceNumber> {
+        self.generic(number)
+            .or_else(|| self.disk_of(&format!("sys/dev/char/{number}")))
+    }
+
+    /// The disk of the SCSI device that a generic node's folder belongs to; tapes and enclosures have none.
+    fn disk_of(&self, folder: &str) -> Option<DeviceNumber> {
+        let names = self.names(&format!("{folder}/device/block")).ok()?;
+        names.iter().find_map(|name| self.number_of(name))
     }
 
     /// The block device that a node stands for; a namespace's character device stands for its block device.
@@ -142,4 +179,51 @@ pub(crate) fn is_absent(error: &io::Error) -> bool {
             libc::ENOENT | libc::ENOTDIR | libc::ESRCH | libc::ENODEV | libc::ENXIO | libc::EINVAL
         )
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// By the number of a node, as of the machine's own processes.
+    #[test]
+    fn character_devices_lead_to_their_block_device() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let put = |path: &str, text: &str| {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().expect("a folder above")).expect("a folder");
+            fs::write(path, text).expect("a file");
+        };
+        put("sys/class/block/sda/dev", "8:0\n");
+        put("sys/class/block/nvme0n1/dev", "259:0\n");
+        put("sys/devices/disk/block/sda/x", "");
+        put("sys/devices/enclosure/type", "13\n");
+        for (number, name, device) in [
+            ("21:0", "sg0", "disk"),
+            ("244:1", "1:0:0:0", "disk"),
+            ("21:1", "sg1", "enclosure"),
+            ("240:0", "ng0n1", "nvme0"),
+        ] {
+            put(&format!("sys/devices/of/{name}/dev"), number);
+            let real = folder.path().join(format!("sys/devices/of/{name}"));
+            std::os::unix::fs::symlink(format!("../../{device}"), real.join("device"))
+                .expect("a link");
+            let link = folder.path().join(format!("sys/dev/char/{number}"));
+            fs::create_dir_all(link.parent().expect("a folder above")).expect("a folder");
+            std::os::unix::fs::symlink(real, link).expect("a link");
+        }
+        let root = Root::new(folder.path());
+        let tree = Tree(&root);
+        let behind = |number: &str| {
+            let number = tree.behind(number.parse().expect("a number"));
+            number.map(|number| number.to_string())
+        };
+        assert_eq!(behind("21:0").as_deref(), Some("8:0"));
+        assert_eq!(behind("244:1").as_deref(), Some("8:0"));
+        assert_eq!(behind("21:1"), None);
+        assert_eq!(behind("240:0").as_deref(), Some("259:0"));
+        assert_eq!(behind("1:3"), None);
+        // A target is named by its own nodes only.
+        assert_eq!(tree.generic("21:0".parse().expect("a number")), None);
+    }
 }

@@ -5,8 +5,8 @@ use std::io;
 
 use crate::device::Device;
 use crate::refusal::{Exporter, Refusal};
-use crate::uses::Uses;
 use crate::uses::family::Family;
+use crate::uses::{Uses, controllers};
 
 /// Who, the folders on the way (`*` for any name), the file that names the device or its file.
 const PLACES: [(Exporter, &[&str], &str); 3] = [
@@ -29,6 +29,9 @@ const PLACES: [(Exporter, &[&str], &str); 3] = [
     ),
 ];
 
+/// nvmet's other way (drivers/nvme/target/passthru.c): a whole controller, with all its namespaces.
+const PASSTHROUGH: [&str; 3] = ["sys/kernel/config/nvmet/subsystems", "*", "passthru"];
+
 /// Modules without whose configfs nothing is known of their exports.
 const MODULES: [(&str, &str); 2] = [
     ("sys/module/nvmet", "sys/kernel/config/nvmet"),
@@ -44,32 +47,70 @@ pub(super) fn find(device: &Device, family: &Family, found: &mut Uses) {
         }
     }
     for (by, folders, file) in PLACES {
-        match entries(device, folders) {
-            Ok(entries) => {
-                for entry in entries {
-                    let at = format!("{entry}/{file}");
-                    match tree.text(&at) {
-                        Ok(path) => {
-                            let number = path.and_then(|path| tree.device_at(&path));
-                            if let Some(on) = number.and_then(|number| family.named(number)) {
-                                found.refusals.push(Refusal::Exported {
-                                    device: device.name.clone(),
-                                    on: on.to_owned(),
-                                    by,
-                                    entry,
-                                });
-                            }
-                        }
-                        Err(why) => found.unasked("whether it is exported", format!("{at}: {why}")),
-                    }
-                }
+        for entry in entries(device, folders, found) {
+            let on = line(device, &format!("{entry}/{file}"), found)
+                .and_then(|path| tree.device_at(&path))
+                .and_then(|number| family.named(number));
+            if let Some(on) = on {
+                found.refusals.push(Refusal::Exported {
+                    device: device.name.clone(),
+                    on: on.to_owned(),
+                    by,
+                    entry,
+                });
             }
-            Err(why) => found.unasked("whether it is exported", format!("{}: {why}", folders[0])),
+        }
+    }
+    for entry in entries(device, &PASSTHROUGH, found) {
+        let controller = line(device, &format!("{entry}/device_path"), found)
+            .and_then(|path| tree.controller_at(&path));
+        // A path that is set does nothing until it is enabled.
+        let Some(controller) = controller
+            .filter(|_| line(device, &format!("{entry}/enable"), found).as_deref() != Some("0"))
+        else {
+            continue;
+        };
+        let paths: io::Result<Vec<_>> = family.written().iter().map(controllers).collect();
+        let leads = match paths {
+            Ok(paths) => paths.into_iter().flatten().any(|(by, _)| by == controller),
+            Err(why) => {
+                found.unasked("whether it is exported", format!("sys/class/nvme: {why}"));
+                continue;
+            }
+        };
+        if leads {
+            found.refusals.push(Refusal::Exported {
+                device: device.name.clone(),
+                on: controller,
+                by: Exporter::Nvmet,
+                entry,
+            });
         }
     }
 }
 
-fn entries(device: &Device, folders: &[&str]) -> io::Result<Vec<String>> {
+/// An attribute's first line: below, SCST writes `[key]` where a user set it (SCST_SYSFS_KEY_MARK).
+fn line(device: &Device, at: &str, found: &mut Uses) -> Option<String> {
+    let text = match device.tree().text(at) {
+        Ok(text) => text?,
+        Err(why) => {
+            found.unasked("whether it is exported", format!("{at}: {why}"));
+            return None;
+        }
+    };
+    text.lines().next().map(|line| line.trim_end().to_owned())
+}
+
+/// The folders that a pattern stands for.
+fn entries(device: &Device, folders: &[&str], found: &mut Uses) -> Vec<String> {
+    let answer = matching(device, folders);
+    answer.unwrap_or_else(|why| {
+        found.unasked("whether it is exported", format!("{}: {why}", folders[0]));
+        Vec::new()
+    })
+}
+
+fn matching(device: &Device, folders: &[&str]) -> io::Result<Vec<String>> {
     let mut at = vec![String::new()];
     for folder in folders {
         let mut next = Vec::new();

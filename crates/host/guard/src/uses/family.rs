@@ -1,6 +1,7 @@
-//! The devices that a write to the target would change: itself, its partitions, and all that stands on these.
+//! The devices that a write to the target would change: itself, the block devices that loop devices pass it on to, their
+//! partitions, and all that stands on these.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use crate::device::{Device, DeviceNumber};
@@ -13,8 +14,9 @@ const MOST: usize = 4096;
 /// Devices by number, each with its name; and what holds which.
 pub(crate) struct Family {
     names: BTreeMap<DeviceNumber, String>,
-    partitions: Vec<String>,
+    partitions: BTreeMap<String, Vec<String>>,
     held: Vec<(String, String)>,
+    written: Vec<Device>,
 }
 
 impl Family {
@@ -22,16 +24,27 @@ impl Family {
         let tree = device.tree();
         let mut family = Family {
             names: BTreeMap::new(),
-            partitions: Vec::new(),
+            partitions: BTreeMap::new(),
             held: Vec::new(),
+            written: written(device)?,
         };
         let loops = loops(device)?;
-        let mut todo = vec![device.name.clone()];
+        let mut todo = Vec::new();
         // Whoever has the whole disk of a partition has the partition too; its other partitions do not matter.
-        let is_part = device.part_of.is_some();
-        if is_part {
-            todo.push(device.disk().to_owned());
+        let mut disks = BTreeSet::new();
+        for device in &family.written {
+            if device.part_of.is_some() {
+                todo.push(device.disk().to_owned());
+                disks.insert(device.disk().to_owned());
+            }
+            todo.push(device.name.clone());
         }
+        // The loop devices that lead from the target to what is below it are the target's own.
+        let own: Vec<_> = family
+            .written
+            .windows(2)
+            .map(|pair| (pair[0].disk().to_owned(), pair[1].number))
+            .collect();
         while let Some(name) = todo.pop() {
             let Some(number) = tree.number_of(&name) else {
                 return Err(io::Error::other(format!(
@@ -48,12 +61,13 @@ impl Family {
             }
             let folder = format!("sys/class/block/{name}");
             for part in tree.names(&folder)? {
-                if is_part && name == device.disk() {
+                if disks.contains(&name) {
                     break;
                 }
                 if part.starts_with(&name) && tree.exists(&format!("{folder}/{part}/partition")) {
-                    if name == device.name {
-                        family.partitions.push(part.clone());
+                    if family.written.iter().any(|device| device.name == name) {
+                        let of = family.partitions.entry(name.clone()).or_default();
+                        of.push(part.clone());
                     }
                     todo.push(part);
                 }
@@ -62,7 +76,7 @@ impl Family {
             above.extend(
                 loops
                     .iter()
-                    .filter(|(_, on)| *on == number)
+                    .filter(|pair| pair.1 == number && !own.contains(pair))
                     .map(|(name, _)| name.clone()),
             );
             for holder in above {
@@ -83,14 +97,21 @@ impl Family {
         self.names.get(&number).map(String::as_str)
     }
 
+    /// The target, and below it each block device that a loop device passes its writes on to.
+    pub(crate) fn written(&self) -> &[Device] {
+        &self.written
+    }
+
     pub(crate) fn tell(&self, device: &Device, found: &mut Uses) {
         let device = &device.name;
-        if !self.partitions.is_empty() {
-            found.refusals.push(Refusal::Partitions {
-                device: device.clone(),
-                names: self.partitions.clone(),
-            });
-        }
+        found.refusals.extend(
+            self.partitions
+                .iter()
+                .map(|(device, names)| Refusal::Partitions {
+                    device: device.clone(),
+                    names: names.clone(),
+                }),
+        );
         found
             .refusals
             .extend(self.held.iter().map(|(on, by)| Refusal::Held {
@@ -99,6 +120,33 @@ impl Family {
                 by: by.clone(),
             }));
     }
+}
+
+/// The device, then the block device behind it if it is a loop device (or a partition of one), then what is behind that.
+fn written(device: &Device) -> io::Result<Vec<Device>> {
+    let tree = device.tree();
+    let mut found = vec![device.clone()];
+    while let Some(number) = found
+        .last()
+        .and_then(|last| last.backing_file.as_deref())
+        .and_then(|file| tree.device_at(file))
+    {
+        if found.iter().any(|device| device.number == number) {
+            return Err(io::Error::other(format!(
+                "loop devices lead from {} back to {number}",
+                device.name
+            )));
+        }
+        let name = tree.names("sys/class/block")?;
+        let name = name
+            .into_iter()
+            .find(|name| tree.number_of(name) == Some(number))
+            .ok_or_else(|| {
+                io::Error::other(format!("no device below sys/class/block is {number}"))
+            })?;
+        found.push(Device::named(device.root(), &name).map_err(io::Error::other)?);
+    }
+    Ok(found)
 }
 
 /// Device-mapper, md and bcache devices made of it (`Documentation/ABI/stable/sysfs-block`, `holders`).

@@ -48,26 +48,29 @@ impl Uses {
 
 /// Looks for all uses of a device, under the root that it was read from: read-only flag, partitions, what is stacked above it
 /// (`holders`, loop devices, btrfs, bcachefs), live paths, mounts in every mount namespace that can be seen, swap, exports, and
-/// descriptors of other processes.
+/// descriptors of other processes. Of a loop device over a block device, all this is asked of that one too: the kernel lets
+/// others have it at the same time.
 pub fn uses(device: &Device) -> Uses {
     let mut found = Uses::default();
-    if device.read_only {
+    let Some(family) = found.need(device, "what stands on it", Family::of(device)) else {
+        return found;
+    };
+    for device in family.written().iter().filter(|device| device.read_only) {
         found.refusals.push(Refusal::ReadOnly {
             device: device.name.clone(),
         });
     }
-    let Some(family) = found.need(device, "what stands on it", Family::of(device)) else {
-        return found;
-    };
     family.tell(device, &mut found);
-    let paths = live_paths(device);
-    if let Some(paths) = found.need(device, "which of its paths are live", paths)
-        && paths.len() > 1
-    {
-        found.refusals.push(Refusal::SeveralPaths {
-            device: device.name.clone(),
-            paths,
-        });
+    for device in family.written() {
+        let paths = live_paths(device);
+        if let Some(paths) = found.need(device, "which of its paths are live", paths)
+            && paths.len() > 1
+        {
+            found.refusals.push(Refusal::SeveralPaths {
+                device: device.name.clone(),
+                paths,
+            });
+        }
     }
     processes::mounts(device, &family, &mut found);
     swap(device, &family, &mut found);
@@ -76,26 +79,36 @@ pub fn uses(device: &Device) -> Uses {
     found
 }
 
-/// Paths `nvmeXcYnZ` of a multipath head `nvmeXnZ` whose controller is live (drivers/nvme/host/multipath.c).
-fn live_paths(device: &Device) -> io::Result<Vec<String>> {
+/// The NVMe controllers that lead to its disk, each with the path's name there: `nvmeXnZ` itself, or `nvmeXcYnZ` of a
+/// multipath head (drivers/nvme/host/multipath.c).
+fn controllers(device: &Device) -> io::Result<Vec<(String, String)>> {
     let tree = device.tree();
-    let Some((head, space)) = device
-        .disk()
+    let disk = device.disk();
+    let Some((head, space)) = disk
         .strip_prefix("nvme")
         .and_then(|rest| rest.split_once('n'))
     else {
         return Ok(Vec::new());
     };
-    let mut live = Vec::new();
+    let mut found = Vec::new();
     for controller in tree.names("sys/class/nvme")? {
         let Some(number) = controller.strip_prefix("nvme") else {
             continue;
         };
-        let path = format!("nvme{head}c{number}n{space}");
-        let folder = format!("sys/class/nvme/{controller}");
-        if tree.exists(&format!("{folder}/{path}"))
-            && tree.text(&format!("{folder}/state"))?.as_deref() == Some("live")
-        {
+        let path = [disk.to_owned(), format!("nvme{head}c{number}n{space}")]
+            .into_iter()
+            .find(|path| tree.exists(&format!("sys/class/nvme/{controller}/{path}")));
+        found.extend(path.map(|path| (controller, path)));
+    }
+    Ok(found)
+}
+
+/// Paths of a multipath head whose controller is live.
+fn live_paths(device: &Device) -> io::Result<Vec<String>> {
+    let mut live = Vec::new();
+    for (controller, path) in controllers(device)? {
+        let state = format!("sys/class/nvme/{controller}/state");
+        if device.tree().text(&state)?.as_deref() == Some("live") {
             live.push(path);
         }
     }

@@ -404,6 +404,47 @@ fn a_loop_device_over_it_is_refused() {
 }
 
 #[test]
+fn a_loop_device_over_what_is_used_is_refused() {
+    let test = "a_loop_device_over_what_is_used_is_refused";
+    let Some(it) = Loop::blank(test) else { return };
+    let above = attach(&["-o", "4194304"], &it.device).expect("a loop device over a loop device");
+    let _undo = Undo("losetup -d $IMG", &above);
+    let identity = it.device.to_str().expect("text");
+    drop(guard(&above, identity).expect("a permit"));
+    let open = File::open(&it.device).expect("open");
+    let child = Running(
+        Command::new("sleep")
+            .arg("600")
+            .stdin(open)
+            .spawn()
+            .expect("sleep"),
+    );
+    let found = refused(guard(&above, identity)).refusals;
+    assert!(
+        matches!(&found[..], [Refusal::Open { on, pid, .. }] if on == it.name() && *pid == child.0.id()),
+        "{found:?}"
+    );
+    drop(child);
+    let point = it.folder.path().join("point");
+    fs::create_dir(&point).expect("a folder");
+    let point = point.display().to_string();
+    // The file system ends before the loop device begins.
+    if !it.run(
+        test,
+        &format!("mke2fs -q -t ext4 $IMG 4M && mount $IMG {point}"),
+    ) {
+        return;
+    }
+    let undo = format!("umount {point}");
+    let _mounted = Undo(&undo, &it.device);
+    let found = refused(guard(&above, identity)).refusals;
+    assert!(
+        matches!(&found[..], [Refusal::Mounted { on, .. }] if on == it.name()),
+        "{found:?}"
+    );
+}
+
+#[test]
 fn a_device_mapped_device_over_it_is_refused() {
     let test = "a_device_mapped_device_over_it_is_refused";
     let Some(it) = Loop::blank(test) else { return };

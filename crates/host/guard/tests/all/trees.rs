@@ -140,7 +140,11 @@ fn each_export_is_named() {
         "sys/kernel/config/target/core/iblock_0/other/udev_path",
         "/dev/sdz",
     );
-    tree.put("sys/kernel/scst_tgt/devices/d/filename", "/dev/nvme0n1");
+    // SCST marks what its user set by a second line (SCST_SYSFS_KEY_MARK).
+    tree.put(
+        "sys/kernel/scst_tgt/devices/d/filename",
+        "/dev/nvme0n1\n[key]",
+    );
     let found = tree.uses("nvme0n1");
     let by: Vec<_> = found
         .refusals
@@ -156,6 +160,53 @@ fn each_export_is_named() {
         (Exporter::Scst, "sys/kernel/scst_tgt/devices/d"),
     ];
     assert_eq!(by, expected);
+}
+
+/// nvmet may hand on a whole controller, and all its namespaces with it.
+#[test]
+fn a_controller_that_is_passed_through_is_refused() {
+    let tree = Tree::new();
+    tree.part("nvme0n1", "nvme0n1p1", "259:1", 1);
+    // The head of a multipath drive: its first path is by nvme3, which the head's name does not tell.
+    tree.put("sys/class/nvme/nvme3/nvme0c3n1/ana_state", "optimized");
+    tree.put("sys/class/nvme/nvme4/nvme4n1/size", "8");
+    let subsystem = "sys/kernel/config/nvmet/subsystems/nqn.a/passthru";
+    let cases = [
+        ("(null)", None, 0),
+        ("/dev/nvme4", Some("1"), 0),
+        ("/dev/nvme3", Some("0"), 0),
+        ("/dev/nvme3", Some("1"), 1),
+        ("/dev/nvme3", None, 1),
+    ];
+    for (path, enable, expected) in cases {
+        tree.put(&format!("{subsystem}/device_path"), path);
+        let switch = tree.path(&format!("{subsystem}/enable"));
+        let _ = fs::remove_file(switch);
+        if let Some(enable) = enable {
+            tree.put(&format!("{subsystem}/enable"), enable);
+        }
+        for target in ["nvme0n1", "nvme0n1p1"] {
+            let mut found = tree.uses(target);
+            found
+                .refusals
+                .retain(|refusal| refusal.name() != "partitions");
+            assert_eq!(
+                found.refusals.len(),
+                expected,
+                "{path} {enable:?} {found:?}"
+            );
+            for refusal in found.refusals {
+                assert!(
+                    matches!(&refusal, Refusal::Exported { on, by: Exporter::Nvmet, entry, .. } if on == "nvme3" && entry == subsystem),
+                    "{refusal}"
+                );
+            }
+        }
+    }
+    // A drive of one path lies below its controller by its own name.
+    tree.disk("nvme4n1", "259:9", "");
+    tree.put(&format!("{subsystem}/device_path"), "/dev/nvme4");
+    assert_eq!(names(&tree.uses("nvme4n1")), ["exported"]);
 }
 
 #[test]
@@ -204,6 +255,98 @@ fn who_has_the_whole_disk_has_its_partition() {
     assert_eq!(names(&tree.uses("nvme0n1p1")), ["open"]);
 }
 
+/// A loop device over a part of a block device holds it in no way that the kernel would enforce.
+#[test]
+fn below_a_loop_device_the_same_is_asked() {
+    let at = "sys/devices/loop0/loop/backing_file";
+    let tree = Tree::new();
+    tree.disk("sda", "8:0", "S1");
+    tree.part("sda", "sda1", "8:1", 1);
+    tree.part("sda", "sda2", "8:2", 2);
+    tree.disk("loop0", "7:0", "");
+    tree.put(at, "/dev/sda1");
+    // What is its neighbour's does not matter.
+    tree.link("proc/7/fd/3", "/dev/sda2");
+    assert_eq!(tree.uses("loop0"), Uses::default());
+    tree.part("loop0", "loop0p1", "259:7", 1);
+    assert_eq!(tree.uses("loop0p1"), Uses::default());
+    fs::remove_dir_all(tree.path("sys/devices/loop0/loop0p1")).expect("removed");
+    fs::remove_file(tree.path("sys/class/block/loop0p1")).expect("removed");
+
+    tree.disk("dm-0", "252:0", "");
+    tree.disk("loop1", "7:1", "");
+    tree.holds("sda1", "dm-0");
+    tree.put("sys/devices/loop1/loop/backing_file", "/dev/sda1");
+    tree.put(
+        "proc/self/mountinfo",
+        "36 22 8:1 / /srv rw - xfs /dev/sda1 rw",
+    );
+    tree.put(
+        "proc/swaps",
+        "Filename Type Size Used Priority\n/dev/dm-0 partition 1024 0 -2",
+    );
+    tree.link("proc/7/fd/4", "/dev/sda");
+    tree.put("sys/kernel/scst_tgt/devices/d/filename", "/dev/sda1");
+    tree.put("sys/devices/sda/sda1/ro", "1");
+    let found = tree.uses("loop0");
+    let expected = [
+        "read-only",
+        "held",
+        "held",
+        "mounted",
+        "swap",
+        "exported",
+        "open",
+    ];
+    assert_eq!(names(&found), expected);
+    let text: Vec<_> = found.refusals.iter().map(ToString::to_string).collect();
+    assert!(
+        text[3].contains("not writing to loop0: sda1 is mounted at /srv"),
+        "{text:?}"
+    );
+    assert!(text[1].contains("sda1 is part of dm-0"), "{text:?}");
+    assert!(text[2].contains("sda1 is part of loop1"), "{text:?}");
+}
+
+#[test]
+fn below_loop_devices_it_goes_on_to_the_disk() {
+    let tree = Tree::new();
+    for n in 0..2 {
+        tree.disk(&format!("loop{n}"), &format!("7:{n}"), "");
+    }
+    tree.put("sys/devices/loop1/loop/backing_file", "/dev/loop0");
+    tree.put("sys/devices/loop0/loop/backing_file", "/dev/nvme0n1");
+    assert_eq!(tree.uses("loop1"), Uses::default());
+    // A whole disk's partitions may lie under it.
+    tree.part("nvme0n1", "nvme0n1p1", "259:1", 1);
+    tree.put(
+        "proc/self/mountinfo",
+        "36 22 259:1 / /srv rw - xfs /dev/nvme0n1p1 rw",
+    );
+    let nvmet = "sys/kernel/config/nvmet/subsystems/nqn.a/passthru";
+    tree.put(&format!("{nvmet}/device_path"), "/dev/nvme0");
+    for (controller, path) in [(0, "nvme0c0n1"), (1, "nvme0c1n1")] {
+        let folder = format!("sys/class/nvme/nvme{controller}");
+        tree.put(&format!("{folder}/state"), "live");
+        tree.put(&format!("{folder}/{path}/ana_state"), "optimized");
+    }
+    let found = tree.uses("loop1");
+    assert_eq!(
+        names(&found),
+        ["partitions", "several-paths", "mounted", "exported"]
+    );
+    let text = found.refusals[0].to_string();
+    assert!(
+        text.contains("not writing to nvme0n1: it has partitions nvme0n1p1"),
+        "{text}"
+    );
+    // A file of any kind may lie below; a circle is the tree's mistake.
+    tree.put("sys/devices/loop0/loop/backing_file", "/srv/image");
+    assert_eq!(tree.uses("loop1"), Uses::default());
+    tree.put("sys/devices/loop0/loop/backing_file", "/dev/loop1");
+    assert_eq!(names(&tree.uses("loop1")), ["cannot-tell"]);
+}
+
 #[test]
 fn swap_open_descriptors_and_members_are_refused() {
     let tree = Tree::new();
@@ -230,6 +373,31 @@ fn swap_open_descriptors_and_members_are_refused() {
         text.contains("process 7 (daemon) has nvme0n1 open"),
         "{text}"
     );
+}
+
+/// As QEMU's scsi-generic has it: the disk's other nodes, which pass SCSI commands.
+#[test]
+fn generic_scsi_nodes_stand_for_their_disk() {
+    for (class, node, path) in [
+        ("scsi_generic", "sg0", "/dev/sg0"),
+        ("bsg", "1:0:0:0", "/dev/bsg/1:0:0:0"),
+    ] {
+        let tree = Tree::new();
+        tree.disk("sda", "8:0", "S1");
+        tree.part("sda", "sda1", "8:1", 1);
+        tree.put(&format!("sys/class/{class}/{node}/device/block/sda/x"), "");
+        // An enclosure has such nodes too, and no disk behind them.
+        tree.put("sys/class/scsi_generic/sg9/device/type", "13");
+        tree.link("proc/7/fd/4", "/dev/sg9");
+        assert_eq!(names(&tree.uses("sda1")), [""; 0]);
+        tree.link("proc/7/fd/3", path);
+        let found = tree.uses("sda1");
+        assert_eq!(names(&found), ["open"], "{path}");
+        assert!(
+            matches!(&found.refusals[0], Refusal::Open { on, .. } if on == "sda"),
+            "{found:?}"
+        );
+    }
 }
 
 #[test]
