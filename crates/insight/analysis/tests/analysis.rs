@@ -687,3 +687,38 @@ fn a_quota_is_doubted_whether_or_not_it_held_a_trial_back() {
         "A quota of 2.50 CPUs' time was set"
     ));
 }
+
+#[test]
+fn an_engine_with_a_polling_thread_is_compared_and_its_cpu_told() {
+    let polled = |cpu| {
+        let mut cell = block("io_uring+sqpoll", Op::RandRead, 1);
+        cell.placement.poll_cpus = vec![strata_units::CpuId(cpu)].into();
+        cell
+    };
+    let run = run(
+        vec![polled(3), polled(1), block("psync", Op::RandRead, 1)],
+        8,
+    );
+    let records = records(&run, |cell, round| {
+        [30_000.0, 15_000.0, 20_000.0][cell] * noise(0.01, cell, round)
+    });
+    assert_valid(&records);
+    let analysis = analyse(&run, &records);
+    let rates: Vec<&str> = analysis
+        .summary
+        .contrasts
+        .iter()
+        .filter(|c| c.response == "ops_per_s")
+        .map(|c| c.words.as_str())
+        .collect();
+    let [elsewhere, own] = rates.as_slice() else {
+        panic!("each against psync, and not against one another: {rates:?}");
+    };
+    let told = "; io_uring+sqpoll had one more CPU, on which the kernel polled for it (3)";
+    assert!(elsewhere.ends_with(told), "{elsewhere}");
+    assert!(
+        own.ends_with("; the kernel polled for io_uring+sqpoll on its own CPU (1)"),
+        "{own}"
+    );
+    assert!(analysis.answer.contains(told), "{}", analysis.answer);
+}
