@@ -102,7 +102,7 @@ pub(crate) fn compare(cells: &[CellDetail<'_>], seed: u64) -> Compare {
     for response in Response::COMPARED {
         let effects: Vec<Effect> = pairs
             .iter()
-            .filter(|p| p.factor.compares(response, plain[p.base].workload.depth))
+            .filter(|p| p.factor.compares(response, &plain[p.base].workload))
             .filter_map(|p| match effect(cells, p, response) {
                 Ok(effect) => effect,
                 Err(why) => {

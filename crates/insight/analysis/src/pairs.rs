@@ -106,12 +106,17 @@ fn alike_but(factor: Factor, a: &Cell, b: &Cell) -> bool {
 }
 
 impl Factor {
-    /// Whether a ratio of this response says something when this differs: more in flight makes each operation wait, so
-    /// depths are compared by what passes alone, and engines by latency where nothing waits.
-    pub(crate) fn compares(self, response: Response, depth: QueueDepth) -> bool {
+    /// Whether a ratio of this response says something of cells with this workload when this differs: more in flight makes
+    /// each operation wait, so depths are compared by what passes alone, and engines by latency where nothing waits. In an
+    /// open loop what passes is what was offered: there the time from the moment at which an operation was to start tells,
+    /// at any depth, and what it costs.
+    pub(crate) fn compares(self, response: Response, workload: &Workload) -> bool {
+        if workload.rate.is_some() {
+            return matches!(response, Response::Mean | Response::CpuPerOp);
+        }
         match (self, response) {
             (_, Response::OpsPerS) | (Factor::Engine, Response::CpuPerOp) => true,
-            (Factor::Engine, Response::Mean) => depth == QueueDepth::ONE,
+            (Factor::Engine, Response::Mean) => workload.depth == QueueDepth::ONE,
             _ => false,
         }
     }

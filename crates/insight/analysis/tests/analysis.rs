@@ -722,3 +722,76 @@ fn an_engine_with_a_polling_thread_is_compared_and_its_cpu_told() {
     );
     assert!(analysis.answer.contains(told), "{}", analysis.answer);
 }
+
+#[test]
+fn an_open_loop_is_compared_by_its_latency_and_not_by_the_rate_that_was_offered() {
+    const OFFERED: u64 = 10_000;
+    let open = |engine: &str, depth| {
+        let mut cell = block(engine, Op::RandRead, depth);
+        cell.workload.rate = Some(strata_record::Rate {
+            ops_per_s: OFFERED,
+            arrivals: strata_record::Arrivals::Fixed,
+        });
+        cell
+    };
+    let mut run = run(vec![open("psync", 32), open("io_uring", 32)], 8);
+    let offered = |run: &Run| {
+        let mut all = records(run, |_, _| OFFERED as f64);
+        for record in &mut all {
+            let result = record.result.as_mut().expect("a figure");
+            let mean = &mut result.latency_ns.as_mut().expect("latencies").mean;
+            *mean = 50_000.0 * noise(0.01, record.what.engine.len(), record.round);
+            if record.what.engine == "io_uring" {
+                *mean *= 0.8;
+            }
+        }
+        assert_valid(&all);
+        all
+    };
+    let all = offered(&run);
+    let analysis = analyse(&run, &all);
+    let compared: Vec<&str> = analysis
+        .summary
+        .contrasts
+        .iter()
+        .map(|c| c.response.as_str())
+        .collect();
+    assert_eq!(compared, ["mean_ns", "cpu_ns_per_op"]);
+    let mean = contrast(&analysis, "mean_ns");
+    assert_eq!(mean.verdict, Verdict::Lower, "{}", mean.words);
+    let answer = &analysis.answer;
+    assert!(answer.contains(&mean.words), "{answer}");
+    assert!(
+        !answer.contains("k/s") && !answer.contains("Most measured"),
+        "the offer is no answer: {answer}"
+    );
+    assert!(
+        answer.contains("at a rate that was offered: 4")
+            && answer.contains("by block io_uring randread 4KiB qd32 at 10000/s"),
+        "{answer}"
+    );
+
+    // A closed loop beside it has the headline and the greatest rate, be that below the offer.
+    run.plan.cells.extend([
+        block("psync", Op::RandRead, 1),
+        block("io_uring", Op::RandRead, 1),
+    ]);
+    let closed = records(&run, |cell, round| 5_000.0 * noise(0.01, cell, round));
+    let all: Vec<Record> = offered(&run)
+        .into_iter()
+        .filter(|r| r.what.workload.rate.is_some())
+        .chain(closed.into_iter().filter(|r| r.what.workload.rate.is_none()))
+        .collect();
+    let analysis = analyse(&run, &all);
+    let rate = contrast(&analysis, "ops_per_s");
+    assert!(rate.name.ends_with("qd1"), "{}", rate.name);
+    let answer = &analysis.answer;
+    assert!(
+        answer.starts_with("block randread 4KiB qd1 (virtual)"),
+        "{answer}"
+    );
+    assert!(
+        answer.contains("Most measured: 5.0") || answer.contains("Most measured: 4.9"),
+        "{answer}"
+    );
+}
