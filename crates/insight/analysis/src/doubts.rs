@@ -73,6 +73,7 @@ impl Facts<'_, '_> {
         self.records(&mut doubts);
         self.few_rounds(&mut doubts);
         self.realities(&mut doubts);
+        self.before(&mut doubts);
         self.quota(&mut doubts);
         self.warnings(&mut doubts);
         self.accuracy(&mut doubts);
@@ -257,6 +258,24 @@ impl Facts<'_, '_> {
             seen.add(text.to_owned(), &cell.label);
         }
         doubts.extend(seen.lines(self.cells.len()));
+    }
+
+    /// What was done before the first trial and did not come to its end.
+    fn before(&self, doubts: &mut Vec<String>) {
+        for done in self.run.preconditioning.iter().filter(|p| !p.steady) {
+            doubts.push(format!(
+                "{} was preconditioned and not steady after {} of the workload: its figures are of a moment, not of a \
+                 steady state.",
+                done.via,
+                some(done.rounds_ops_per_s.len(), "round")
+            ));
+        }
+        for sweep in self.run.sweeps.iter().filter(|s| !s.sure) {
+            doubts.push(format!(
+                "{}: whether more streams bring more, the sweep before the rounds could not tell.",
+                sweep.of
+            ));
+        }
     }
 
     /// A share of CPU time, whether or not a trial was held back by it.

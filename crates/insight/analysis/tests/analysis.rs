@@ -4,8 +4,8 @@ mod support;
 
 use strata_analysis::{Analysis, Fate, Response, analyse};
 use strata_record::{
-    Ceiling, CeilingKind, Contrast, Limits, Op, Quota, Reality, Record, Run, Status, Verdict,
-    Warning, WarningCode,
+    Ceiling, CeilingKind, Contrast, Limits, Op, Preconditioning, Quota, Reality, Record, Run,
+    Status, StreamSweep, Verdict, Warning, WarningCode,
 };
 use strata_units::Nanos;
 use support::{assert_valid, block, noise, records, run, tcp, trial};
@@ -794,4 +794,37 @@ fn an_open_loop_is_compared_by_its_latency_and_not_by_the_rate_that_was_offered(
         answer.contains("Most measured: 5.0") || answer.contains("Most measured: 4.9"),
         "{answer}"
     );
+}
+
+#[test]
+fn a_drive_that_was_not_steady_and_a_sweep_that_could_not_tell_are_doubted() {
+    let (mut run, records) = two_engines(8, 0.8);
+    for (steady, sure) in [(true, true), (false, false)] {
+        run.preconditioning = vec![Preconditioning {
+            via: "/dev/nvme0n1".to_owned(),
+            bytes: strata_units::Bytes::GIB,
+            seconds: 12.5,
+            workload: Some("psync randwrite 4KiB qd1".to_owned()),
+            rounds_ops_per_s: vec![1000.0; 25],
+            steady,
+        }];
+        run.sweeps = vec![StreamSweep {
+            of: "tcp stream 128KiB".to_owned(),
+            candidates: Vec::new(),
+            chosen: 0,
+            sure,
+        }];
+        let analysis = analyse(&run, &records);
+        assert_eq!(
+            doubted(
+                &analysis,
+                "/dev/nvme0n1 was preconditioned and not steady after 25 rounds"
+            ),
+            !steady
+        );
+        assert_eq!(
+            doubted(&analysis, "tcp stream 128KiB: whether more streams bring more"),
+            !sure
+        );
+    }
 }

@@ -68,7 +68,7 @@ impl View {
             plan: plan(run, analysed),
             cells: cells(analysed),
             command: text::command(&run.command),
-            not_measured: not_measured(analysed),
+            not_measured: not_measured(run, analysed),
         }
     }
 }
@@ -282,7 +282,7 @@ fn contrast_notes(analysed: &Analysis<'_>) -> Vec<String> {
 
 fn plan(run: &Run, analysed: &Analysis<'_>) -> Vec<(&'static str, String)> {
     let rounds = analysed.rounds;
-    vec![
+    let mut said = vec![
         ("Plan", run.plan.name.clone()),
         (
             "Rounds",
@@ -301,7 +301,18 @@ fn plan(run: &Run, analysed: &Analysis<'_>) -> Vec<(&'static str, String)> {
                 run.built.profile
             ),
         ),
-    ]
+    ];
+    said.extend(
+        run.preconditioning
+            .iter()
+            .map(|done| ("Preconditioning", text::preconditioning(done))),
+    );
+    said.extend(
+        run.sweeps
+            .iter()
+            .map(|sweep| ("Sweep of streams", text::sweep(sweep))),
+    );
+    said
 }
 
 fn cells(analysed: &Analysis<'_>) -> Table {
@@ -347,8 +358,33 @@ fn cells(analysed: &Analysis<'_>) -> Table {
     table
 }
 
+/// Which storage was measured in a state that need not last.
+fn unprepared(run: &Run, analysed: &Analysis<'_>) -> Option<String> {
+    let storage = || {
+        analysed
+            .cells
+            .iter()
+            .map(|c| c.cell)
+            .filter(|c| c.workload.op.is_storage())
+    };
+    let prepared = |via: &str| run.preconditioning.iter().any(|p| p.via == via);
+    let left: BTreeSet<&str> = storage()
+        .map(|c| c.via.as_str())
+        .filter(|via| !prepared(via))
+        .collect();
+    let what = match left.len() {
+        0 => return None,
+        _ if !storage().any(|c| prepared(&c.via)) => "Storage is".to_owned(),
+        1 => format!("{} is", left.into_iter().collect::<String>()),
+        _ => format!("{} are", left.into_iter().collect::<Vec<_>>().join(", ")),
+    };
+    Some(format!(
+        "{what} read and written without preconditioning: no steady state in the sense of SNIA's test specification."
+    ))
+}
+
 /// What a reader might take this for and it is not.
-fn not_measured(analysed: &Analysis<'_>) -> Vec<String> {
+fn not_measured(run: &Run, analysed: &Analysis<'_>) -> Vec<String> {
     let layers: BTreeSet<String> = analysed
         .cells
         .iter()
@@ -370,12 +406,7 @@ fn not_measured(analysed: &Analysis<'_>) -> Vec<String> {
             .zip(&analysed.summary.lines)
             .any(|(c, l)| test(c, l))
     };
-    if any(|c, _| c.cell.workload.op.is_storage()) {
-        said.push(
-            "Storage is read and written without preconditioning: no steady state in the sense of SNIA's test specification."
-                .to_owned(),
-        );
-    }
+    said.extend(unprepared(run, analysed));
     if any(|c, _| c.completes == Some(Completes::Received)) {
         said.push(
             "A stream has no latency: when one of its bytes arrived is not known.".to_owned(),

@@ -6,7 +6,10 @@ mod support;
 use std::path::Path;
 
 use strata_analysis::analyse;
-use strata_record::{Environment, Op, Record, Run, Status, Warning, WarningCode};
+use strata_record::{
+    Environment, Op, Preconditioning, Record, Run, Status, StreamCandidate, StreamSweep, Warning,
+    WarningCode,
+};
 use strata_report::{html, markdown};
 use support::{assert_valid, block, noise, records, run, tcp, trial};
 
@@ -314,6 +317,64 @@ fn a_run_without_trials_has_a_report() {
     assert!(page.contains("No figure: every trial was skipped, failed or left out."));
     assert!(page.contains("The run has no trial of it."));
     assert!(!page.contains("<svg"));
+}
+
+/// Both forms of a report on these records.
+fn both(run: &Run, records: &[Record]) -> [String; 2] {
+    let analysed = analyse(run, records);
+    [
+        html(run, &analysed).expect("a page"),
+        markdown(run, &analysed),
+    ]
+}
+
+#[test]
+fn what_was_done_before_the_first_trial_is_told() {
+    let mut elsewhere = block("psync", Op::RandWrite, 1);
+    elsewhere.via = "/dev/other".to_owned();
+    let mut run = run(vec![block("psync", Op::RandWrite, 1), elsewhere], 2);
+    let prepared = |via: &str| Preconditioning {
+        via: via.to_owned(),
+        bytes: strata_units::Bytes(3 << 30),
+        seconds: 12.5,
+        workload: Some("psync randwrite 4KiB qd1".to_owned()),
+        rounds_ops_per_s: vec![2000.0, 1000.0],
+        steady: true,
+    };
+    for text in both(&run, &[]) {
+        assert!(text.contains("Storage is read and written without preconditioning"));
+        assert!(!text.contains("Sweep of streams"));
+    }
+    run.preconditioning = vec![prepared("/var/tmp/strata.data")];
+    run.sweeps = vec![StreamSweep {
+        of: "tcp stream 128KiB".to_owned(),
+        candidates: [(1, 1.0), (2, 2.0)]
+            .map(|(streams, gib)| StreamCandidate {
+                threads: 1,
+                streams,
+                bytes_per_s: vec![gib * f64::from(1 << 30); 2],
+            })
+            .into(),
+        chosen: 1,
+        sure: false,
+    }];
+    for text in both(&run, &[]) {
+        for told in [
+            "/dev/other is read and written without preconditioning",
+            "/var/tmp/strata.data: 3.00 GiB written in 12.5 s; rounds of psync randwrite 4KiB qd1: 2.00 k/s, 1.00 k/s; the \
+             last five were steady",
+            "tcp stream 128KiB, threads × connections of each: 1 × 1 brought 1.00 GiB/s and 1.00 GiB/s; 1 × 2 brought 2.00 \
+             GiB/s and 2.00 GiB/s; chosen 1 × 2, though more may bring more",
+        ] {
+            assert!(text.contains(told), "{told}: {text}");
+        }
+    }
+    run.preconditioning.push(prepared("/dev/other"));
+    run.preconditioning[0].steady = false;
+    for text in both(&run, &[]) {
+        assert!(!text.contains("without preconditioning"), "{text}");
+        assert!(text.contains("1.00 k/s; never five that were steady"));
+    }
 }
 
 #[test]
