@@ -378,6 +378,20 @@ fn what_was_done_before_the_first_trial_is_told() {
 }
 
 #[test]
+fn a_region_is_told_with_where_it_begins() {
+    let mut behind = block("psync", Op::RandRead, 1);
+    behind.target.region_from_bytes = strata_units::ByteOffset(512 << 30);
+    let run = run(vec![block("psync", Op::RandRead, 1), behind], 2);
+    for text in both(&run, &[]) {
+        assert!(text.contains("1GiB, its first 1GiB; on node 0"), "{text}");
+        assert!(
+            text.contains("1GiB, 1GiB from 512GiB on; on node 0"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
 fn markdown_of_a_small_run() {
     let run = run(
         vec![
