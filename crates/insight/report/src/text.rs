@@ -2,7 +2,8 @@
 
 use strata_analysis::{in_unit, percent};
 use strata_record::{
-    CeilingKind, ClockSource, Completes, Estimate, Preconditioning, Role, StreamSweep,
+    CeilingKind, ClockSource, Completes, Estimate, Preconditioning, Role, StreamCandidate,
+    StreamSweep,
 };
 use strata_units::show;
 
