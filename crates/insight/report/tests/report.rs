@@ -332,6 +332,7 @@ fn both(run: &Run, records: &[Record]) -> [String; 2] {
 fn what_was_done_before_the_first_trial_is_told() {
     let mut elsewhere = block("psync", Op::RandWrite, 1);
     elsewhere.via = "/dev/other".to_owned();
+    elsewhere.target.identity = "another drive".to_owned();
     let mut run = run(vec![block("psync", Op::RandWrite, 1), elsewhere], 2);
     let prepared = |via: &str| Preconditioning {
         via: via.to_owned(),
