@@ -248,6 +248,7 @@ fn the_page_says_what_the_markdown_says() {
         "virtio1-req.0 on CPU 1, up to 20000 times in a trial",
         "39 to 41 °C",
         "TCP sent again",
+        "all connections of this network namespace counted",
         "none; frequency by cpuinfo",
     ] {
         assert!(page.contains(expected), "page: {expected}");
