@@ -398,17 +398,17 @@ impl Facts<'_, '_> {
     fn unproved(&self, doubts: &mut Vec<String>) {
         let mut shared = Shared::default();
         for cell in self.cells {
-            let counted = cell.counted().count();
             if let Some(proof) = &cell.proof {
                 for missing in &proof.missing {
                     shared.add(format!("not proved: {}", full_stop(missing)), &cell.label);
                 }
             }
-            if cell.counted().any(|r| r.proof.is_none()) {
+            let bare = cell.counted().filter(|r| r.proof.is_none()).count();
+            if bare > 0 {
                 shared.add(
                     format!(
                         "{} without any proof of where it ran.",
-                        some(counted, "trial")
+                        some(bare, "trial")
                     ),
                     &cell.label,
                 );

@@ -828,3 +828,17 @@ fn a_drive_that_was_not_steady_and_a_sweep_that_could_not_tell_are_doubted() {
         );
     }
 }
+
+#[test]
+fn only_trials_that_lack_a_proof_are_counted_as_such() {
+    let (run, mut all) = two_engines(8, 0.8);
+    for record in all.iter_mut().filter(|r| r.round < 2) {
+        record.proof = None;
+    }
+    let analysis = analyse(&run, &all);
+    assert!(
+        doubted(&analysis, "All cells: 2 trials without any proof"),
+        "{:#?}",
+        analysis.summary.doubts
+    );
+}
