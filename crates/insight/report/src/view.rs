@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use strata_analysis::{Analysis, CellDetail, Response, bandwidth, ratio};
-use strata_record::{Completes, Environment, Run, SummaryLine};
+use strata_record::{Completes, Environment, Run, SummaryLine, Workload};
 use strata_units::show;
 
 use crate::environment::{Part, parts};
@@ -315,6 +315,17 @@ fn plan(run: &Run, analysed: &Analysis<'_>) -> Vec<(&'static str, String)> {
     said
 }
 
+fn checked(workload: &Workload) -> &'static str {
+    let op = workload.op;
+    match (workload.verify, op.reads(), op.writes()) {
+        (false, _, _) => "no",
+        (true, true, false) => "each read",
+        (true, false, true) => "writes recorded in a ledger",
+        (true, true, true) => "each read, and writes recorded in a ledger",
+        (true, false, false) => "each byte received",
+    }
+}
+
 fn cells(analysed: &Analysis<'_>) -> Table {
     let mut table = Table::new(
         "Cells of the plan",
@@ -346,7 +357,7 @@ fn cells(analysed: &Analysis<'_>) -> Table {
                 },
                 w.ramp_ns.to_string(),
                 w.timed_by.to_string(),
-                if w.verify { "each read" } else { "no" }.to_owned(),
+                checked(w).to_owned(),
                 text::list(&p.cpus),
                 text::list(&p.peer_cpus),
                 p.mem_node

@@ -394,6 +394,27 @@ fn a_region_is_told_with_where_it_begins() {
 }
 
 #[test]
+fn what_is_checked_depends_on_the_operation() {
+    const EACH_READ: &str = "each read";
+    const LEDGER: &str = "writes recorded in a ledger";
+    let mixed = Op::RandRw { read_percent: 70 };
+    for (op, verify, told) in [
+        (Op::RandRead, true, EACH_READ.to_owned()),
+        (Op::RandWrite, true, LEDGER.to_owned()),
+        (mixed, true, format!("{EACH_READ}, and {LEDGER}")),
+        (mixed, false, "no".to_owned()),
+    ] {
+        let mut cell = block("psync", op, 1);
+        cell.workload.verify = verify;
+        let run = run(vec![cell], 2);
+        let text = markdown(&run, &analyse(&run, &[]));
+        // Between how it is timed and where it runs.
+        let entry = format!("| operation | {told} | 1 |");
+        assert!(text.contains(&entry), "{op} {verify}: {text}");
+    }
+}
+
+#[test]
 fn markdown_of_a_small_run() {
     let run = run(
         vec![
