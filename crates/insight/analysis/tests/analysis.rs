@@ -604,6 +604,40 @@ fn cells_of_one_name_are_told_apart() {
 }
 
 #[test]
+fn no_two_cells_have_one_name() {
+    let plain = || block("io_uring", Op::RandRead, 1);
+    let changes: [(fn(&mut strata_record::Cell), &str); 8] = [
+        (|c| c.reality = Reality::Memory, "memory"),
+        (
+            |c| c.target.region_from_bytes = strata_units::ByteOffset(1 << 30),
+            "from 1GiB on",
+        ),
+        (
+            |c| c.target.region_bytes = Some(strata_units::Bytes::MIB),
+            "1MiB of it",
+        ),
+        (|c| c.target.region_bytes = None, "all of it"),
+        (
+            |c| c.placement.poll_cpus = vec![strata_units::CpuId(3)].into(),
+            "poll cpus 3",
+        ),
+        (|c| c.workload.ramp_ns = Nanos::SECOND, "ramp 1s"),
+        (|c| c.workload.verify = true, "verified"),
+        // In no part of a name.
+        (|c| c.target.identity = "another".to_owned(), "cell 2"),
+    ];
+    for (change, told) in changes {
+        let mut other = plain();
+        change(&mut other);
+        let run = run(vec![plain(), other], 2);
+        let analysis = analyse(&run, &[]);
+        let [first, second] = [0, 1].map(|at| analysis.cells[at].label.as_str());
+        assert_ne!(first, second);
+        assert_eq!(second, format!("block io_uring randread 4KiB qd1, {told}"));
+    }
+}
+
+#[test]
 fn curves_and_the_middle_round_are_those_of_the_records() {
     let (run, records) = two_engines(8, 0.8);
     let analysis = analyse(&run, &records);
