@@ -47,6 +47,8 @@ pub struct Family {
 /// What comparing finds.
 #[derive(Debug, Default)]
 pub(crate) struct Compare {
+    /// Pairs of cells that may be compared, whether or not both have figures.
+    pub(crate) pairs: usize,
     pub(crate) contrasts: Vec<Contrast>,
     pub(crate) details: Vec<ContrastDetail>,
     pub(crate) families: Vec<Family>,
@@ -74,7 +76,10 @@ struct Effect {
 pub(crate) fn compare(cells: &[CellDetail<'_>], seed: u64) -> Compare {
     let plain: Vec<&Cell> = cells.iter().map(|c| c.cell).collect();
     let pairs = pairs(&plain);
-    let mut found = Compare::default();
+    let mut found = Compare {
+        pairs: pairs.len(),
+        ..Compare::default()
+    };
     for pair in &pairs {
         let heated = heated(cells, pair);
         if let Some((round, why)) = heated.first() {

@@ -25,6 +25,8 @@ pub(crate) struct View {
     /// What signs and columns of the figures mean, and why some are missing.
     pub(crate) figure_notes: Vec<String>,
     pub(crate) contrasts: Table,
+    /// Why there is no contrast; for a table without rows.
+    pub(crate) no_contrasts: &'static str,
     pub(crate) contrast_notes: Vec<String>,
     pub(crate) sections: Vec<Section>,
     pub(crate) environment: Vec<Part>,
@@ -56,6 +58,12 @@ impl View {
             figures: figures(analysed),
             figure_notes: figure_notes(analysed),
             contrasts: contrasts(analysed),
+            no_contrasts: match analysed.pairs {
+                0 => "None: no two cells of one reality and target differ in one thing alone.",
+                _ => {
+                    "None: there are cells that differ in one thing alone, but no round holds figures of both that count."
+                }
+            },
             contrast_notes: contrast_notes(analysed),
             sections: analysed
                 .cells

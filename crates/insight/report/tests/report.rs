@@ -415,6 +415,32 @@ fn what_is_checked_depends_on_the_operation() {
 }
 
 #[test]
+fn why_there_is_no_ratio_is_told() {
+    const NO_PAIR: &str = "no two cells of one reality and target differ in one thing alone";
+    const NO_ROUND: &str = "no round holds figures of both that count";
+    let alone = run(vec![block("psync", Op::RandRead, 1)], 2);
+    for text in both(&alone, &[]) {
+        assert!(text.contains(NO_PAIR) && !text.contains(NO_ROUND), "{text}");
+    }
+    let run = run(
+        vec![
+            block("psync", Op::RandRead, 1),
+            block("io_uring", Op::RandRead, 1),
+        ],
+        2,
+    );
+    let mut all = records(&run, |_, _| 2000.0);
+    for text in both(&run, &all) {
+        assert!(!text.contains(NO_PAIR) && !text.contains(NO_ROUND), "{text}");
+    }
+    // Each has figures, of rounds that the other was not in.
+    all.retain(|r| (r.what.engine == "psync") == (r.round == 0));
+    for text in both(&run, &all) {
+        assert!(text.contains(NO_ROUND) && !text.contains(NO_PAIR), "{text}");
+    }
+}
+
+#[test]
 fn markdown_of_a_small_run() {
     let run = run(
         vec![
