@@ -876,3 +876,40 @@ fn only_trials_that_lack_a_proof_are_counted_as_such() {
         analysis.summary.doubts
     );
 }
+
+#[test]
+fn a_warnings_text_stands_behind_the_trials_that_gave_it() {
+    let (run, sound) = two_engines(8, 0.8);
+    let warned = |text: &dyn Fn(&Record) -> String| {
+        let mut all = sound.clone();
+        for record in &mut all {
+            record.warnings.push(Warning {
+                code: WarningCode::Hot,
+                text: text(record),
+            });
+        }
+        assert_valid(&all);
+        let mut doubts = analyse(&run, &all).summary.doubts;
+        doubts.retain(|d| d.contains("°C"));
+        doubts
+    };
+    assert_eq!(
+        warned(&|_| "the drive is at 71 °C".to_owned()),
+        ["All cells (16 trials): the drive is at 71 °C."]
+    );
+    assert_eq!(
+        warned(&|r| format!(
+            "the drive is at {} °C",
+            if r.what.engine == "psync" { 71 } else { 72 }
+        )),
+        [
+            "block psync randread 4KiB qd1 (8 trials): the drive is at 71 °C.",
+            "block io_uring randread 4KiB qd1 (8 trials): the drive is at 72 °C.",
+        ]
+    );
+    assert_eq!(
+        warned(&|r| format!("the drive is at {} °C", 71 + r.round)),
+        ["All cells (16 trials, in 8 wordings; the first, of block psync randread 4KiB qd1 in round 0): the drive is at \
+          71 °C."]
+    );
+}
