@@ -89,11 +89,7 @@ fn headline(
 }
 
 /// The least mean latency of a layer's open loops, of which the rate was given and says nothing.
-fn least_when_offered(
-    layer: Layer,
-    summary: &Summary,
-    cells: &[CellDetail<'_>],
-) -> Option<String> {
+fn least_when_offered(layer: Layer, summary: &Summary, cells: &[CellDetail<'_>]) -> Option<String> {
     let (mean, cell) = summary
         .lines
         .iter()

@@ -446,8 +446,12 @@ fn polled_words(name: &str, placement: &Placement) -> String {
     match (polled.is_empty(), more) {
         (true, _) => String::new(),
         (_, 0) => format!("; the kernel polled for {name} on its own CPU ({polled})"),
-        (_, 1) => format!("; {name} had one more CPU, on which the kernel polled for it ({polled})"),
-        (_, n) => format!("; {name} had {n} more CPUs, on which the kernel polled for it ({polled})"),
+        (_, 1) => {
+            format!("; {name} had one more CPU, on which the kernel polled for it ({polled})")
+        }
+        (_, n) => {
+            format!("; {name} had {n} more CPUs, on which the kernel polled for it ({polled})")
+        }
     }
 }
 

@@ -359,7 +359,11 @@ impl Facts<'_, '_> {
                 })
                 .collect();
         }
-        let all = texts.iter().flat_map(|(_, trials)| trials).copied().collect();
+        let all = texts
+            .iter()
+            .flat_map(|(_, trials)| trials)
+            .copied()
+            .collect();
         let first = texts.iter().find_map(|(text, trials)| {
             let (cell, round) = trials.first()?;
             Some(format!(
@@ -439,10 +443,7 @@ impl Facts<'_, '_> {
             let bare = cell.counted().filter(|r| r.proof.is_none()).count();
             if bare > 0 {
                 shared.add(
-                    format!(
-                        "{} without any proof of where it ran.",
-                        some(bare, "trial")
-                    ),
+                    format!("{} without any proof of where it ran.", some(bare, "trial")),
                     &cell.label,
                 );
             }

@@ -31,7 +31,14 @@ pub(crate) fn labels(cells: &[&Cell]) -> Vec<String> {
             (None, ops) => format!("for {} operations", ops.unwrap_or(0)),
         },
         |c| format!("ramp {}", c.workload.ramp_ns),
-        |c| if c.workload.verify { "verified" } else { "not verified" }.to_owned(),
+        |c| {
+            if c.workload.verify {
+                "verified"
+            } else {
+                "not verified"
+            }
+            .to_owned()
+        },
     ];
     let told: Vec<String> = cells
         .iter()
@@ -55,9 +62,11 @@ pub(crate) fn labels(cells: &[&Cell]) -> Vec<String> {
         .collect();
     told.iter()
         .enumerate()
-        .map(|(at, label)| match told.iter().filter(|l| *l == label).count() {
-            1 => label.clone(),
-            _ => format!("{label}, cell {}", at + 1),
-        })
+        .map(
+            |(at, label)| match told.iter().filter(|l| *l == label).count() {
+                1 => label.clone(),
+                _ => format!("{label}, cell {}", at + 1),
+            },
+        )
         .collect()
 }

@@ -814,7 +814,11 @@ fn an_open_loop_is_compared_by_its_latency_and_not_by_the_rate_that_was_offered(
     let all: Vec<Record> = offered(&run)
         .into_iter()
         .filter(|r| r.what.workload.rate.is_some())
-        .chain(closed.into_iter().filter(|r| r.what.workload.rate.is_none()))
+        .chain(
+            closed
+                .into_iter()
+                .filter(|r| r.what.workload.rate.is_none()),
+        )
         .collect();
     let analysis = analyse(&run, &all);
     let rate = contrast(&analysis, "ops_per_s");
@@ -857,7 +861,10 @@ fn a_drive_that_was_not_steady_and_a_sweep_that_could_not_tell_are_doubted() {
             !steady
         );
         assert_eq!(
-            doubted(&analysis, "tcp stream 128KiB: whether more streams bring more"),
+            doubted(
+                &analysis,
+                "tcp stream 128KiB: whether more streams bring more"
+            ),
             !sure
         );
     }
@@ -909,7 +916,9 @@ fn a_warnings_text_stands_behind_the_trials_that_gave_it() {
     );
     assert_eq!(
         warned(&|r| format!("the drive is at {} °C", 71 + r.round)),
-        ["All cells (16 trials, in 8 wordings; the first, of block psync randread 4KiB qd1 in round 0): the drive is at \
-          71 °C."]
+        [
+            "All cells (16 trials, in 8 wordings; the first, of block psync randread 4KiB qd1 in round 0): the drive is at \
+          71 °C."
+        ]
     );
 }

@@ -75,11 +75,9 @@ fn what(cell: &CellDetail<'_>) -> Vec<(&'static str, String)> {
     let c = cell.cell;
     let target = match (c.target.region_from_bytes, c.target.region_bytes) {
         (ByteOffset(0), Some(region)) => format!("{}, its first {region}", c.target.identity),
-        (from, Some(region)) => format!(
-            "{}, {region} from {} on",
-            c.target.identity,
-            Bytes(from.0)
-        ),
+        (from, Some(region)) => {
+            format!("{}, {region} from {} on", c.target.identity, Bytes(from.0))
+        }
         (_, None) => c.target.identity.clone(),
     };
     let node = c

@@ -431,7 +431,10 @@ fn why_there_is_no_ratio_is_told() {
     );
     let mut all = records(&run, |_, _| 2000.0);
     for text in both(&run, &all) {
-        assert!(!text.contains(NO_PAIR) && !text.contains(NO_ROUND), "{text}");
+        assert!(
+            !text.contains(NO_PAIR) && !text.contains(NO_ROUND),
+            "{text}"
+        );
     }
     // Each has figures, of rounds that the other was not in.
     all.retain(|r| (r.what.engine == "psync") == (r.round == 0));
