@@ -606,7 +606,8 @@ fn cells_of_one_name_are_told_apart() {
 #[test]
 fn no_two_cells_have_one_name() {
     let plain = || block("io_uring", Op::RandRead, 1);
-    let changes: [(fn(&mut strata_record::Cell), &str); 8] = [
+    type Change = fn(&mut strata_record::Cell);
+    let changes: [(Change, &str); 8] = [
         (|c| c.reality = Reality::Memory, "memory"),
         (
             |c| c.target.region_from_bytes = strata_units::ByteOffset(1 << 30),
