@@ -262,7 +262,8 @@ pub struct Workload {
     pub ramp_ns: Nanos,
     /// How operations are timed.
     pub timed_by: TimedBy,
-    /// Whether each read is checked against what was written.
+    /// Whether each read is checked against what was written, each write recorded in a ledger that a later check goes by, and
+    /// each byte that a connection receives against the one sent.
     pub verify: bool,
 }
 

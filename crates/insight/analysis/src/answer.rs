@@ -22,39 +22,54 @@ pub(crate) fn answer(
         .collect();
     let layers: BTreeSet<Layer> = cells.iter().map(|c| c.cell.layer).collect();
     let most: Vec<String> = layers
-        .into_iter()
-        .filter_map(|layer| most(layer, summary, cells))
+        .iter()
+        .filter_map(|layer| most(*layer, summary, cells))
         .collect();
-    if most.is_empty() {
+    if !most.is_empty() {
+        said.push(format!("Most measured: {}.", most.join("; ")));
+    }
+    let offered: Vec<String> = layers
+        .iter()
+        .filter_map(|layer| least_when_offered(*layer, summary, cells))
+        .collect();
+    if !offered.is_empty() {
+        said.push(format!(
+            "Least mean latency at a rate that was offered: {}.",
+            offered.join("; ")
+        ));
+    }
+    if most.is_empty() && offered.is_empty() {
         return "No figure: every trial was skipped, failed or left out.".to_owned();
     }
-    said.push(format!("Most measured: {}.", most.join("; ")));
     said.join(" ")
 }
 
 /// The ratio of rates that this factor makes where it is told most of: for engines at the least depth, for depths over
-/// the widest step.
+/// the widest step. Where every rate was offered, the ratio of mean latencies.
 fn headline(
     summary: &Summary,
     details: &[ContrastDetail],
     cells: &[CellDetail<'_>],
     factor: Factor,
 ) -> Option<String> {
-    let step = |d: &ContrastDetail| {
-        let depth = |at: usize| i32::from(cells[at].cell.workload.depth.get());
-        match factor {
+    let weight = |d: &ContrastDetail| {
+        let workload = |at: usize| &cells[at].cell.workload;
+        let depth = |at: usize| i32::from(workload(at).depth.get());
+        let step = match factor {
             Factor::Engine => -depth(d.cells.1),
             Factor::Depth => depth(d.cells.1) - depth(d.cells.0),
-        }
+        };
+        let (closed, told_by) = match workload(d.cells.0).rate {
+            None => (true, Response::OpsPerS),
+            Some(_) => (false, Response::Mean),
+        };
+        (d.factor == factor && d.response == told_by).then_some((closed, step))
     };
-    let greatest = details
+    let greatest = details.iter().filter_map(weight).max()?;
+    let (at, detail) = details
         .iter()
-        .filter(|d| d.factor == factor && d.response == Response::OpsPerS)
-        .map(step)
-        .max()?;
-    let (at, detail) = details.iter().enumerate().find(|(_, d)| {
-        d.factor == factor && d.response == Response::OpsPerS && step(d) == greatest
-    })?;
+        .enumerate()
+        .find(|(_, d)| weight(d) == Some(greatest))?;
     let (base, other) = (&cells[detail.cells.0].cell, &cells[detail.cells.1].cell);
     // A verdict names the two; that there is none does not.
     let between = match (summary.contrasts.get(at)?.verdict, factor) {
@@ -73,18 +88,34 @@ fn headline(
     ))
 }
 
-/// The greatest rate of a layer, and the greatest bandwidth where another cell has that.
+/// The least mean latency of a layer's open loops, of which the rate was given and says nothing.
+fn least_when_offered(layer: Layer, summary: &Summary, cells: &[CellDetail<'_>]) -> Option<String> {
+    let (mean, cell) = summary
+        .lines
+        .iter()
+        .zip(cells)
+        .filter(|(line, _)| line.cell.layer == layer && line.cell.workload.rate.is_some())
+        .filter_map(|(line, cell)| Some((line.mean_ns?, cell)))
+        .min_by(|a, b| a.0.median.total_cmp(&b.0.median))?;
+    Some(format!("{} {}", in_unit(mean, show::time), by(cell)))
+}
+
+fn by(cell: &CellDetail<'_>) -> String {
+    format!("by {} ({})", cell.label, cell.cell.reality)
+}
+
+/// The greatest rate of a layer, and the greatest bandwidth where another cell has that; of closed loops, whose rate is
+/// their own.
 fn most(layer: Layer, summary: &Summary, cells: &[CellDetail<'_>]) -> Option<String> {
     let best = |of: fn(&strata_record::SummaryLine) -> Option<Estimate>| {
         summary
             .lines
             .iter()
             .zip(cells)
-            .filter(|(line, _)| line.cell.layer == layer)
+            .filter(|(line, _)| line.cell.layer == layer && line.cell.workload.rate.is_none())
             .filter_map(|(line, cell)| Some((of(line)?, cell)))
             .max_by(|a, b| a.0.median.total_cmp(&b.0.median))
     };
-    let by = |cell: &CellDetail<'_>| format!("by {} ({})", cell.label, cell.cell.reality);
     let (rate, fastest) = best(|l| l.ops_per_s)?;
     let rate = in_unit(rate, show::per_second);
     Some(match best(|l| l.bytes_per_s) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use strata_record::{Cell, Contrast, Record};
+use strata_record::{Cell, Contrast, Placement, Record};
 use strata_stats as stats;
 use strata_stats::{DEFAULT_DELTA, Interval, Paired, ROUNDS_FOR_CLAIM, StatsError};
 
@@ -47,6 +47,8 @@ pub struct Family {
 /// What comparing finds.
 #[derive(Debug, Default)]
 pub(crate) struct Compare {
+    /// Pairs of cells that may be compared, whether or not both have figures.
+    pub(crate) pairs: usize,
     pub(crate) contrasts: Vec<Contrast>,
     pub(crate) details: Vec<ContrastDetail>,
     pub(crate) families: Vec<Family>,
@@ -74,7 +76,10 @@ struct Effect {
 pub(crate) fn compare(cells: &[CellDetail<'_>], seed: u64) -> Compare {
     let plain: Vec<&Cell> = cells.iter().map(|c| c.cell).collect();
     let pairs = pairs(&plain);
-    let mut found = Compare::default();
+    let mut found = Compare {
+        pairs: pairs.len(),
+        ..Compare::default()
+    };
     for pair in &pairs {
         let heated = heated(cells, pair);
         if let Some((round, why)) = heated.first() {
@@ -102,7 +107,7 @@ pub(crate) fn compare(cells: &[CellDetail<'_>], seed: u64) -> Compare {
     for response in Response::COMPARED {
         let effects: Vec<Effect> = pairs
             .iter()
-            .filter(|p| p.factor.compares(response, plain[p.base].workload.depth))
+            .filter(|p| p.factor.compares(response, &plain[p.base].workload))
             .filter_map(|p| match effect(cells, p, response) {
                 Ok(effect) => effect,
                 Err(why) => {
@@ -375,6 +380,14 @@ fn said(
     if effect.response == Response::OpsPerS {
         claim.push_str(&bound_words(base, other));
     }
+    for (name, cell, facing) in [
+        (&other_name, other.cell, base.cell),
+        (&base_name, base.cell, other.cell),
+    ] {
+        if cell.placement.poll_cpus != facing.placement.poll_cpus {
+            claim.push_str(&polled_words(name, &cell.placement));
+        }
+    }
     let mut words = claim.clone();
     if let Some(with) = effect.with_left_out {
         words.push_str(&format!(
@@ -423,6 +436,22 @@ fn bound_words(base: &CellDetail<'_>, other: &CellDetail<'_>) -> String {
             format!("; ≤, because the ceiling ({bound}) and not the change made the ratio")
         }
         (Some(_), Some(_)) => "; both stand at their ceilings, which made the ratio".to_owned(),
+    }
+}
+
+/// Who had CPUs that the kernel polls on: a ratio to a side without them is not one of like means.
+fn polled_words(name: &str, placement: &Placement) -> String {
+    let polled = &placement.poll_cpus;
+    let more = polled.without(&placement.cpus).len();
+    match (polled.is_empty(), more) {
+        (true, _) => String::new(),
+        (_, 0) => format!("; the kernel polled for {name} on its own CPU ({polled})"),
+        (_, 1) => {
+            format!("; {name} had one more CPU, on which the kernel polled for it ({polled})")
+        }
+        (_, n) => {
+            format!("; {name} had {n} more CPUs, on which the kernel polled for it ({polled})")
+        }
     }
 }
 

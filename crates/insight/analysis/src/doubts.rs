@@ -1,6 +1,8 @@
 //! What to doubt about a run, most serious first.
 
-use strata_record::{Reality, Record, Run, Status, SummaryLine, TargetKind, Warning, WarningCode};
+use std::collections::BTreeSet;
+
+use strata_record::{Reality, Record, Run, Status, SummaryLine, TargetKind, WarningCode};
 use strata_stats::{ROUNDS_FOR_CLAIM, ROUNDS_FOR_INTERVAL};
 use strata_units::show;
 
@@ -73,6 +75,7 @@ impl Facts<'_, '_> {
         self.records(&mut doubts);
         self.few_rounds(&mut doubts);
         self.realities(&mut doubts);
+        self.before(&mut doubts);
         self.quota(&mut doubts);
         self.warnings(&mut doubts);
         self.accuracy(&mut doubts);
@@ -259,6 +262,24 @@ impl Facts<'_, '_> {
         doubts.extend(seen.lines(self.cells.len()));
     }
 
+    /// What was done before the first trial and did not come to its end.
+    fn before(&self, doubts: &mut Vec<String>) {
+        for done in self.run.preconditioning.iter().filter(|p| !p.steady) {
+            doubts.push(format!(
+                "{} was preconditioned and not steady after {} of the workload: its figures are of a moment, not of a \
+                 steady state.",
+                done.via,
+                some(done.rounds_ops_per_s.len(), "round")
+            ));
+        }
+        for sweep in self.run.sweeps.iter().filter(|s| !s.sure) {
+            doubts.push(format!(
+                "{}: whether more streams bring more, the sweep before the rounds could not tell.",
+                sweep.of
+            ));
+        }
+    }
+
     /// A share of CPU time, whether or not a trial was held back by it.
     fn quota(&self, doubts: &mut Vec<String>) {
         let limits = self.run.environment.limits.as_ref();
@@ -273,7 +294,7 @@ impl Facts<'_, '_> {
         ));
     }
 
-    /// The warnings of trials that count, by kind; those that exclude are told with what is left out.
+    /// The warnings of trials that count, by kind and text; those that exclude are told with what is left out.
     fn warnings(&self, doubts: &mut Vec<String>) {
         const ORDER: [WarningCode; 18] = [
             WarningCode::Buffered,
@@ -296,30 +317,65 @@ impl Facts<'_, '_> {
             WarningCode::Governor,
         ];
         for code in ORDER {
-            let mut labels = Vec::new();
-            let mut trials = 0;
-            let mut first: Option<&Warning> = None;
-            for cell in self.cells {
-                let of_cell: Vec<&Warning> = cell
-                    .counted()
-                    .filter_map(|r| r.warnings.iter().find(|w| w.code == code))
-                    .collect();
-                if of_cell.is_empty() {
-                    continue;
+            // Each text once, with the trials that gave it, by cell and round: of a cell, one trial a round counts.
+            let mut texts: Vec<(&str, BTreeSet<(usize, u32)>)> = Vec::new();
+            for (at, cell) in self.cells.iter().enumerate() {
+                for record in cell.counted() {
+                    for warning in record.warnings.iter().filter(|w| w.code == code) {
+                        let trial = (at, record.round);
+                        match texts.iter_mut().find(|(text, _)| *text == warning.text) {
+                            Some((_, trials)) => {
+                                trials.insert(trial);
+                            }
+                            None => texts.push((&warning.text, BTreeSet::from([trial]))),
+                        }
+                    }
                 }
-                labels.push(cell.label.clone());
-                trials += of_cell.len();
-                first = first.or(of_cell.first().copied());
             }
-            if let Some(warning) = first {
-                doubts.push(format!(
-                    "{} ({}): {}",
-                    who(&labels, self.cells.len()),
-                    some(trials, "trial"),
-                    full_stop(&warning.text)
-                ));
-            }
+            doubts.extend(self.told(&texts));
         }
+    }
+
+    /// A line a text; of more than a few, whose figures then differ from trial to trial, one with the first of them.
+    fn told(&self, texts: &[(&str, BTreeSet<(usize, u32)>)]) -> Vec<String> {
+        let who_of = |trials: &BTreeSet<(usize, u32)>| {
+            let cells: BTreeSet<usize> = trials.iter().map(|(cell, _)| *cell).collect();
+            let labels: Vec<String> = cells
+                .into_iter()
+                .map(|cell| self.cells[cell].label.clone())
+                .collect();
+            who(&labels, self.cells.len())
+        };
+        if texts.len() <= NAMED {
+            return texts
+                .iter()
+                .map(|(text, trials)| {
+                    format!(
+                        "{} ({}): {}",
+                        who_of(trials),
+                        some(trials.len(), "trial"),
+                        full_stop(text)
+                    )
+                })
+                .collect();
+        }
+        let all = texts
+            .iter()
+            .flat_map(|(_, trials)| trials)
+            .copied()
+            .collect();
+        let first = texts.iter().find_map(|(text, trials)| {
+            let (cell, round) = trials.first()?;
+            Some(format!(
+                "{} ({}, in {} wordings; the first, of {} in round {round}): {}",
+                who_of(&all),
+                some(all.len(), "trial"),
+                texts.len(),
+                self.cells[*cell].label,
+                full_stop(text)
+            ))
+        });
+        first.into_iter().collect()
     }
 
     /// Errors and bounds of the figures themselves.
@@ -379,18 +435,15 @@ impl Facts<'_, '_> {
     fn unproved(&self, doubts: &mut Vec<String>) {
         let mut shared = Shared::default();
         for cell in self.cells {
-            let counted = cell.counted().count();
             if let Some(proof) = &cell.proof {
                 for missing in &proof.missing {
                     shared.add(format!("not proved: {}", full_stop(missing)), &cell.label);
                 }
             }
-            if cell.counted().any(|r| r.proof.is_none()) {
+            let bare = cell.counted().filter(|r| r.proof.is_none()).count();
+            if bare > 0 {
                 shared.add(
-                    format!(
-                        "{} without any proof of where it ran.",
-                        some(counted, "trial")
-                    ),
+                    format!("{} without any proof of where it ran.", some(bare, "trial")),
                     &cell.label,
                 );
             }

@@ -50,6 +50,8 @@ pub struct Analysis<'a> {
     pub cells: Vec<CellDetail<'a>>,
     /// What stands beside each of the summary's contrasts, in their order.
     pub contrasts: Vec<ContrastDetail>,
+    /// How many pairs of the plan's cells differ in one thing alone, whether or not a round holds figures of both.
+    pub pairs: usize,
     /// The families within which the contrasts are corrected.
     pub families: Vec<Family>,
     /// How the rate moved over the run; none below three whole rounds.
@@ -93,6 +95,7 @@ pub fn analyse<'a>(run: &'a Run, records: &'a [Record]) -> Analysis<'a> {
         summary,
         cells,
         contrasts: compared.details,
+        pairs: compared.pairs,
         families: compared.families,
         drift,
         rounds,

@@ -1,7 +1,7 @@
 //! Which cells may be set against each other: one reality, one target, and one thing that differs.
 
-use strata_record::{Cell, Workload};
-use strata_units::QueueDepth;
+use strata_record::{Cell, Placement, Workload};
+use strata_units::{CpuList, QueueDepth};
 
 use crate::Response;
 
@@ -44,7 +44,8 @@ pub(crate) fn pairs(cells: &[&Cell]) -> Vec<Pair> {
 }
 
 /// Pairs of every group of cells that differ in nothing but `factor`; the base is the group's first when `base` names
-/// none.
+/// none. Two cells of one level of the factor are no pair: engines of one name differ in no more than their path or the
+/// CPUs that the kernel polls on for them.
 fn grouped(cells: &[&Cell], factor: Factor, base: impl Fn(&[usize]) -> Option<usize>) -> Vec<Pair> {
     let mut seen = vec![false; cells.len()];
     let mut pairs = Vec::new();
@@ -59,7 +60,10 @@ fn grouped(cells: &[&Cell], factor: Factor, base: impl Fn(&[usize]) -> Option<us
             seen[*at] = true;
         }
         let base = base(&group).unwrap_or(first);
-        pairs.extend(group.iter().filter(|at| **at != base).map(|other| Pair {
+        let differs = |at: usize| {
+            at != base && (factor != Factor::Engine || cells[at].engine != cells[base].engine)
+        };
+        pairs.extend(group.iter().filter(|at| differs(**at)).map(|other| Pair {
             base,
             other: *other,
             factor,
@@ -82,23 +86,37 @@ fn alike_but(factor: Factor, a: &Cell, b: &Cell) -> bool {
         timed_by: a.workload.timed_by,
         ..w.clone()
     };
+    // The CPU that the kernel polls on is a part of the engine that asks for it; words say who had one.
+    let without_polling = |p: &Placement| Placement {
+        poll_cpus: CpuList::default(),
+        ..p.clone()
+    };
     target
-        && a.placement == b.placement
         && match factor {
-            Factor::Engine => a.workload == b.workload,
+            Factor::Engine => {
+                a.workload == b.workload
+                    && without_polling(&a.placement) == without_polling(&b.placement)
+            }
             Factor::Depth => {
-                a.engine == b.engine && without_depth(&a.workload) == without_depth(&b.workload)
+                a.engine == b.engine
+                    && a.placement == b.placement
+                    && without_depth(&a.workload) == without_depth(&b.workload)
             }
         }
 }
 
 impl Factor {
-    /// Whether a ratio of this response says something when this differs: more in flight makes each operation wait, so
-    /// depths are compared by what passes alone, and engines by latency where nothing waits.
-    pub(crate) fn compares(self, response: Response, depth: QueueDepth) -> bool {
+    /// Whether a ratio of this response says something of cells with this workload when this differs: more in flight makes
+    /// each operation wait, so depths are compared by what passes alone, and engines by latency where nothing waits. In an
+    /// open loop what passes is what was offered: there the time from the moment at which an operation was to start tells,
+    /// at any depth, and what it costs.
+    pub(crate) fn compares(self, response: Response, workload: &Workload) -> bool {
+        if workload.rate.is_some() {
+            return matches!(response, Response::Mean | Response::CpuPerOp);
+        }
         match (self, response) {
             (_, Response::OpsPerS) | (Factor::Engine, Response::CpuPerOp) => true,
-            (Factor::Engine, Response::Mean) => depth == QueueDepth::ONE,
+            (Factor::Engine, Response::Mean) => workload.depth == QueueDepth::ONE,
             _ => false,
         }
     }

@@ -4,8 +4,8 @@ mod support;
 
 use strata_analysis::{Analysis, Fate, Response, analyse};
 use strata_record::{
-    Ceiling, CeilingKind, Contrast, Limits, Op, Quota, Reality, Record, Run, Status, Verdict,
-    Warning, WarningCode,
+    Ceiling, CeilingKind, Contrast, Limits, Op, Preconditioning, Quota, Reality, Record, Run,
+    Status, StreamSweep, Verdict, Warning, WarningCode,
 };
 use strata_units::Nanos;
 use support::{assert_valid, block, noise, records, run, tcp, trial};
@@ -604,6 +604,41 @@ fn cells_of_one_name_are_told_apart() {
 }
 
 #[test]
+fn no_two_cells_have_one_name() {
+    let plain = || block("io_uring", Op::RandRead, 1);
+    type Change = fn(&mut strata_record::Cell);
+    let changes: [(Change, &str); 8] = [
+        (|c| c.reality = Reality::Memory, "memory"),
+        (
+            |c| c.target.region_from_bytes = strata_units::ByteOffset(1 << 30),
+            "from 1GiB on",
+        ),
+        (
+            |c| c.target.region_bytes = Some(strata_units::Bytes::MIB),
+            "1MiB of it",
+        ),
+        (|c| c.target.region_bytes = None, "all of it"),
+        (
+            |c| c.placement.poll_cpus = vec![strata_units::CpuId(3)].into(),
+            "poll cpus 3",
+        ),
+        (|c| c.workload.ramp_ns = Nanos::SECOND, "ramp 1s"),
+        (|c| c.workload.verify = true, "verified"),
+        // In no part of a name.
+        (|c| c.target.identity = "another".to_owned(), "cell 2"),
+    ];
+    for (change, told) in changes {
+        let mut other = plain();
+        change(&mut other);
+        let run = run(vec![plain(), other], 2);
+        let analysis = analyse(&run, &[]);
+        let [first, second] = [0, 1].map(|at| analysis.cells[at].label.as_str());
+        assert_ne!(first, second);
+        assert_eq!(second, format!("block io_uring randread 4KiB qd1, {told}"));
+    }
+}
+
+#[test]
 fn curves_and_the_middle_round_are_those_of_the_records() {
     let (run, records) = two_engines(8, 0.8);
     let analysis = analyse(&run, &records);
@@ -686,4 +721,205 @@ fn a_quota_is_doubted_whether_or_not_it_held_a_trial_back() {
         &analyse(&run, &all),
         "A quota of 2.50 CPUs' time was set"
     ));
+}
+
+#[test]
+fn an_engine_with_a_polling_thread_is_compared_and_its_cpu_told() {
+    let polled = |cpu| {
+        let mut cell = block("io_uring+sqpoll", Op::RandRead, 1);
+        cell.placement.poll_cpus = vec![strata_units::CpuId(cpu)].into();
+        cell
+    };
+    let run = run(
+        vec![polled(3), polled(1), block("psync", Op::RandRead, 1)],
+        8,
+    );
+    let records = records(&run, |cell, round| {
+        [30_000.0, 15_000.0, 20_000.0][cell] * noise(0.01, cell, round)
+    });
+    assert_valid(&records);
+    let analysis = analyse(&run, &records);
+    let rates: Vec<&str> = analysis
+        .summary
+        .contrasts
+        .iter()
+        .filter(|c| c.response == "ops_per_s")
+        .map(|c| c.words.as_str())
+        .collect();
+    let [elsewhere, own] = rates.as_slice() else {
+        panic!("each against psync, and not against one another: {rates:?}");
+    };
+    let told = "; io_uring+sqpoll had one more CPU, on which the kernel polled for it (3)";
+    assert!(elsewhere.ends_with(told), "{elsewhere}");
+    assert!(
+        own.ends_with("; the kernel polled for io_uring+sqpoll on its own CPU (1)"),
+        "{own}"
+    );
+    assert!(analysis.answer.contains(told), "{}", analysis.answer);
+}
+
+#[test]
+fn an_open_loop_is_compared_by_its_latency_and_not_by_the_rate_that_was_offered() {
+    const OFFERED: u64 = 10_000;
+    let open = |engine: &str, depth| {
+        let mut cell = block(engine, Op::RandRead, depth);
+        cell.workload.rate = Some(strata_record::Rate {
+            ops_per_s: OFFERED,
+            arrivals: strata_record::Arrivals::Fixed,
+        });
+        cell
+    };
+    let mut run = run(vec![open("psync", 32), open("io_uring", 32)], 8);
+    let offered = |run: &Run| {
+        let mut all = records(run, |_, _| OFFERED as f64);
+        for record in &mut all {
+            let result = record.result.as_mut().expect("a figure");
+            let mean = &mut result.latency_ns.as_mut().expect("latencies").mean;
+            *mean = 50_000.0 * noise(0.01, record.what.engine.len(), record.round);
+            if record.what.engine == "io_uring" {
+                *mean *= 0.8;
+            }
+        }
+        assert_valid(&all);
+        all
+    };
+    let all = offered(&run);
+    let analysis = analyse(&run, &all);
+    let compared: Vec<&str> = analysis
+        .summary
+        .contrasts
+        .iter()
+        .map(|c| c.response.as_str())
+        .collect();
+    assert_eq!(compared, ["mean_ns", "cpu_ns_per_op"]);
+    let mean = contrast(&analysis, "mean_ns");
+    assert_eq!(mean.verdict, Verdict::Lower, "{}", mean.words);
+    let answer = &analysis.answer;
+    assert!(answer.contains(&mean.words), "{answer}");
+    assert!(
+        !answer.contains("k/s") && !answer.contains("Most measured"),
+        "the offer is no answer: {answer}"
+    );
+    assert!(
+        answer.contains("at a rate that was offered: 4")
+            && answer.contains("by block io_uring randread 4KiB qd32 at 10000/s"),
+        "{answer}"
+    );
+
+    // A closed loop beside it has the headline and the greatest rate, be that below the offer.
+    run.plan.cells.extend([
+        block("psync", Op::RandRead, 1),
+        block("io_uring", Op::RandRead, 1),
+    ]);
+    let closed = records(&run, |cell, round| 5_000.0 * noise(0.01, cell, round));
+    let all: Vec<Record> = offered(&run)
+        .into_iter()
+        .filter(|r| r.what.workload.rate.is_some())
+        .chain(
+            closed
+                .into_iter()
+                .filter(|r| r.what.workload.rate.is_none()),
+        )
+        .collect();
+    let analysis = analyse(&run, &all);
+    let rate = contrast(&analysis, "ops_per_s");
+    assert!(rate.name.ends_with("qd1"), "{}", rate.name);
+    let answer = &analysis.answer;
+    assert!(
+        answer.starts_with("block randread 4KiB qd1 (virtual)"),
+        "{answer}"
+    );
+    assert!(
+        answer.contains("Most measured: 5.0") || answer.contains("Most measured: 4.9"),
+        "{answer}"
+    );
+}
+
+#[test]
+fn a_drive_that_was_not_steady_and_a_sweep_that_could_not_tell_are_doubted() {
+    let (mut run, records) = two_engines(8, 0.8);
+    for (steady, sure) in [(true, true), (false, false)] {
+        run.preconditioning = vec![Preconditioning {
+            via: "/dev/nvme0n1".to_owned(),
+            bytes: strata_units::Bytes::GIB,
+            seconds: 12.5,
+            workload: Some("psync randwrite 4KiB qd1".to_owned()),
+            rounds_ops_per_s: vec![1000.0; 25],
+            steady,
+        }];
+        run.sweeps = vec![StreamSweep {
+            of: "tcp stream 128KiB".to_owned(),
+            candidates: Vec::new(),
+            chosen: 0,
+            sure,
+        }];
+        let analysis = analyse(&run, &records);
+        assert_eq!(
+            doubted(
+                &analysis,
+                "/dev/nvme0n1 was preconditioned and not steady after 25 rounds"
+            ),
+            !steady
+        );
+        assert_eq!(
+            doubted(
+                &analysis,
+                "tcp stream 128KiB: whether more streams bring more"
+            ),
+            !sure
+        );
+    }
+}
+
+#[test]
+fn only_trials_that_lack_a_proof_are_counted_as_such() {
+    let (run, mut all) = two_engines(8, 0.8);
+    for record in all.iter_mut().filter(|r| r.round < 2) {
+        record.proof = None;
+    }
+    let analysis = analyse(&run, &all);
+    assert!(
+        doubted(&analysis, "All cells: 2 trials without any proof"),
+        "{:#?}",
+        analysis.summary.doubts
+    );
+}
+
+#[test]
+fn a_warnings_text_stands_behind_the_trials_that_gave_it() {
+    let (run, sound) = two_engines(8, 0.8);
+    let warned = |text: &dyn Fn(&Record) -> String| {
+        let mut all = sound.clone();
+        for record in &mut all {
+            record.warnings.push(Warning {
+                code: WarningCode::Hot,
+                text: text(record),
+            });
+        }
+        assert_valid(&all);
+        let mut doubts = analyse(&run, &all).summary.doubts;
+        doubts.retain(|d| d.contains("°C"));
+        doubts
+    };
+    assert_eq!(
+        warned(&|_| "the drive is at 71 °C".to_owned()),
+        ["All cells (16 trials): the drive is at 71 °C."]
+    );
+    assert_eq!(
+        warned(&|r| format!(
+            "the drive is at {} °C",
+            if r.what.engine == "psync" { 71 } else { 72 }
+        )),
+        [
+            "block psync randread 4KiB qd1 (8 trials): the drive is at 71 °C.",
+            "block io_uring randread 4KiB qd1 (8 trials): the drive is at 72 °C.",
+        ]
+    );
+    assert_eq!(
+        warned(&|r| format!("the drive is at {} °C", 71 + r.round)),
+        [
+            "All cells (16 trials, in 8 wordings; the first, of block psync randread 4KiB qd1 in round 0): the drive is at \
+          71 °C."
+        ]
+    );
 }

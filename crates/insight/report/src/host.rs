@@ -39,7 +39,7 @@ pub(crate) fn beside(host: &HostDigest) -> Vec<(&'static str, String)> {
         said.push((
             "TCP sent again",
             format!(
-                "{} segments in a trial, all connections of the host counted",
+                "{} segments in a trial, all connections of this network namespace counted",
                 range(again, |n| format!("{n:.0}"))
             ),
         ));

@@ -33,9 +33,13 @@ fn write(out: &mut String, view: &View) -> std::fmt::Result {
     table(out, &view.figures)?;
     writeln!(out)?;
     list(out, &view.figure_notes)?;
-    if !view.contrasts.rows.is_empty() {
-        writeln!(out, "\n## Ratios")?;
+    writeln!(out, "\n## Ratios")?;
+    if view.contrasts.rows.is_empty() {
+        writeln!(out, "\n{}", plain(view.no_contrasts))?;
+    } else {
         table(out, &view.contrasts)?;
+    }
+    if !view.contrast_notes.is_empty() {
         writeln!(out)?;
         list(out, &view.contrast_notes)?;
     }

@@ -2,7 +2,7 @@
 
 use strata_analysis::{CellDetail, Fate, ProofDigest, Response};
 use strata_record::{Record, SummaryLine};
-use strata_units::show;
+use strata_units::{ByteOffset, Bytes, show};
 
 use crate::host;
 use crate::plot::{self, Plot};
@@ -73,9 +73,12 @@ impl Section {
 
 fn what(cell: &CellDetail<'_>) -> Vec<(&'static str, String)> {
     let c = cell.cell;
-    let target = match c.target.region_bytes {
-        Some(region) => format!("{}, its first {region}", c.target.identity),
-        None => c.target.identity.clone(),
+    let target = match (c.target.region_from_bytes, c.target.region_bytes) {
+        (ByteOffset(0), Some(region)) => format!("{}, its first {region}", c.target.identity),
+        (from, Some(region)) => {
+            format!("{}, {region} from {} on", c.target.identity, Bytes(from.0))
+        }
+        (_, None) => c.target.identity.clone(),
     };
     let node = c
         .target

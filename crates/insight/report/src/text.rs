@@ -1,7 +1,11 @@
 //! Small texts that several sections share.
 
 use strata_analysis::{in_unit, percent};
-use strata_record::{CeilingKind, ClockSource, Completes, Estimate, Role};
+use strata_record::{
+    CeilingKind, ClockSource, Completes, Estimate, Preconditioning, Role, StreamCandidate,
+    StreamSweep,
+};
+use strata_units::show;
 
 /// What stands where there is no figure.
 pub(crate) const NONE: &str = "–";
@@ -41,7 +45,7 @@ pub(crate) fn completes(completes: Completes) -> &'static str {
 pub(crate) fn ceiling_kind(kind: CeilingKind) -> &'static str {
     match kind {
         CeilingKind::Nominal => "nominal: physics of a link or port",
-        CeilingKind::Measured => "measured: another trial's best",
+        CeilingKind::Measured => "measured",
     }
 }
 
@@ -66,6 +70,58 @@ pub(crate) fn list(list: &strata_units::CpuList) -> String {
     } else {
         list.to_string()
     }
+}
+
+/// What was written to a drive before the first trial, and what its rounds were.
+pub(crate) fn preconditioning(done: &Preconditioning) -> String {
+    let written = format!(
+        "{}: {} written in {}",
+        done.via,
+        show::amount(done.bytes.0 as f64),
+        show::time(done.seconds * 1e9)
+    );
+    let Some(workload) = &done.workload else {
+        return format!("{written}, in sequence alone");
+    };
+    let rounds: Vec<String> = done
+        .rounds_ops_per_s
+        .iter()
+        .map(|rate| show::per_second(*rate))
+        .collect();
+    format!(
+        "{written}; rounds of {workload}: {}; {}",
+        rounds.join(", "),
+        if done.steady {
+            "the last five were steady"
+        } else {
+            "never five that were steady"
+        }
+    )
+}
+
+/// The numbers of streams that were tried, each with what its trials brought, and the one chosen.
+pub(crate) fn sweep(sweep: &StreamSweep) -> String {
+    let spread = |c: &StreamCandidate| format!("{} × {}", c.threads, c.streams);
+    let tried: Vec<String> = sweep
+        .candidates
+        .iter()
+        .map(|c| {
+            let brought: Vec<String> = c.bytes_per_s.iter().map(|b| show::bandwidth(*b)).collect();
+            format!("{} brought {}", spread(c), brought.join(" and "))
+        })
+        .collect();
+    let chosen = sweep.candidates.get(sweep.chosen).map(spread);
+    format!(
+        "{}, threads × connections of each: {}; chosen {}{}",
+        sweep.of,
+        tried.join("; "),
+        or_none(chosen),
+        if sweep.sure {
+            ""
+        } else {
+            ", though more may bring more"
+        }
+    )
 }
 
 /// A command line that a shell takes back.

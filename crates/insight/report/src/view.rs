@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use strata_analysis::{Analysis, CellDetail, Response, bandwidth, ratio};
-use strata_record::{Completes, Environment, Run, SummaryLine};
+use strata_record::{Completes, Environment, Run, SummaryLine, Workload};
 use strata_units::show;
 
 use crate::environment::{Part, parts};
@@ -25,6 +25,8 @@ pub(crate) struct View {
     /// What signs and columns of the figures mean, and why some are missing.
     pub(crate) figure_notes: Vec<String>,
     pub(crate) contrasts: Table,
+    /// Why there is no contrast; for a table without rows.
+    pub(crate) no_contrasts: &'static str,
     pub(crate) contrast_notes: Vec<String>,
     pub(crate) sections: Vec<Section>,
     pub(crate) environment: Vec<Part>,
@@ -56,6 +58,12 @@ impl View {
             figures: figures(analysed),
             figure_notes: figure_notes(analysed),
             contrasts: contrasts(analysed),
+            no_contrasts: match analysed.pairs {
+                0 => "None: no two cells of one reality and target differ in one thing alone.",
+                _ => {
+                    "None: there are cells that differ in one thing alone, but no round holds figures of both that count."
+                }
+            },
             contrast_notes: contrast_notes(analysed),
             sections: analysed
                 .cells
@@ -68,7 +76,7 @@ impl View {
             plan: plan(run, analysed),
             cells: cells(analysed),
             command: text::command(&run.command),
-            not_measured: not_measured(analysed),
+            not_measured: not_measured(run, analysed),
         }
     }
 }
@@ -282,7 +290,7 @@ fn contrast_notes(analysed: &Analysis<'_>) -> Vec<String> {
 
 fn plan(run: &Run, analysed: &Analysis<'_>) -> Vec<(&'static str, String)> {
     let rounds = analysed.rounds;
-    vec![
+    let mut said = vec![
         ("Plan", run.plan.name.clone()),
         (
             "Rounds",
@@ -301,7 +309,29 @@ fn plan(run: &Run, analysed: &Analysis<'_>) -> Vec<(&'static str, String)> {
                 run.built.profile
             ),
         ),
-    ]
+    ];
+    said.extend(
+        run.preconditioning
+            .iter()
+            .map(|done| ("Preconditioning", text::preconditioning(done))),
+    );
+    said.extend(
+        run.sweeps
+            .iter()
+            .map(|sweep| ("Sweep of streams", text::sweep(sweep))),
+    );
+    said
+}
+
+fn checked(workload: &Workload) -> &'static str {
+    let op = workload.op;
+    match (workload.verify, op.reads(), op.writes()) {
+        (false, _, _) => "no",
+        (true, true, false) => "each read",
+        (true, false, true) => "writes recorded in a ledger",
+        (true, true, true) => "each read, and writes recorded in a ledger",
+        (true, false, false) => "each byte received",
+    }
 }
 
 fn cells(analysed: &Analysis<'_>) -> Table {
@@ -335,7 +365,7 @@ fn cells(analysed: &Analysis<'_>) -> Table {
                 },
                 w.ramp_ns.to_string(),
                 w.timed_by.to_string(),
-                if w.verify { "each read" } else { "no" }.to_owned(),
+                checked(w).to_owned(),
                 text::list(&p.cpus),
                 text::list(&p.peer_cpus),
                 p.mem_node
@@ -347,8 +377,33 @@ fn cells(analysed: &Analysis<'_>) -> Table {
     table
 }
 
+/// Which storage was measured in a state that need not last.
+fn unprepared(run: &Run, analysed: &Analysis<'_>) -> Option<String> {
+    let storage = || {
+        analysed
+            .cells
+            .iter()
+            .map(|c| c.cell)
+            .filter(|c| c.workload.op.is_storage())
+    };
+    let prepared = |via: &str| run.preconditioning.iter().any(|p| p.via == via);
+    let left: BTreeSet<&str> = storage()
+        .map(|c| c.via.as_str())
+        .filter(|via| !prepared(via))
+        .collect();
+    let what = match left.len() {
+        0 => return None,
+        _ if !storage().any(|c| prepared(&c.via)) => "Storage is".to_owned(),
+        1 => format!("{} is", left.into_iter().collect::<String>()),
+        _ => format!("{} are", left.into_iter().collect::<Vec<_>>().join(", ")),
+    };
+    Some(format!(
+        "{what} read and written without preconditioning: no steady state in the sense of SNIA's test specification."
+    ))
+}
+
 /// What a reader might take this for and it is not.
-fn not_measured(analysed: &Analysis<'_>) -> Vec<String> {
+fn not_measured(run: &Run, analysed: &Analysis<'_>) -> Vec<String> {
     let layers: BTreeSet<String> = analysed
         .cells
         .iter()
@@ -370,12 +425,7 @@ fn not_measured(analysed: &Analysis<'_>) -> Vec<String> {
             .zip(&analysed.summary.lines)
             .any(|(c, l)| test(c, l))
     };
-    if any(|c, _| c.cell.workload.op.is_storage()) {
-        said.push(
-            "Storage is read and written without preconditioning: no steady state in the sense of SNIA's test specification."
-                .to_owned(),
-        );
-    }
+    said.extend(unprepared(run, analysed));
     if any(|c, _| c.completes == Some(Completes::Received)) {
         said.push(
             "A stream has no latency: when one of its bytes arrived is not known.".to_owned(),

@@ -6,7 +6,10 @@ mod support;
 use std::path::Path;
 
 use strata_analysis::analyse;
-use strata_record::{Environment, Op, Record, Run, Status, Warning, WarningCode};
+use strata_record::{
+    Environment, Op, Preconditioning, Record, Run, Status, StreamCandidate, StreamSweep, Warning,
+    WarningCode,
+};
 use strata_report::{html, markdown};
 use support::{assert_valid, block, noise, records, run, tcp, trial};
 
@@ -245,6 +248,7 @@ fn the_page_says_what_the_markdown_says() {
         "virtio1-req.0 on CPU 1, up to 20000 times in a trial",
         "39 to 41 °C",
         "TCP sent again",
+        "all connections of this network namespace counted",
         "none; frequency by cpuinfo",
     ] {
         assert!(page.contains(expected), "page: {expected}");
@@ -314,6 +318,129 @@ fn a_run_without_trials_has_a_report() {
     assert!(page.contains("No figure: every trial was skipped, failed or left out."));
     assert!(page.contains("The run has no trial of it."));
     assert!(!page.contains("<svg"));
+}
+
+/// Both forms of a report on these records.
+fn both(run: &Run, records: &[Record]) -> [String; 2] {
+    let analysed = analyse(run, records);
+    [
+        html(run, &analysed).expect("a page"),
+        markdown(run, &analysed),
+    ]
+}
+
+#[test]
+fn what_was_done_before_the_first_trial_is_told() {
+    let mut elsewhere = block("psync", Op::RandWrite, 1);
+    elsewhere.via = "/dev/other".to_owned();
+    elsewhere.target.identity = "another drive".to_owned();
+    let mut run = run(vec![block("psync", Op::RandWrite, 1), elsewhere], 2);
+    let prepared = |via: &str| Preconditioning {
+        via: via.to_owned(),
+        bytes: strata_units::Bytes(3 << 30),
+        seconds: 12.5,
+        workload: Some("psync randwrite 4KiB qd1".to_owned()),
+        rounds_ops_per_s: vec![2000.0, 1000.0],
+        steady: true,
+    };
+    for text in both(&run, &[]) {
+        assert!(text.contains("Storage is read and written without preconditioning"));
+        assert!(!text.contains("Sweep of streams"));
+    }
+    run.preconditioning = vec![prepared("/var/tmp/strata.data")];
+    run.sweeps = vec![StreamSweep {
+        of: "tcp stream 128KiB".to_owned(),
+        candidates: [(1, 1.0), (2, 2.0)]
+            .map(|(streams, gib)| StreamCandidate {
+                threads: 1,
+                streams,
+                bytes_per_s: vec![gib * f64::from(1 << 30); 2],
+            })
+            .into(),
+        chosen: 1,
+        sure: false,
+    }];
+    for text in both(&run, &[]) {
+        for told in [
+            "/dev/other is read and written without preconditioning",
+            "/var/tmp/strata.data: 3.00 GiB written in 12.5 s; rounds of psync randwrite 4KiB qd1: 2.00 k/s, 1.00 k/s; the \
+             last five were steady",
+            "tcp stream 128KiB, threads × connections of each: 1 × 1 brought 1.00 GiB/s and 1.00 GiB/s; 1 × 2 brought 2.00 \
+             GiB/s and 2.00 GiB/s; chosen 1 × 2, though more may bring more",
+        ] {
+            assert!(text.contains(told), "{told}: {text}");
+        }
+    }
+    run.preconditioning.push(prepared("/dev/other"));
+    run.preconditioning[0].steady = false;
+    for text in both(&run, &[]) {
+        assert!(!text.contains("without preconditioning"), "{text}");
+        assert!(text.contains("1.00 k/s; never five that were steady"));
+    }
+}
+
+#[test]
+fn a_region_is_told_with_where_it_begins() {
+    let mut behind = block("psync", Op::RandRead, 1);
+    behind.target.region_from_bytes = strata_units::ByteOffset(512 << 30);
+    let run = run(vec![block("psync", Op::RandRead, 1), behind], 2);
+    for text in both(&run, &[]) {
+        assert!(text.contains("1GiB, its first 1GiB; on node 0"), "{text}");
+        assert!(
+            text.contains("1GiB, 1GiB from 512GiB on; on node 0"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn what_is_checked_depends_on_the_operation() {
+    const EACH_READ: &str = "each read";
+    const LEDGER: &str = "writes recorded in a ledger";
+    let mixed = Op::RandRw { read_percent: 70 };
+    for (op, verify, told) in [
+        (Op::RandRead, true, EACH_READ.to_owned()),
+        (Op::RandWrite, true, LEDGER.to_owned()),
+        (mixed, true, format!("{EACH_READ}, and {LEDGER}")),
+        (mixed, false, "no".to_owned()),
+    ] {
+        let mut cell = block("psync", op, 1);
+        cell.workload.verify = verify;
+        let run = run(vec![cell], 2);
+        let text = markdown(&run, &analyse(&run, &[]));
+        // Between how it is timed and where it runs.
+        let entry = format!("| operation | {told} | 1 |");
+        assert!(text.contains(&entry), "{op} {verify}: {text}");
+    }
+}
+
+#[test]
+fn why_there_is_no_ratio_is_told() {
+    const NO_PAIR: &str = "no two cells of one reality and target differ in one thing alone";
+    const NO_ROUND: &str = "no round holds figures of both that count";
+    let alone = run(vec![block("psync", Op::RandRead, 1)], 2);
+    for text in both(&alone, &[]) {
+        assert!(text.contains(NO_PAIR) && !text.contains(NO_ROUND), "{text}");
+    }
+    let run = run(
+        vec![
+            block("psync", Op::RandRead, 1),
+            block("io_uring", Op::RandRead, 1),
+        ],
+        2,
+    );
+    let mut all = records(&run, |_, _| 2000.0);
+    for text in both(&run, &all) {
+        assert!(
+            !text.contains(NO_PAIR) && !text.contains(NO_ROUND),
+            "{text}"
+        );
+    }
+    // Each has figures, of rounds that the other was not in.
+    all.retain(|r| (r.what.engine == "psync") == (r.round == 0));
+    for text in both(&run, &all) {
+        assert!(text.contains(NO_ROUND) && !text.contains(NO_PAIR), "{text}");
+    }
 }
 
 #[test]
