@@ -85,14 +85,7 @@ fn quick(args: RunArgs) -> Result<End> {
     ready.jobs = block::jobs(&host, &ready.cells, &file, session.folder())?;
     let wire = tcp::Wire::Loopback { ipv6: false };
     for shape in &shapes {
-        let cell = tcp::cell(
-            &host,
-            &wire,
-            shape,
-            &measuring,
-            &Sockets::of(shape.op),
-            None,
-        )?;
+        let cell = tcp::cell(&host, &wire, shape, &measuring, &Sockets::of(shape.op))?;
         ready.jobs.push(tcp::job(&host, &wire, &cell)?);
         ready.cells.push(cell);
     }

@@ -77,6 +77,10 @@ fn shapes_that_no_engine_has_are_refused() {
         "tcp --congestion no-such",
         &["no-such", "available here", "--congestion"],
     );
+    refused(
+        "tcp --op stream --streams auto --threads 4",
+        &["--streams auto", "--threads 4"],
+    );
     refused("tcp --sndbuf 1GiB", &["SO_SNDBUF", "net.core.wmem_max"]);
     let left = fs::read_dir(folder.path().join("results")).map(|entries| entries.count());
     assert_eq!(

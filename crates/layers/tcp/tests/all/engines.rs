@@ -406,13 +406,19 @@ fn saturation() {
         ..Sweep::default()
     };
     let mut trials = 0;
-    let found = saturate(&base, &sweep, |cell, _| {
-        trials += 1;
-        let mut job = job(cell.clone());
-        let result = run(&mut job, &GO).map_err(|e| e.to_string())?;
-        // Another's build may take both CPUs for so long.
-        Ok(result.measured.bytes_per_s.unwrap_or(1.0))
-    })
+    let found = saturate(
+        &base,
+        &sweep,
+        1,
+        |_| Ok(base.placement.clone()),
+        |cell, _| {
+            trials += 1;
+            let mut job = job(cell.clone());
+            let result = run(&mut job, &GO).map_err(|e| e.to_string())?;
+            // Another's build may take both CPUs for so long.
+            Ok(result.measured.bytes_per_s.unwrap_or(1.0))
+        },
+    )
     .expect("two candidates");
     assert_eq!((trials, found.candidates.len()), (12, 2));
     assert!(
