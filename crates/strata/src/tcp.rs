@@ -57,12 +57,20 @@ pub(crate) fn run(args: TcpArgs) -> Result<End> {
     // The other side is reached, and CPUs are checked, before a folder is made.
     let wire = Wire::of(&mut ready, &args)?;
     let cells = cells(&host, &wire, &shapes, &args)?;
-    for sockets in cells.iter().filter_map(|cell| cell.sockets.as_ref()) {
-        settable(sockets).map_err(Usage::error)?;
+    for (cell, shape) in cells.iter().zip(&shapes) {
+        can_be_set(cell, shape).map_err(Usage::error)?;
     }
     let session = Session::begin("tcp", args.keeping.clone(), args.printing.clone())?;
     add(&mut ready, cells, &wire, &shapes, &args, &host, &session)?;
     session.run(ready, args.measuring.repeats)
+}
+
+/// Whether this machine's sockets can be what the cell asks for.
+fn can_be_set(cell: &Cell, shape: &Shape) -> Result<(), String> {
+    settable(
+        &cell.sockets.clone().unwrap_or_default(),
+        shape.engine.zerocopy,
+    )
 }
 
 /// Where the other side is.
@@ -425,6 +433,8 @@ pub(crate) fn add(
     for (cell, shape) in cells.into_iter().zip(shapes) {
         let cell = match shape.streams {
             Streams::Number(_) => cell,
+            // What cannot be set is skipped in its turn.
+            Streams::Auto if can_be_set(&cell, shape).is_err() => cell,
             Streams::Auto => {
                 let (cell, sweep) = saturated(host, wire, args, &cell, session)?;
                 ready.sweeps.push(sweep);

@@ -443,3 +443,31 @@ fn a_server_that_is_cut_off_hangs_or_ends_is_told_of() {
     server.stop();
     ends(client, "ended", "was told to stop");
 }
+
+#[test]
+fn what_sockets_cannot_be_set_to_is_skipped_in_a_plan() {
+    let folder = scratch();
+    let plan = folder.path().join("plan.toml");
+    let text = "name = \"sockets\"\nrounds = 1\n\
+                [[tcp]]\nduration = \"50ms\"\nramp = \"0s\"\n\
+                [[tcp]]\nop = \"stream\"\nstreams = \"auto\"\ncongestion = \"no-such\"\nramp = \"0s\"\n";
+    fs::write(&plan, text).expect("written");
+    let mut command = strata(["run"]);
+    command
+        .arg(&plan)
+        .arg("--output")
+        .arg(folder.path().join("run"));
+    done(command);
+    let mut found: Vec<(String, String)> = records(&folder.path().join("run"))
+        .iter()
+        .map(|r| {
+            let text = |of: &Value| of.as_str().unwrap_or_default().to_owned();
+            (text(&r["status"]), text(&r["reason"]))
+        })
+        .collect();
+    found.sort();
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert_eq!(found[0].0, "ok");
+    assert_eq!(found[1].0, "skipped");
+    assert!(found[1].1.contains("no-such"), "{found:?}");
+}
