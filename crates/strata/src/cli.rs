@@ -280,8 +280,8 @@ pub(crate) struct TcpArgs {
     /// Requests in flight a connection
     #[arg(long, value_delimiter = ',', default_value = "1")]
     pub(crate) depth: Vec<QueueDepth>,
-    /// Which way a stream's bytes go: send, receive, or both at once
-    #[arg(long, value_name = "WAY", value_delimiter = ',', default_value = "send", value_parser = direction)]
+    /// Which way a stream's bytes go: send, receive, or both at once [default: send]
+    #[arg(long, value_name = "WAY", value_delimiter = ',', value_parser = direction)]
     pub(crate) direction: Vec<Direction>,
     /// Connections a thread (and direction); auto finds how many threads and connections saturate
     /// the path, on CPUs of --cpus and --peer-cpus where those are given

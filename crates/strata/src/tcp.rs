@@ -285,6 +285,23 @@ fn weaker(a: Reality, b: Reality) -> Reality {
 
 /// The shapes that are asked for, each once.
 pub(crate) fn shapes(args: &TcpArgs) -> Result<Vec<Shape>> {
+    if !args.direction.is_empty() && !args.op.contains(&Op::Stream) {
+        return Err(Usage::error(
+            "--direction is of a stream, and requests and replies go both ways; leave it out, or give --op stream",
+        ));
+    }
+    if args.reply_bs.is_some() && !args.op.contains(&Op::ReqRep) {
+        return Err(Usage::error(
+            "--reply-bs is of a request's reply, and a stream has none; leave it out, or give --op reqrep",
+        ));
+    }
+    if let (None, Some(name)) = (&args.peer, args.interface.as_deref())
+        && name != "lo"
+    {
+        return Err(Usage::error(format!(
+            "--interface {name} does not lead to the other side, which is of this machine and reached over lo; leave it out, or give --peer"
+        )));
+    }
     let mut shapes = Vec::new();
     for op in &args.op {
         let usual = match op {
@@ -307,6 +324,7 @@ pub(crate) fn shapes(args: &TcpArgs) -> Result<Vec<Shape>> {
             args.bs.clone()
         };
         let directions: Vec<Option<Direction>> = match op {
+            Op::Stream if args.direction.is_empty() => vec![Some(Direction::Send)],
             Op::Stream => args.direction.iter().copied().map(Some).collect(),
             _ => vec![None],
         };

@@ -437,7 +437,7 @@ fn bad_cells() {
     type Change = fn(&mut Cell);
     let cases: [(Change, &str); 8] = [
         (|c| c.engine = "tcp+warp".to_owned(), "+spin"),
-        (|c| c.workload.reply_bytes = Some(Bytes(0)), "--reply"),
+        (|c| c.workload.reply_bytes = Some(Bytes(0)), "--reply-bs"),
         (|c| c.workload.streams = 0, "--streams"),
         (
             |c| {
