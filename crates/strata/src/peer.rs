@@ -15,7 +15,7 @@ use strata_units::{CpuList, Nanos};
 
 use crate::Usage;
 
-/// The port of `strata serve`, of the range that nobody is registered for.
+/// The port of `strata serve`.
 pub(crate) const PORT: u16 = 7471;
 
 /// How long a server may take to say who it is: it reads its machine's topology first.
@@ -61,13 +61,13 @@ impl Peer {
             e => anyhow::Error::new(e).context(format!("--peer {name}")),
         })?;
         let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
-        let same_host = session.there().ip().is_loopback()
+        let same_host = session.there().ip().to_canonical().is_loopback()
             || boot_id.is_some_and(|id| Some(id.trim()) == welcome.environment.boot_id.as_deref());
         Ok(Arc::new(Peer {
             name: name.to_owned(),
             welcome,
-            here: session.here().ip(),
-            there: session.there().ip(),
+            here: session.here().ip().to_canonical(),
+            there: session.there().ip().to_canonical(),
             same_host,
             key,
             key_file: key_file.map(Path::to_owned),
