@@ -34,6 +34,28 @@ pub(crate) struct Welcome {
     pub(crate) cpus: CpuList,
 }
 
+impl Welcome {
+    /// Whether who answers after a loss is who answered before: a run's figures are of one machine.
+    fn same(&self, now: &Welcome) -> Result<(), String> {
+        let of = |w: &Welcome| {
+            format!(
+                "{} of {}, CPUs {}",
+                w.interface.as_deref().unwrap_or("an interface"),
+                w.environment.hostname.as_deref().unwrap_or("unnamed"),
+                w.cpus
+            )
+        };
+        let (before, now) = (of(self), of(now));
+        if before == now {
+            Ok(())
+        } else {
+            Err(format!(
+                "another one answers in its place: {now}, and the run was begun with {before}; start `strata serve` there as it was"
+            ))
+        }
+    }
+}
+
 /// A peer that was reached.
 pub(crate) struct Peer {
     /// As the user names it.
@@ -80,7 +102,11 @@ impl Peer {
         match home.take() {
             Some(session) if session.why_lost().is_none() => Ok(session),
             // The last trial lost it; the server may be there again.
-            _ => begin(&self.name, self.key.as_ref()).map(|(session, _)| session),
+            _ => {
+                let (session, welcome) = begin(&self.name, self.key.as_ref())?;
+                self.welcome.same(&welcome).map_err(PeerError::Ended)?;
+                Ok(session)
+            }
         }
     }
 }
@@ -175,5 +201,30 @@ impl Peers {
         let peer = Peer::reach(name, key_file).context("cannot reach the other side")?;
         self.0.push(Arc::clone(&peer));
         Ok(peer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use strata_topology::{Root, read_environment};
+
+    #[test]
+    fn another_one_that_answers_after_a_loss_is_not_taken_for_the_first() {
+        let before = Welcome {
+            environment: read_environment(&Root::live()).expect("this machine"),
+            interface: Some("eth0".to_owned()),
+            reality: Reality::Software,
+            cpus: "0-3".parse().expect("a list"),
+        };
+        assert_eq!(before.same(&before.clone()), Ok(()));
+        let mut others = [before.clone(), before.clone(), before.clone()];
+        others[0].environment.hostname = Some("another".to_owned());
+        others[1].interface = Some("eth1".to_owned());
+        others[2].cpus = "0-2".parse().expect("a list");
+        for (other, word) in others.iter().zip(["another", "eth1", "CPUs 0,1,2"]) {
+            let why = before.same(other).expect_err("another");
+            assert!(why.contains(word), "{why}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! `strata tcp`: cells of TCP between two processes, of this machine or of two.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -16,7 +17,7 @@ use strata_units::{ByteOffset, Bytes, CpuList, QueueDepth};
 use crate::block::workload;
 use crate::cli::{Measuring, Streams, TcpArgs};
 use crate::host::Host;
-use crate::peer::{Peer, Remote};
+use crate::peer::{Peer, Peers, Remote};
 use crate::session::{Ready, Session};
 use crate::{End, Usage};
 
@@ -65,6 +66,11 @@ pub(crate) fn run(args: TcpArgs) -> Result<End> {
     session.run(ready, args.measuring.repeats)
 }
 
+/// How the identity of a wire ends whose other side is a process of our own.
+fn own_loopback(address: &str) -> String {
+    format!(": {address} to {address}")
+}
+
 /// Whether this machine's sockets can be what the cell asks for.
 fn can_be_set(cell: &Cell, shape: &Shape) -> Result<(), String> {
     settable(
@@ -90,12 +96,37 @@ impl Wire {
         })
     }
 
+    /// The wire of a cell of a run that is gone on with: loopback, or the peer that it was begun with, which must be there as
+    /// it was.
+    pub(crate) fn again(
+        host: &Host,
+        peers: &mut Peers,
+        cell: &Cell,
+        key_file: Option<&Path>,
+    ) -> Result<Wire> {
+        let (begun_on, via) = (&cell.target.identity, cell.via.as_str());
+        // A peer may be reached at 127.0.0.1 too; what it is as a target says which of the two it was.
+        let wire = if begun_on.ends_with(&own_loopback(via)) {
+            Wire::Loopback { ipv6: via == "::1" }
+        } else {
+            Wire::Peer(peers.reach(via, key_file)?)
+        };
+        let (found, ..) = wire.target(host);
+        if found.identity != *begun_on {
+            return Err(Usage::error(format!(
+                "{via} is now the wire {}, and the run was begun on {begun_on}; go on where that is, or begin a new run",
+                found.identity
+            )));
+        }
+        Ok(wire)
+    }
+
     /// What the wire is as a target, what stands behind it, and how it is reached.
     fn target(&self, host: &Host) -> (Target, Reality, String) {
         let (identity, reality, via, node) = match self {
             Wire::Loopback { ipv6 } => {
                 let address = if *ipv6 { "::1" } else { "127.0.0.1" };
-                let identity = format!("lo of {}: {address} to {address}", host.name);
+                let identity = format!("lo of {}{}", host.name, own_loopback(address));
                 (identity, Reality::Software, address.to_owned(), None)
             }
             Wire::Peer(peer) => {

@@ -585,13 +585,16 @@ mod tests {
     use std::thread;
 
     use strata_measure::{Clock, Scratch, Step, Stream, drive};
-    use strata_record::Workload;
+    use strata_record::{Arrivals, Op, Rate, Workload};
 
     #[test]
     fn an_open_loop_asks_over_all_of_its_connections() {
         let workload = Workload {
             streams: 4,
-            rate: Some(500),
+            rate: Some(Rate {
+                ops_per_s: 500,
+                arrivals: Arrivals::Fixed,
+            }),
             duration_ns: Some(Nanos::from_millis(200)),
             ramp_ns: Nanos(0),
             ..Workload::plain(Op::ReqRep, Bytes(64))
@@ -628,7 +631,7 @@ mod tests {
             clock.now(),
             &mut |_| Step::Go,
         );
-        assert_eq!(tally.broken, None);
+        assert_eq!(tally.broken(), None);
         drop(engine);
         let answered: Vec<u64> = answering
             .into_iter()

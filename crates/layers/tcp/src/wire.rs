@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, connect as connect_to,
     listen as listen_on, setsockopt, socket as new_socket, sockopt,
@@ -29,6 +30,20 @@ const CONNECT: Nanos = Nanos(4_000_000_000);
 /// is sent away.
 const STRANGER: Duration = Duration::from_secs(1);
 const STRANGERS: usize = 64;
+
+/// Descriptors that a side has beside its connections: strangers, watchers, its control channel and its files.
+const BESIDE: u64 = STRANGERS as u64 + 192;
+
+/// Raises this process's limit of descriptors to the most that it may have, where so many connections would not fit: shells
+/// give 1024 (getrlimit(2)). What does not fit then either fails where it is made.
+pub(crate) fn make_room(connections: usize) {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        return;
+    };
+    if soft < hard && soft < connections as u64 + BESIDE {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}
 
 /// What a connection begins with: the token, its number, little-endian, and zeros up to a cache line.
 ///
