@@ -222,7 +222,7 @@ mod tests {
         others[0].environment.hostname = Some("another".to_owned());
         others[1].interface = Some("eth1".to_owned());
         others[2].cpus = "0-2".parse().expect("a list");
-        for (other, word) in others.iter().zip(["another", "eth1", "CPUs 0,1,2"]) {
+        for (other, word) in others.iter().zip(["another", "eth1", "CPUs 0-2"]) {
             let why = before.same(other).expect_err("another");
             assert!(why.contains(word), "{why}");
         }
