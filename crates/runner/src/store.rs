@@ -141,10 +141,20 @@ fn stranger(folder: &Path) -> Option<String> {
         return None;
     }
     names.into_iter().find(|name| {
-        !matches!(
-            name.as_str(),
-            "trials.jsonl" | "target.dat.partial" | "run.json.partial"
-        )
+        !matches!(name.as_str(), "trials.jsonl" | "run.json.partial") && !is_target(name)
+    })
+}
+
+/// Whether it is what a command leaves of its own target when it is killed while it makes it: `target.dat.partial`, of a
+/// plan's table `target-N.dat.partial`.
+fn is_target(name: &str) -> bool {
+    let number = name
+        .strip_prefix("target")
+        .and_then(|rest| rest.strip_suffix(".dat.partial"));
+    number.is_some_and(|of| {
+        let digits = of.strip_prefix('-');
+        of.is_empty()
+            || digits.is_some_and(|d| !d.is_empty() && d.bytes().all(|b| b.is_ascii_digit()))
     })
 }
 

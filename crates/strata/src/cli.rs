@@ -280,10 +280,11 @@ pub(crate) struct TcpArgs {
     /// Requests in flight a connection
     #[arg(long, value_delimiter = ',', default_value = "1")]
     pub(crate) depth: Vec<QueueDepth>,
-    /// Which way a stream's bytes go: send, receive, or both at once
-    #[arg(long, value_name = "WAY", value_delimiter = ',', default_value = "send", value_parser = direction)]
+    /// Which way a stream's bytes go: send, receive, or both at once [default: send]
+    #[arg(long, value_name = "WAY", value_delimiter = ',', value_parser = direction)]
     pub(crate) direction: Vec<Direction>,
-    /// Connections a thread (and direction); auto finds how many threads and connections saturate the path
+    /// Connections a thread (and direction); auto finds how many threads and connections saturate
+    /// the path, on CPUs of --cpus and --peer-cpus where those are given
     #[arg(long, value_name = "N", default_value = "1", value_parser = streams)]
     pub(crate) streams: Streams,
     /// Gather small messages (Nagle's algorithm) rather than send them at once [default for stream]

@@ -43,14 +43,27 @@ impl Host {
         peer: Option<Option<&CpuList>>,
         near: Option<NodeId>,
     ) -> Result<Placement> {
-        let threads = usize::from(asked.threads);
         let none = CpuList::default();
-        let taken = peer.flatten().unwrap_or(&none);
-        let cpus = self.cpus("--cpus", asked.cpus.as_ref(), threads, near, taken)?;
-        let peer_cpus = match peer {
-            None => CpuList::default(),
-            Some(given) => self.cpus("--peer-cpus", given, threads, near, &cpus)?,
+        let own = self.place_beside(asked, peer.flatten().unwrap_or(&none), near)?;
+        let Some(given) = peer else {
+            return Ok(own);
         };
+        let threads = usize::from(asked.threads);
+        Ok(Placement {
+            peer_cpus: self.cpus("--peer-cpus", given, threads, near, &own.cpus)?,
+            ..own
+        })
+    }
+
+    /// Where `asked` puts threads and memory, near `near`, not on the CPUs of `taken` if it can be helped.
+    pub(crate) fn place_beside(
+        &self,
+        asked: &Measuring,
+        taken: &CpuList,
+        near: Option<NodeId>,
+    ) -> Result<Placement> {
+        let threads = usize::from(asked.threads);
+        let cpus = self.cpus("--cpus", asked.cpus.as_ref(), threads, near, taken)?;
         if let Some(node) = asked.mem_node
             && !self.topology.node_ids().contains(node)
         {
@@ -62,14 +75,13 @@ impl Host {
         let mem_node = asked.mem_node.or_else(|| self.topology.common_node(&cpus));
         Ok(Placement {
             cpus,
-            peer_cpus,
+            peer_cpus: CpuList::default(),
             poll_cpus: CpuList::default(),
             mem_node,
         })
     }
 
-    /// The given CPUs, checked, or `threads` chosen ones: whole physical cores if there are enough, not those of `taken` if
-    /// it can be helped.
+    /// The given CPUs, checked, or `threads` chosen ones.
     fn cpus(
         &self,
         option: &str,
@@ -79,8 +91,7 @@ impl Host {
         taken: &CpuList,
     ) -> Result<CpuList> {
         if let Some(given) = given {
-            check(&self.topology, &self.allowed, given)
-                .map_err(|e| Usage::error(format!("{option} {given}: {e}")))?;
+            self.check(option, given)?;
             if given.len() != threads {
                 let n = given.len();
                 return Err(Usage::error(format!(
@@ -89,6 +100,38 @@ impl Host {
             }
             return Ok(given.clone());
         }
+        self.choose(&self.allowed, threads, near, taken)
+    }
+
+    /// Whether this process may have the CPUs that an option names.
+    pub(crate) fn check(&self, option: &str, given: &CpuList) -> Result<()> {
+        check(&self.topology, &self.allowed, given)
+            .map_err(|e| Usage::error(format!("{option} {given}: {e}")))
+    }
+
+    /// `threads` of the CPUs `among`, near `near`: whole physical cores if there are enough, not those of `taken` if it can be
+    /// helped.
+    pub(crate) fn choose_among(
+        &self,
+        among: &CpuList,
+        threads: usize,
+        near: Option<NodeId>,
+        taken: &CpuList,
+    ) -> Result<CpuList> {
+        let among = Allowed {
+            cpus: among.clone(),
+            ..self.allowed.clone()
+        };
+        self.choose(&among, threads, near, taken)
+    }
+
+    fn choose(
+        &self,
+        among: &Allowed,
+        threads: usize,
+        near: Option<NodeId>,
+        taken: &CpuList,
+    ) -> Result<CpuList> {
         let want = |whole_cores, avoid| Want {
             count: threads,
             near,
@@ -102,7 +145,7 @@ impl Host {
         ];
         let mut last = None;
         for want in &tries {
-            match choose(&self.topology, &self.allowed, want) {
+            match choose(&self.topology, among, want) {
                 Ok(choice) => return Ok(choice.list()),
                 Err(e @ ChooseError::TooFew { .. }) => last = Some(e),
                 Err(e) => return Err(Usage::error(e)),

@@ -15,7 +15,7 @@ use strata_units::{CpuList, Nanos};
 
 use crate::Usage;
 
-/// The port of `strata serve`, of the range that nobody is registered for.
+/// The port of `strata serve`.
 pub(crate) const PORT: u16 = 7471;
 
 /// How long a server may take to say who it is: it reads its machine's topology first.
@@ -32,6 +32,28 @@ pub(crate) struct Welcome {
     pub(crate) reality: Reality,
     /// The CPUs that the client may have.
     pub(crate) cpus: CpuList,
+}
+
+impl Welcome {
+    /// Whether who answers after a loss is who answered before: a run's figures are of one machine.
+    fn same(&self, now: &Welcome) -> Result<(), String> {
+        let of = |w: &Welcome| {
+            format!(
+                "{} of {}, CPUs {}",
+                w.interface.as_deref().unwrap_or("an interface"),
+                w.environment.hostname.as_deref().unwrap_or("unnamed"),
+                w.cpus
+            )
+        };
+        let (before, now) = (of(self), of(now));
+        if before == now {
+            Ok(())
+        } else {
+            Err(format!(
+                "another one answers in its place: {now}, and the run was begun with {before}; start `strata serve` there as it was"
+            ))
+        }
+    }
 }
 
 /// A peer that was reached.
@@ -61,13 +83,13 @@ impl Peer {
             e => anyhow::Error::new(e).context(format!("--peer {name}")),
         })?;
         let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
-        let same_host = session.there().ip().is_loopback()
+        let same_host = session.there().ip().to_canonical().is_loopback()
             || boot_id.is_some_and(|id| Some(id.trim()) == welcome.environment.boot_id.as_deref());
         Ok(Arc::new(Peer {
             name: name.to_owned(),
             welcome,
-            here: session.here().ip(),
-            there: session.there().ip(),
+            here: session.here().ip().to_canonical(),
+            there: session.there().ip().to_canonical(),
             same_host,
             key,
             key_file: key_file.map(Path::to_owned),
@@ -80,7 +102,11 @@ impl Peer {
         match home.take() {
             Some(session) if session.why_lost().is_none() => Ok(session),
             // The last trial lost it; the server may be there again.
-            _ => begin(&self.name, self.key.as_ref()).map(|(session, _)| session),
+            _ => {
+                let (session, welcome) = begin(&self.name, self.key.as_ref())?;
+                self.welcome.same(&welcome).map_err(PeerError::Ended)?;
+                Ok(session)
+            }
         }
     }
 }
@@ -175,5 +201,30 @@ impl Peers {
         let peer = Peer::reach(name, key_file).context("cannot reach the other side")?;
         self.0.push(Arc::clone(&peer));
         Ok(peer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use strata_topology::{Root, read_environment};
+
+    #[test]
+    fn another_one_that_answers_after_a_loss_is_not_taken_for_the_first() {
+        let before = Welcome {
+            environment: read_environment(&Root::live()).expect("this machine"),
+            interface: Some("eth0".to_owned()),
+            reality: Reality::Software,
+            cpus: "0-3".parse().expect("a list"),
+        };
+        assert_eq!(before.same(&before.clone()), Ok(()));
+        let mut others = [before.clone(), before.clone(), before.clone()];
+        others[0].environment.hostname = Some("another".to_owned());
+        others[1].interface = Some("eth1".to_owned());
+        others[2].cpus = "0-2".parse().expect("a list");
+        for (other, word) in others.iter().zip(["another", "eth1", "CPUs 0-2"]) {
+            let why = before.same(other).expect_err("another");
+            assert!(why.contains(word), "{why}");
+        }
     }
 }

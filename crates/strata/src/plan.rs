@@ -44,7 +44,7 @@ pub(crate) fn run(path: &Path, args: &RunArgs) -> Result<End> {
             }
             Table::Tcp(args, shapes) => tcp::Wire::of(&mut ready, args).and_then(|wire| {
                 let cells = tcp::cells(&host, &wire, shapes, args)?;
-                tcp::add(&mut ready, cells, &wire, shapes, &host, &session)
+                tcp::add(&mut ready, cells, &wire, shapes, args, &host, &session)
             }),
         }
         .with_context(|| place.clone())?;

@@ -10,7 +10,6 @@ use strata_units::{Bytes, Nanos, QueueDepth};
 use crate::block::{self, OWN_FILE};
 use crate::cli::{PlanName, Printing, RunArgs};
 use crate::host::Host;
-use crate::peer::Peers;
 use crate::session::{Ready, Session};
 use crate::{End, Usage, plan, tcp};
 
@@ -85,14 +84,7 @@ fn quick(args: RunArgs) -> Result<End> {
     ready.jobs = block::jobs(&host, &ready.cells, &file, session.folder())?;
     let wire = tcp::Wire::Loopback { ipv6: false };
     for shape in &shapes {
-        let cell = tcp::cell(
-            &host,
-            &wire,
-            shape,
-            &measuring,
-            &Sockets::of(shape.op),
-            None,
-        )?;
+        let cell = tcp::cell(&host, &wire, shape, &measuring, &Sockets::of(shape.op))?;
         ready.jobs.push(tcp::job(&host, &wire, &cell)?);
         ready.cells.push(cell);
     }
@@ -101,15 +93,6 @@ fn quick(args: RunArgs) -> Result<End> {
 
 fn deep(depth: u64) -> Result<QueueDepth> {
     QueueDepth::new(depth).map_err(|e| anyhow!(e))
-}
-
-/// The wire of a cell of a run that is gone on with: loopback, or the peer that it was begun with.
-fn again(peers: &mut Peers, cell: &Cell, key_file: Option<&Path>) -> Result<tcp::Wire> {
-    Ok(match cell.via.as_str() {
-        "127.0.0.1" => tcp::Wire::Loopback { ipv6: false },
-        "::1" => tcp::Wire::Loopback { ipv6: true },
-        name => tcp::Wire::Peer(peers.reach(name, key_file)?),
-    })
 }
 
 fn resume(
@@ -134,7 +117,7 @@ fn resume(
                 .next()
                 .context("a job is missing; this is a bug of strata"),
             Layer::Tcp => {
-                let wire = again(&mut ready.peers, cell, key_file)?;
+                let wire = tcp::Wire::again(&host, &mut ready.peers, cell, key_file)?;
                 tcp::job(&host, &wire, cell)
             }
         });

@@ -88,7 +88,8 @@ impl Host {
 
     /// One client's session: who we are, then one task after the other.
     fn serve(&self, mut session: Session, ports: &std::ops::RangeInclusive<u16>, quiet: bool) {
-        let ip = session.here().ip();
+        // Of a listener of both families an IPv4 client's address is mapped into IPv6.
+        let ip = session.here().ip().to_canonical();
         let interface = interface_of(ip).ok();
         let watch = interface
             .as_deref()

@@ -1,5 +1,6 @@
 //! `strata tcp`: cells of TCP between two processes, of this machine or of two.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -16,7 +17,7 @@ use strata_units::{ByteOffset, Bytes, CpuList, QueueDepth};
 use crate::block::workload;
 use crate::cli::{Measuring, Streams, TcpArgs};
 use crate::host::Host;
-use crate::peer::{Peer, Remote};
+use crate::peer::{Peer, Peers, Remote};
 use crate::session::{Ready, Session};
 use crate::{End, Usage};
 
@@ -57,12 +58,25 @@ pub(crate) fn run(args: TcpArgs) -> Result<End> {
     // The other side is reached, and CPUs are checked, before a folder is made.
     let wire = Wire::of(&mut ready, &args)?;
     let cells = cells(&host, &wire, &shapes, &args)?;
-    for sockets in cells.iter().filter_map(|cell| cell.sockets.as_ref()) {
-        settable(sockets).map_err(Usage::error)?;
+    for (cell, shape) in cells.iter().zip(&shapes) {
+        can_be_set(cell, shape).map_err(Usage::error)?;
     }
     let session = Session::begin("tcp", args.keeping.clone(), args.printing.clone())?;
-    add(&mut ready, cells, &wire, &shapes, &host, &session)?;
+    add(&mut ready, cells, &wire, &shapes, &args, &host, &session)?;
     session.run(ready, args.measuring.repeats)
+}
+
+/// How the identity of a wire ends whose other side is a process of our own.
+fn own_loopback(address: &str) -> String {
+    format!(": {address} to {address}")
+}
+
+/// Whether this machine's sockets can be what the cell asks for.
+fn can_be_set(cell: &Cell, shape: &Shape) -> Result<(), String> {
+    settable(
+        &cell.sockets.clone().unwrap_or_default(),
+        shape.engine.zerocopy,
+    )
 }
 
 /// Where the other side is.
@@ -82,12 +96,37 @@ impl Wire {
         })
     }
 
+    /// The wire of a cell of a run that is gone on with: loopback, or the peer that it was begun with, which must be there as
+    /// it was.
+    pub(crate) fn again(
+        host: &Host,
+        peers: &mut Peers,
+        cell: &Cell,
+        key_file: Option<&Path>,
+    ) -> Result<Wire> {
+        let (begun_on, via) = (&cell.target.identity, cell.via.as_str());
+        // A peer may be reached at 127.0.0.1 too; what it is as a target says which of the two it was.
+        let wire = if begun_on.ends_with(&own_loopback(via)) {
+            Wire::Loopback { ipv6: via == "::1" }
+        } else {
+            Wire::Peer(peers.reach(via, key_file)?)
+        };
+        let (found, ..) = wire.target(host);
+        if found.identity != *begun_on {
+            return Err(Usage::error(format!(
+                "{via} is now the wire {}, and the run was begun on {begun_on}; go on where that is, or begin a new run",
+                found.identity
+            )));
+        }
+        Ok(wire)
+    }
+
     /// What the wire is as a target, what stands behind it, and how it is reached.
     fn target(&self, host: &Host) -> (Target, Reality, String) {
         let (identity, reality, via, node) = match self {
             Wire::Loopback { ipv6 } => {
                 let address = if *ipv6 { "::1" } else { "127.0.0.1" };
-                let identity = format!("lo of {}: {address} to {address}", host.name);
+                let identity = format!("lo of {}{}", host.name, own_loopback(address));
                 (identity, Reality::Software, address.to_owned(), None)
             }
             Wire::Peer(peer) => {
@@ -139,25 +178,15 @@ impl Wire {
             Wire::Peer(peer) => {
                 let threads = usize::from(measuring.threads);
                 let offered = &peer.welcome.cpus;
-                let own = host.place(measuring, None, target.node)?;
+                // On one machine the two sides stay apart if they can.
+                let theirs = peer_cpus.filter(|_| peer.same_host).cloned();
+                let own = host.place_beside(measuring, &theirs.unwrap_or_default(), target.node)?;
                 let chosen = match peer_cpus {
-                    Some(given) if given.and(offered) != *given => {
-                        return Err(Usage::error(format!(
-                            "--peer-cpus {given}: {} offers CPUs {offered}",
-                            peer.name
-                        )));
+                    Some(given) => {
+                        self.check_theirs(host, given)?;
+                        given.clone()
                     }
-                    Some(given) => given.clone(),
-                    None => {
-                        // On one machine the two sides stay apart if they can.
-                        let apart = offered.without(&own.cpus);
-                        let from = if peer.same_host && apart.len() >= threads {
-                            &apart
-                        } else {
-                            offered
-                        };
-                        from.iter().take(threads).collect()
-                    }
+                    None => self.some_of_theirs(host, offered, threads, target, &own.cpus)?,
                 };
                 if chosen.len() != threads {
                     return Err(Usage::error(format!(
@@ -172,6 +201,100 @@ impl Wire {
             }
         }
     }
+}
+
+impl Wire {
+    /// Whether both sides have the same CPUs to choose from.
+    fn is_one_machine(&self) -> bool {
+        match self {
+            Wire::Loopback { .. } => true,
+            Wire::Peer(peer) => peer.same_host,
+        }
+    }
+
+    /// The CPUs that the other side may have.
+    fn theirs<'a>(&'a self, host: &'a Host) -> &'a CpuList {
+        match self {
+            Wire::Loopback { .. } => &host.allowed.cpus,
+            Wire::Peer(peer) => &peer.welcome.cpus,
+        }
+    }
+
+    /// Whether the other side may have the CPUs that are asked for.
+    fn check_theirs(&self, host: &Host, given: &CpuList) -> Result<()> {
+        match self {
+            Wire::Loopback { .. } => host.check("--peer-cpus", given),
+            Wire::Peer(peer) if given.without(&peer.welcome.cpus).is_empty() => Ok(()),
+            Wire::Peer(peer) => Err(Usage::error(format!(
+                "--peer-cpus {given}: {} offers CPUs {}",
+                peer.name, peer.welcome.cpus
+            ))),
+        }
+    }
+
+    /// So many of the other side's CPUs, or as many as there are: of this machine those that lie well beside `ours`; of
+    /// another, whose cores are not known, the first.
+    fn some_of_theirs(
+        &self,
+        host: &Host,
+        among: &CpuList,
+        threads: usize,
+        target: &Target,
+        ours: &CpuList,
+    ) -> Result<CpuList> {
+        if self.is_one_machine() && among.len() >= threads {
+            host.choose_among(among, threads, target.node, ours)
+        } else {
+            Ok(among.iter().take(threads).collect())
+        }
+    }
+
+    /// Where `threads` threads of each side go, whose number is not the user's: lists that are given say what may be used.
+    fn place_some(
+        &self,
+        host: &Host,
+        args: &TcpArgs,
+        threads: u16,
+        target: &Target,
+    ) -> Result<Placement> {
+        let mut measuring = Measuring {
+            threads,
+            ..args.measuring.clone()
+        };
+        let count = usize::from(threads);
+        if let Some(among) = &args.measuring.cpus {
+            host.check("--cpus", among)?;
+            let theirs = args.peer_cpus.clone().filter(|_| self.is_one_machine());
+            let beside = theirs.unwrap_or_default();
+            measuring.cpus = Some(host.choose_among(among, count, target.node, &beside)?);
+        }
+        let peer_cpus = match &args.peer_cpus {
+            Some(among) => {
+                self.check_theirs(host, among)?;
+                let ours = measuring.cpus.clone().unwrap_or_default();
+                Some(self.some_of_theirs(host, among, count, target, &ours)?)
+            }
+            None => None,
+        };
+        self.place(host, &measuring, peer_cpus.as_ref(), target)
+    }
+
+    /// How many threads each side may have: as many as CPUs that it may use, and half of those of both where they are of one
+    /// machine.
+    fn most_threads(&self, host: &Host, args: &TcpArgs) -> u16 {
+        let ours = args.measuring.cpus.as_ref().unwrap_or(&host.allowed.cpus);
+        let theirs = args.peer_cpus.as_ref().unwrap_or_else(|| self.theirs(host));
+        most_apart(ours, theirs, self.is_one_machine())
+    }
+}
+
+fn most_apart(ours: &CpuList, theirs: &CpuList, one_machine: bool) -> u16 {
+    let mut most = ours.len().min(theirs.len());
+    if one_machine {
+        let both: CpuList = ours.iter().chain(theirs.iter()).collect();
+        most = most.min(both.len() / 2);
+    }
+    u16::try_from(most.max(1)).unwrap_or(u16::MAX)
 }
 
 /// The reality of what is made of two: that of the part that says least of a machine.
@@ -193,6 +316,23 @@ fn weaker(a: Reality, b: Reality) -> Reality {
 
 /// The shapes that are asked for, each once.
 pub(crate) fn shapes(args: &TcpArgs) -> Result<Vec<Shape>> {
+    if !args.direction.is_empty() && !args.op.contains(&Op::Stream) {
+        return Err(Usage::error(
+            "--direction is of a stream, and requests and replies go both ways; leave it out, or give --op stream",
+        ));
+    }
+    if args.reply_bs.is_some() && !args.op.contains(&Op::ReqRep) {
+        return Err(Usage::error(
+            "--reply-bs is of a request's reply, and a stream has none; leave it out, or give --op reqrep",
+        ));
+    }
+    if let (None, Some(name)) = (&args.peer, args.interface.as_deref())
+        && name != "lo"
+    {
+        return Err(Usage::error(format!(
+            "--interface {name} does not lead to the other side, which is of this machine and reached over lo; leave it out, or give --peer"
+        )));
+    }
     let mut shapes = Vec::new();
     for op in &args.op {
         let usual = match op {
@@ -215,6 +355,7 @@ pub(crate) fn shapes(args: &TcpArgs) -> Result<Vec<Shape>> {
             args.bs.clone()
         };
         let directions: Vec<Option<Direction>> = match op {
+            Op::Stream if args.direction.is_empty() => vec![Some(Direction::Send)],
             Op::Stream => args.direction.iter().copied().map(Some).collect(),
             _ => vec![None],
         };
@@ -239,6 +380,12 @@ pub(crate) fn shapes(args: &TcpArgs) -> Result<Vec<Shape>> {
             }
         }
     }
+    if args.streams == Streams::Auto && args.measuring.threads != 1 {
+        return Err(Usage::error(format!(
+            "--streams auto finds the number of threads, and --threads {} was given; leave one of them out, or say by --cpus and --peer-cpus what may be used",
+            args.measuring.threads
+        )));
+    }
     if args.streams == Streams::Auto && shapes.iter().any(|s| s.op != Op::Stream) {
         return Err(Usage::error(
             "--streams auto finds what saturates a stream; give --op stream, or a number",
@@ -247,7 +394,7 @@ pub(crate) fn shapes(args: &TcpArgs) -> Result<Vec<Shape>> {
     Ok(shapes)
 }
 
-/// A cell a shape; one whose number of streams is to be found has all CPUs that may be used.
+/// A cell a shape; one whose number of streams is to be found has one so far.
 pub(crate) fn cells(
     host: &Host,
     wire: &Wire,
@@ -266,35 +413,17 @@ pub(crate) fn cells(
         busy_poll_ns: args.busy_poll,
         interface: args.interface.clone(),
     };
-    let mut measuring = args.measuring.clone();
-    if args.streams == Streams::Auto {
-        measuring.threads = most_threads(host, wire, args);
-    }
     shapes
         .iter()
         .map(|shape| {
-            cell(
-                host,
-                wire,
-                shape,
-                &measuring,
-                &sockets(shape.op),
-                args.peer_cpus.as_ref(),
-            )
+            let m = &args.measuring;
+            let place = |target: &Target| match shape.streams {
+                Streams::Number(_) => wire.place(host, m, args.peer_cpus.as_ref(), target),
+                Streams::Auto => wire.place_some(host, args, m.threads, target),
+            };
+            cell_at(host, wire, shape, m, &sockets(shape.op), place)
         })
         .collect()
-}
-
-/// How many threads each side may have: as many as CPUs are given, or half of this machine's where both sides are on it.
-fn most_threads(host: &Host, wire: &Wire, args: &TcpArgs) -> u16 {
-    let all = host.allowed.cpus.len();
-    let (here, there) = match wire {
-        Wire::Loopback { .. } => (all / 2, all / 2),
-        Wire::Peer(peer) => (all, peer.welcome.cpus.len()),
-    };
-    let given = |list: &Option<CpuList>, own: usize| list.as_ref().map_or(own, CpuList::len);
-    let most = given(&args.measuring.cpus, here).min(given(&args.peer_cpus, there));
-    u16::try_from(most.max(1)).unwrap_or(u16::MAX)
 }
 
 pub(crate) fn cell(
@@ -303,14 +432,25 @@ pub(crate) fn cell(
     shape: &Shape,
     measuring: &Measuring,
     sockets: &Sockets,
-    peer_cpus: Option<&CpuList>,
+) -> Result<Cell> {
+    let place = |target: &Target| wire.place(host, measuring, None, target);
+    cell_at(host, wire, shape, measuring, sockets, place)
+}
+
+fn cell_at(
+    host: &Host,
+    wire: &Wire,
+    shape: &Shape,
+    measuring: &Measuring,
+    sockets: &Sockets,
+    place: impl FnOnce(&Target) -> Result<Placement>,
 ) -> Result<Cell> {
     let (target, reality, via) = wire.target(host);
     Ok(Cell {
         layer: Layer::Tcp,
         engine: shape.engine.to_string(),
         reality,
-        placement: wire.place(host, measuring, peer_cpus, &target)?,
+        placement: place(&target)?,
         target,
         via,
         sockets: Some(sockets.clone()),
@@ -332,6 +472,7 @@ pub(crate) fn add(
     cells: Vec<Cell>,
     wire: &Wire,
     shapes: &[Shape],
+    args: &TcpArgs,
     host: &Host,
     session: &Session,
 ) -> Result<()> {
@@ -341,8 +482,10 @@ pub(crate) fn add(
     for (cell, shape) in cells.into_iter().zip(shapes) {
         let cell = match shape.streams {
             Streams::Number(_) => cell,
+            // What cannot be set is skipped in its turn.
+            Streams::Auto if can_be_set(&cell, shape).is_err() => cell,
             Streams::Auto => {
-                let (cell, sweep) = saturated(host, wire, &cell, session)?;
+                let (cell, sweep) = saturated(host, wire, args, &cell, session)?;
                 ready.sweeps.push(sweep);
                 cell
             }
@@ -357,20 +500,26 @@ pub(crate) fn add(
 fn saturated(
     host: &Host,
     wire: &Wire,
+    args: &TcpArgs,
     cell: &Cell,
     session: &Session,
 ) -> Result<(Cell, StreamSweep)> {
     let of = cell.label();
+    let most = wire.most_threads(host, args);
     let sweep = Sweep {
         seed: session.seed(),
         ..Sweep::default()
     };
     session.say(&format!(
         "{of}: looking for the number of streams that saturates the path, at least {}",
-        sweep.takes(cell)
+        sweep.takes(most)
     ));
     let interrupted: &AtomicBool = session.interrupted();
-    let found = saturate(cell, &sweep, |cell, seed| {
+    let place = |threads| {
+        let placed = wire.place_some(host, args, threads, &cell.target);
+        placed.map_err(|e| format!("{e:#}"))
+    };
+    let found = saturate(cell, &sweep, most, place, |cell, seed| {
         let mut job = job(host, wire, cell).map_err(|e| format!("{e:#}"))?;
         let done = job.run(&Trial { seed, interrupted }).map_err(|e| match e {
             JobError::Interrupted => "interrupted".to_owned(),
@@ -449,5 +598,118 @@ pub(crate) fn job(host: &Host, wire: &Wire, cell: &Cell) -> Result<Box<dyn Job>>
             let bounds = host.wire_bounds(&watch);
             Ok(Box::new(job.watching(watch).bounded(bounds)))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::path::Path;
+
+    use clap::Parser as _;
+    use strata_topology::{Allowed, Root, Topology};
+    use strata_units::NodeId;
+
+    use crate::cli::{Cli, Command};
+
+    /// Two nodes of two cores of two hardware threads.
+    fn host() -> Host {
+        let folder = tempfile::tempdir().expect("a folder");
+        let put = |path: String, text: String| {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().unwrap_or(Path::new("/"))).expect("made");
+            fs::write(path, text + "\n").expect("written");
+        };
+        let system = "sys/devices/system";
+        for list in ["online", "present", "possible"] {
+            put(format!("{system}/cpu/{list}"), "0-7".to_owned());
+        }
+        for cpu in 0..8 {
+            let at = format!("{system}/cpu/cpu{cpu}/topology");
+            let first = cpu / 2 * 2;
+            for list in ["thread_siblings_list", "core_cpus_list"] {
+                put(format!("{at}/{list}"), format!("{first}-{}", first + 1));
+            }
+            put(format!("{at}/core_id"), (cpu / 2 % 2).to_string());
+            put(format!("{at}/physical_package_id"), (cpu / 4).to_string());
+        }
+        put(format!("{system}/node/online"), "0-1".to_owned());
+        put(
+            "proc/self/status".to_owned(),
+            "Cpus_allowed_list:\t0-7\nMems_allowed_list:\t0-1".to_owned(),
+        );
+        for (node, cpus, far) in [(0, "0-3", "10 21"), (1, "4-7", "21 10")] {
+            let at = format!("{system}/node/node{node}");
+            put(format!("{at}/cpulist"), cpus.to_owned());
+            put(format!("{at}/distance"), far.to_owned());
+        }
+        let root = Root::new(folder.path());
+        let topology = Topology::read(&root).expect("a topology");
+        let allowed = Allowed::read(&root, &topology);
+        assert_eq!(allowed.cpus, list("0-7"));
+        Host {
+            topology,
+            allowed,
+            name: "recorded".to_owned(),
+        }
+    }
+
+    fn list(text: &str) -> CpuList {
+        text.parse().expect("a list")
+    }
+
+    fn auto(words: &str) -> TcpArgs {
+        let words = format!("strata tcp --op stream --streams auto {words}");
+        match Cli::try_parse_from(words.split_whitespace())
+            .expect("understood")
+            .command
+        {
+            Command::Tcp(args) => args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn each_number_of_threads_has_a_place_of_its_own() {
+        let (host, wire) = (host(), Wire::Loopback { ipv6: false });
+        let (target, _, _) = wire.target(&host);
+        let placed = |args: &TcpArgs, threads| {
+            let p = wire
+                .place_some(&host, args, threads, &target)
+                .expect("a place");
+            (p.cpus.to_string(), p.peer_cpus.to_string(), p.mem_node)
+        };
+        let any = auto("");
+        assert_eq!(wire.most_threads(&host, &any), 4);
+        // Not the lowest of those that four threads have, and with a node.
+        let few = placed(&any, 1);
+        assert_eq!(few, ("4".to_owned(), "2".to_owned(), Some(NodeId(1))));
+        let all = placed(&any, 4);
+        assert_eq!(all, ("0,2,4,6".to_owned(), "1,3,5,7".to_owned(), None));
+        // Lists say what may be used: not how many there are, and the two sides stay apart.
+        let some = auto("--cpus 2-4 --peer-cpus 2,3");
+        assert_eq!(wire.most_threads(&host, &some), 1);
+        assert_eq!(placed(&some, 1).0, "4");
+        let apart = auto("--cpus 0,2,6 --peer-cpus 1,4,7");
+        assert_eq!(wire.most_threads(&host, &apart), 3);
+        let (ours, theirs, _) = placed(&apart, 2);
+        assert_eq!(list(&ours).without(&list("0,2,6")), CpuList::default());
+        assert_eq!(list(&theirs).without(&list("1,4,7")), CpuList::default());
+        assert_eq!((list(&ours).len(), list(&theirs).len()), (2, 2));
+        let absent = auto("--cpus 2,99");
+        let why = wire
+            .place_some(&host, &absent, 1, &target)
+            .expect_err("absent");
+        assert!(why.to_string().contains("CPU 99"), "{why}");
+    }
+
+    #[test]
+    fn two_sides_of_one_machine_have_half_of_it_each() {
+        let all = list("0-7");
+        assert_eq!(most_apart(&all, &all, true), 4, "also to a server on it");
+        assert_eq!(most_apart(&all, &all, false), 8);
+        assert_eq!(most_apart(&list("0-3"), &list("2-7"), true), 4);
+        assert_eq!(most_apart(&list("0"), &list("0"), true), 1);
     }
 }

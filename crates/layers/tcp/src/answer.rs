@@ -9,7 +9,7 @@ use strata_topology::{ThreadWatch, pin_current_thread};
 use strata_units::{CpuId, CpuList, Nanos};
 
 use crate::account::{Account, Ledger, sum};
-use crate::half::{Moved, Rx, Tx};
+use crate::half::{Moved, Rx, Tx, last_notifications};
 use crate::info::Facts;
 use crate::options::SLEEP;
 use crate::ready::Ready;
@@ -137,9 +137,9 @@ pub(crate) fn answer(
             _ => {}
         }
     }
-    for line in &mut lines {
-        line.tx.collect(&line.socket)?;
-    }
+    let mut senders: Vec<(&TcpStream, &mut Tx)> =
+        lines.iter_mut().map(|l| (&l.socket, &mut l.tx)).collect();
+    last_notifications(&mut senders)?;
     ledger.add(Account {
         role: Role::Peer,
         direction: None,

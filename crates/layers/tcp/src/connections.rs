@@ -17,7 +17,7 @@ use strata_record::{Completes, Direction, PagesProof, Role};
 use strata_units::{Bytes, Nanos, NodeId};
 
 use crate::account::{Account, Begun, Ledger, sum};
-use crate::half::{Moved, Rx, Tx};
+use crate::half::{Moved, Rx, Tx, last_notifications};
 use crate::info::Facts;
 use crate::options::{SLEEP, Side};
 use crate::ready::Ready;
@@ -29,9 +29,6 @@ const BEGIN: Duration = Duration::from_secs(10);
 
 /// How long one that sends and receives goes on sending when its own window is over, so that the other's has its end.
 const LINGER: Duration = Duration::from_secs(4);
-
-/// How long notifications of sends without a copy are waited for at the end.
-const NOTIFIED: Duration = Duration::from_millis(500);
 
 /// After so many passes over connections that have something, the others are asked for.
 const EACH: u32 = 4;
@@ -69,6 +66,8 @@ pub(crate) struct Connections<'a> {
     /// The first of those that operations are posted to; those before it send beside.
     first: usize,
     in_flight: usize,
+    /// Of an open loop: the connection whose turn it is, counted from the first of them.
+    turn: Option<usize>,
     counts: Counts,
     block: u64,
     spin: bool,
@@ -143,6 +142,7 @@ impl<'a> Connections<'a> {
             all,
             first,
             in_flight,
+            turn: w.rate.is_some().then_some(0),
             counts,
             block: w.block_bytes.0,
             spin: shape.engine.spin,
@@ -164,6 +164,31 @@ impl<'a> Connections<'a> {
 
     fn unwanted(&self) -> bool {
         self.interrupted.load(Ordering::Relaxed) || self.ledger.enough.load(Ordering::Relaxed)
+    }
+
+    /// The connection, counted from the first of those that are posted to, that an operation goes to.
+    #[inline]
+    fn connection_for(&mut self, slot: &Slot) -> usize {
+        if let Some(turn) = self.turn {
+            return self.next_in_turn(turn);
+        }
+        // In a closed loop all slots are taken, so that each connection has its share.
+        slot.index() / self.in_flight
+    }
+
+    /// The next connection with room. In an open loop a slot that came back is the first to be posted again: by slots, few
+    /// requests would all go over one connection.
+    fn next_in_turn(&mut self, turn: usize) -> usize {
+        let of = &self.all[self.first..];
+        let has_room = |n: &usize| {
+            let rx = of[*n].rx.as_ref();
+            rx.is_some_and(|rx| rx.awaited.len() < self.in_flight)
+        };
+        // There is one: not all slots are taken.
+        let n = (turn..of.len()).chain(0..turn).find(has_room);
+        let n = n.unwrap_or(turn);
+        self.turn = Some((n + 1) % of.len());
+        n
     }
 
     /// Sends what the connections beside have room for: a block follows the other without end.
@@ -257,11 +282,6 @@ impl<'a> Connections<'a> {
                         done(slot, Outcome::Done(rx.size()));
                     }
                 }
-                if rx.awaited.is_empty() && rx.is_within() {
-                    return Err(Fatal(
-                        "the answering side sent more than was asked for".to_owned(),
-                    ));
-                }
             }
             if let Waits::Epoll(ready) = &mut self.waits {
                 let state = ready.state(n);
@@ -350,25 +370,6 @@ impl<'a> Connections<'a> {
             }
         }
     }
-
-    /// Takes the notifications of sends without a copy that are still to come.
-    fn last_notifications(&mut self) {
-        let begun = Instant::now();
-        loop {
-            let mut flying = 0;
-            for c in &mut self.all {
-                if let Some(tx) = &mut c.tx
-                    && tx.collect(&c.socket).is_ok()
-                {
-                    flying += tx.flying();
-                }
-            }
-            if flying == 0 || begun.elapsed() > NOTIFIED {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
 }
 
 #[cold]
@@ -439,7 +440,7 @@ impl Engine for Connections<'_> {
                 self.ledger.begin(Begun { ready, posted });
             }
         }
-        let n = self.first + slot.index() / self.in_flight;
+        let n = self.first + self.connection_for(&slot);
         let Some(connection) = self.all.get_mut(n) else {
             return Err(Refused {
                 slot,
@@ -507,7 +508,8 @@ impl Engine for Connections<'_> {
         }
         match &mut self.waits {
             Waits::Epoll(ready) => ready.wait(at_most)?,
-            Waits::Looks if at_most == Nanos(0) => return Ok(0),
+            // The pass has just looked.
+            Waits::Looks | Waits::InCall if at_most == Nanos(0) => return Ok(0),
             Waits::Looks | Waits::InCall => {
                 self.wait_for_one(at_most);
             }
@@ -523,7 +525,13 @@ impl Engine for Connections<'_> {
             self.kept.extend(received);
             self.linger();
         }
-        self.last_notifications();
+        let mut senders: Vec<(&TcpStream, &mut Tx)> = self
+            .all
+            .iter_mut()
+            .filter_map(|c| Some((&c.socket, c.tx.as_mut()?)))
+            .collect();
+        // That one is missing shows in the counts.
+        let _ = last_notifications(&mut senders);
         self.account(0);
         for c in &mut self.all {
             c.sending = None;
@@ -566,5 +574,71 @@ impl Connections<'_> {
             tx.into_iter().chain(c.rx.as_ref().map(Rx::memory))
         });
         open.chain(self.kept.iter().map(Rx::memory))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::thread;
+
+    use strata_measure::{Clock, Scratch, Step, Stream, drive};
+    use strata_record::{Arrivals, Op, Rate, Workload};
+
+    #[test]
+    fn an_open_loop_asks_over_all_of_its_connections() {
+        let workload = Workload {
+            streams: 4,
+            rate: Some(Rate {
+                ops_per_s: 500,
+                arrivals: Arrivals::Fixed,
+            }),
+            duration_ns: Some(Nanos::from_millis(200)),
+            ramp_ns: Nanos(0),
+            ..Workload::plain(Op::ReqRep, Bytes(64))
+        };
+        let shape = Shape::new(&workload, "tcp", None).expect("a shape");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let to = listener.local_addr().expect("its address");
+        let (mut sockets, mut answering) = (Vec::new(), Vec::new());
+        for _ in 0..4 {
+            sockets.push(TcpStream::connect(to).expect("it listens"));
+            let (mut there, _) = listener.accept().expect("it came");
+            answering.push(thread::spawn(move || {
+                let (mut request, mut answered) = ([0; 64], 0u64);
+                while there.read_exact(&mut request).is_ok() && there.write_all(&request).is_ok() {
+                    answered += 1;
+                }
+                answered
+            }));
+        }
+        let (ledger, go) = (Ledger::new(0), AtomicBool::new(false));
+        let mut engine = Connections::new(sockets, &shape, Side::Measuring, None, &ledger, &go)
+            .expect("an engine");
+        engine.ready().expect("nothing to wait for");
+        let load = shape.load(Side::Measuring).expect("a load");
+        let mut stream = Stream::new(Op::ReqRep, Bytes(64), 1, 0x5eed);
+        let scratch = Scratch::new(&load, &mut stream);
+        let clock = Clock::get();
+        let tally = drive(
+            &mut engine,
+            &mut stream,
+            &load,
+            clock,
+            scratch,
+            clock.now(),
+            &mut |_| Step::Go,
+        );
+        assert_eq!(tally.broken(), None);
+        drop(engine);
+        let answered: Vec<u64> = answering
+            .into_iter()
+            .map(|t| t.join().expect("no panic"))
+            .collect();
+        let all: u64 = answered.iter().sum();
+        assert!(all > 20, "{answered:?}");
+        assert!(answered.iter().all(|n| *n >= all / 8), "{answered:?}");
     }
 }

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
 use std::net::TcpStream;
 use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg};
@@ -23,6 +24,9 @@ const BATCH: usize = 64 << 10;
 /// Memory that sends without a copy may hold a connection, and how many calls they may be.
 const FLYING: usize = 32 << 20;
 const MOST_FLYING: usize = 64;
+
+/// How long their notifications are waited for at the end.
+const NOTIFIED: Duration = Duration::from_millis(500);
 
 /// One piece of memory of `len` bytes on `node`.
 fn memory(len: usize, node: Option<NodeId>) -> Result<Buffers, Fatal> {
@@ -255,6 +259,22 @@ impl Tx {
     }
 }
 
+/// Takes the notifications of sends without a copy that are still to come, and waits a little for them.
+pub(crate) fn last_notifications(senders: &mut [(&TcpStream, &mut Tx)]) -> Result<(), Fatal> {
+    let begun = Instant::now();
+    loop {
+        let mut flying = 0;
+        for (socket, tx) in senders.iter_mut() {
+            tx.collect(socket)?;
+            flying += tx.flying();
+        }
+        if flying == 0 || begun.elapsed() > NOTIFIED {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// The buffers of sends without a copy: each belongs to one call until the kernel says that it needs it no more.
 struct Zero {
     stride: usize,
@@ -463,11 +483,6 @@ impl Rx {
         if got == 0 {
             self.place.turn();
         }
-    }
-
-    /// Whether anything has come that was not taken.
-    pub(crate) fn is_within(&self) -> bool {
-        self.got > 0
     }
 
     /// Bytes of one message.

@@ -20,6 +20,7 @@ pub(crate) fn of(ip: IpAddr) -> Result<(InterfaceLayout, Option<String>), String
 /// # Errors
 /// In words, when none has it, or addresses are not told.
 pub fn name_of(ip: IpAddr) -> Result<String, String> {
+    let ip = ip.to_canonical();
     let all = getifaddrs()
         .map_err(|e| format!("the interface of {ip}: its addresses are not told ({e})"))?;
     let holds = |of: &nix::ifaddrs::InterfaceAddress| {
@@ -143,7 +144,7 @@ mod tests {
 
     #[test]
     fn loopback_is_found_by_any_of_its_addresses() {
-        for ip in ["127.0.0.1", "127.3.2.1"] {
+        for ip in ["127.0.0.1", "127.3.2.1", "::ffff:127.0.0.1"] {
             let (found, _) = of(ip.parse().expect("an address")).expect("there is loopback");
             assert_eq!((found.name.as_str(), found.driver), ("lo", None));
         }

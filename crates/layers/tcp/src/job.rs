@@ -27,7 +27,7 @@ use crate::options::Side;
 use crate::other::{Local, Other, Pulse, Reach};
 use crate::overlap::{Seen, overlap};
 use crate::shape::{Lane, Shape};
-use crate::wire::connect;
+use crate::wire::{connect, lacking, make_room};
 
 /// How long the other side may take to listen: its program may come from a cold disk.
 const LISTENS: Nanos = Nanos(15_000_000_000);
@@ -465,6 +465,11 @@ fn join(result: &mut TrialResult, theirs: Proof, failed: Option<String>) {
 
 impl<R: Reach> Job for TcpJob<R> {
     fn run(&mut self, trial: &Trial<'_>) -> Result<TrialResult, JobError> {
+        make_room(self.shape.connections());
+        let lacking = lacking(&self.shape.sockets, self.shape.engine.zerocopy);
+        if let Some(why) = lacking.map_err(|e| JobError::Failed(e.0))? {
+            return Err(JobError::Skipped(why));
+        }
         let token = secret()?;
         let (address, name) = (self.reach.address(), self.reach.name());
         let same_host = self.reach.same_host();

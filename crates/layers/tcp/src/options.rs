@@ -80,13 +80,18 @@ pub(crate) fn after(socket: &impl AsFd, options: &Sockets, zerocopy: bool) -> Re
     setsockopt(socket, sockopt::TcpNoDelay, &options.nodelay)
         .map_err(|e| fatal("TCP_NODELAY", &e))?;
     if zerocopy {
-        sys::set_option(socket, libc::SOL_SOCKET, libc::SO_ZEROCOPY, 1).map_err(|e| {
-            Fatal(format!(
-                "cannot send without a copy (SO_ZEROCOPY): {e}; it takes Linux 4.14 or later; give --engine tcp"
-            ))
-        })?;
+        without_copy(socket)?;
     }
     Ok(())
+}
+
+/// Lets a socket send without a copy.
+pub(crate) fn without_copy(socket: &impl AsFd) -> Result<(), Fatal> {
+    sys::set_option(socket, libc::SOL_SOCKET, libc::SO_ZEROCOPY, 1).map_err(|e| {
+        Fatal(format!(
+            "cannot send without a copy (SO_ZEROCOPY): {e}; it takes Linux 4.14 or later; give --engine tcp"
+        ))
+    })
 }
 
 /// The longest that a call on the socket sleeps.

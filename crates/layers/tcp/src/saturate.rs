@@ -6,9 +6,9 @@
 //! least of which no greater one is shown to be better by more than the margin, by the interval of their ratio over rounds.
 //! That choice is made on the sweep's own trials, which stand in no figure: the rounds measure the chosen number afresh.
 
-use strata_record::Cell;
+use strata_record::{Cell, Placement};
 use strata_stats::{Contrast, Interval, ROUNDS_FOR_INTERVAL, Rng, log_ratios};
-use strata_units::{CpuId, CpuList, Nanos};
+use strata_units::Nanos;
 
 /// How the sweep is made.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -28,16 +28,11 @@ pub struct Sweep {
 }
 
 impl Sweep {
-    /// How long its windows and ramps take together.
-    pub fn takes(&self, of: &Cell) -> Nanos {
-        let trials = candidates(cpus_of(of), self.most).len() * self.rounds;
+    /// How long its windows and ramps take together, with up to so many threads.
+    pub fn takes(&self, threads: u16) -> Nanos {
+        let trials = shapes(threads, self.most).len() * self.rounds;
         (self.window + self.ramp) * trials as u64
     }
-}
-
-fn cpus_of(cell: &Cell) -> u16 {
-    let p = &cell.placement;
-    u16::try_from(p.cpus.len().min(p.peer_cpus.len())).unwrap_or(u16::MAX)
 }
 
 impl Default for Sweep {
@@ -60,6 +55,8 @@ pub struct Candidate {
     pub threads: u16,
     /// Connections of each.
     pub connections: u16,
+    /// Where they are.
+    pub placement: Placement,
     /// Bytes a second received, a number a round.
     pub bytes_per_s: Vec<f64>,
     /// Its ratio to the chosen one; none of the chosen one itself.
@@ -74,18 +71,13 @@ impl Candidate {
         u32::from(self.threads) * u32::from(self.connections)
     }
 
-    /// The cell with this many streams, on the first of its CPUs.
+    /// The cell with this many streams, where they are.
     #[must_use]
     pub fn cell(&self, of: &Cell) -> Cell {
         let mut cell = of.clone();
-        let first = |all: &CpuList| -> CpuList {
-            let cpus: Vec<CpuId> = all.iter().take(usize::from(self.threads)).collect();
-            cpus.into()
-        };
         cell.workload.threads = self.threads;
         cell.workload.streams = self.connections;
-        cell.placement.cpus = first(&of.placement.cpus);
-        cell.placement.peer_cpus = first(&of.placement.peer_cpus);
+        cell.placement = self.placement.clone();
         cell
     }
 }
@@ -101,14 +93,17 @@ pub struct Saturation {
     pub sure: bool,
 }
 
-/// Finds the number of streams beyond which `of` receives no more. Its CPU lists are those that may be used, on each side;
-/// its threads and connections are not looked at. `run` makes one trial of a cell and gives the bytes received a second.
+/// Finds the number of streams beyond which `of` receives no more, with up to `threads` threads on each side; its own
+/// threads, connections and placement are not looked at. `place` says where so many threads of each side go: few are not put
+/// where the first of many would be. `run` makes one trial of a cell and gives the bytes received a second.
 ///
 /// # Errors
-/// In words, what a trial failed of, or what of the sweep cannot be.
+/// In words, what a trial failed of, where threads have no place, or what of the sweep cannot be.
 pub fn saturate(
     of: &Cell,
     sweep: &Sweep,
+    threads: u16,
+    mut place: impl FnMut(u16) -> Result<Placement, String>,
     mut run: impl FnMut(&Cell, u64) -> Result<f64, String>,
 ) -> Result<Saturation, String> {
     if sweep.rounds < ROUNDS_FOR_INTERVAL {
@@ -117,7 +112,19 @@ pub fn saturate(
             sweep.rounds
         ));
     }
-    let mut candidates = candidates(cpus_of(of), sweep.most);
+    let mut candidates = shapes(threads, sweep.most)
+        .into_iter()
+        .map(|(threads, connections)| {
+            Ok(Candidate {
+                threads,
+                connections,
+                placement: place(threads)?,
+                bytes_per_s: Vec::new(),
+                ratio: None,
+                interval: None,
+            })
+        })
+        .collect::<Result<Vec<Candidate>, String>>()?;
     if candidates.is_empty() {
         return Err("no CPU is left for a stream; give --cpus and --peer-cpus".to_owned());
     }
@@ -145,29 +152,20 @@ pub fn saturate(
 }
 
 /// 1, 2, 4 … threads, then all of them with 2, 4 … connections each.
-fn candidates(cpus: u16, most: u16) -> Vec<Candidate> {
-    let cpus = cpus.min(most);
-    if cpus == 0 {
+fn shapes(threads: u16, most: u16) -> Vec<(u16, u16)> {
+    let all = threads.min(most);
+    if all == 0 {
         return Vec::new();
     }
     let doubling = |to: u16| {
         std::iter::successors(Some(1u16), |n| n.checked_mul(2)).take_while(move |n| *n <= to)
     };
-    let mut shapes: Vec<(u16, u16)> = doubling(cpus).map(|threads| (threads, 1)).collect();
-    if !cpus.is_power_of_two() {
-        shapes.push((cpus, 1));
+    let mut shapes: Vec<(u16, u16)> = doubling(all).map(|threads| (threads, 1)).collect();
+    if !all.is_power_of_two() {
+        shapes.push((all, 1));
     }
-    shapes.extend(doubling(most / cpus).skip(1).map(|each| (cpus, each)));
+    shapes.extend(doubling(most / all).skip(1).map(|each| (all, each)));
     shapes
-        .into_iter()
-        .map(|(threads, connections)| Candidate {
-            threads,
-            connections,
-            bytes_per_s: Vec::new(),
-            ratio: None,
-            interval: None,
-        })
-        .collect()
 }
 
 /// The first of which no later one is shown to be better by more than the margin.
@@ -210,11 +208,30 @@ fn choose(mut candidates: Vec<Candidate>, margin: f64) -> Result<Saturation, Str
 #[cfg(test)]
 mod tests {
     use super::*;
-    use strata_record::{Layer, Op, Placement, Reality, Target, TargetKind, Workload};
-    use strata_units::{ByteOffset, Bytes};
+    use strata_record::{Layer, Op, Reality, Target, TargetKind, Workload};
+    use strata_units::{ByteOffset, Bytes, CpuId, CpuList, NodeId};
 
-    fn cell(cpus: u32) -> Cell {
-        let list = |from: u32| -> CpuList { (from..from + cpus).map(CpuId).collect() };
+    /// One thread goes to node 1, more of them to node 0.
+    fn place(threads: u16) -> Result<Placement, String> {
+        let (from, node) = if threads == 1 { (8, 1) } else { (0, 0) };
+        let list = |from| -> CpuList { (from..from + u32::from(threads)).map(CpuId).collect() };
+        Ok(Placement {
+            cpus: list(from),
+            peer_cpus: list(from + 64),
+            poll_cpus: CpuList::default(),
+            mem_node: Some(NodeId(node)),
+        })
+    }
+
+    fn found(
+        threads: u16,
+        sweep: &Sweep,
+        run: impl FnMut(&Cell, u64) -> Result<f64, String>,
+    ) -> Result<Saturation, String> {
+        saturate(&cell(), sweep, threads, place, run)
+    }
+
+    fn cell() -> Cell {
         Cell {
             layer: Layer::Tcp,
             engine: "tcp".to_owned(),
@@ -230,8 +247,8 @@ mod tests {
             workload: Workload::plain(Op::Stream, Bytes::KIB * 128),
             sockets: None,
             placement: Placement {
-                cpus: list(0),
-                peer_cpus: list(64),
+                cpus: CpuList::default(),
+                peer_cpus: CpuList::default(),
                 poll_cpus: CpuList::default(),
                 mem_node: None,
             },
@@ -244,14 +261,8 @@ mod tests {
         move |cell, seed| {
             drift *= 1.01;
             let streams = u32::from(cell.workload.threads) * u32::from(cell.workload.streams);
-            assert_eq!(
-                cell.placement.cpus.len(),
-                usize::from(cell.workload.threads)
-            );
-            assert_eq!(
-                cell.placement.peer_cpus.len(),
-                usize::from(cell.workload.threads)
-            );
+            // Each number of threads has the place that is made for it, its memory's node too.
+            assert_eq!(Ok(&cell.placement), place(cell.workload.threads).as_ref());
             let part = Rng::new(seed).next_u64() as f64 / u64::MAX as f64 - 0.5;
             Ok(f64::from(streams.min(most)) * 1e9 * drift * (1.0 + noise * part))
         }
@@ -259,12 +270,6 @@ mod tests {
 
     #[test]
     fn threads_come_first_and_then_connections() {
-        let shapes = |cpus, most| -> Vec<(u16, u16)> {
-            candidates(cpus, most)
-                .iter()
-                .map(|c| (c.threads, c.connections))
-                .collect()
-        };
         assert_eq!(shapes(1, 8), [(1, 1), (1, 2), (1, 4), (1, 8)]);
         assert_eq!(
             shapes(6, 24),
@@ -282,19 +287,19 @@ mod tests {
             ..Sweep::default()
         };
         for (most, expected) in [(1, 1), (3, 4), (4, 4), (100, 16)] {
-            let found = saturate(&cell(2), &sweep, path(most, 0.01)).expect("a choice");
-            assert_eq!(found.candidates[found.chosen].streams(), expected, "{most}");
-            let first = &found.candidates[0];
+            let sure = found(2, &sweep, path(most, 0.01)).expect("a choice");
+            assert_eq!(sure.candidates[sure.chosen].streams(), expected, "{most}");
+            let first = &sure.candidates[0];
             assert_eq!(first.bytes_per_s.len(), 8);
-            assert_eq!(first.ratio.is_none(), found.chosen == 0);
+            assert_eq!(first.ratio.is_none(), sure.chosen == 0);
         }
     }
 
     #[test]
     fn what_noise_hides_is_not_sure() {
-        let loud = saturate(&cell(1), &Sweep::default(), path(1, 0.8)).expect("a choice");
+        let loud = found(1, &Sweep::default(), path(1, 0.8)).expect("a choice");
         assert!(!loud.sure);
-        let quiet = saturate(&cell(1), &Sweep::default(), |cell, _| {
+        let quiet = found(1, &Sweep::default(), |cell, _| {
             Ok(1e9 + f64::from(cell.workload.streams))
         });
         assert!(quiet.expect("a choice").sure);
@@ -306,11 +311,14 @@ mod tests {
             rounds: 5,
             ..Sweep::default()
         };
-        let why = saturate(&cell(1), &few, path(1, 0.0)).expect_err("no interval");
+        let why = found(1, &few, path(1, 0.0)).expect_err("no interval");
         assert!(why.contains("rounds"), "{why}");
-        let why = saturate(&cell(0), &Sweep::default(), path(1, 0.0)).expect_err("no CPU");
+        let why = found(0, &Sweep::default(), path(1, 0.0)).expect_err("no CPU");
         assert!(why.contains("--cpus"), "{why}");
-        let why = saturate(&cell(1), &Sweep::default(), |_, _| Err("cut".to_owned()));
+        let why = found(1, &Sweep::default(), |_, _| Err("cut".to_owned()));
         assert_eq!(why, Err("cut".to_owned()));
+        let nowhere = |_| Err("no place".to_owned());
+        let why = saturate(&cell(), &Sweep::default(), 1, nowhere, path(1, 0.0));
+        assert_eq!(why, Err("no place".to_owned()));
     }
 }

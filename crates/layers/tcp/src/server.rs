@@ -24,7 +24,7 @@ use crate::message::{Answer, Received, Report, Say};
 use crate::options::{Side, after};
 use crate::other::{Other, Pulse, loopback};
 use crate::shape::{Lane, Shape};
-use crate::wire::{ACCEPT, accept, listen};
+use crate::wire::{ACCEPT, accept, listen, make_room};
 
 /// Where data connections are awaited.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,6 +98,7 @@ pub fn serve_task(channel: &mut impl Other, at: &Listen) -> Result<(), PeerError
             }
         })
         .and_then(|(shape, cpus)| {
+            make_room(shape.connections());
             let listener = listen(ip, &at.ports, &shape.sockets).map_err(|e| e.0)?;
             Ok((shape, cpus, listener))
         });

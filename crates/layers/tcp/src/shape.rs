@@ -65,7 +65,7 @@ impl Shape {
                 }
                 if w.reply_bytes.is_some() {
                     return Err(
-                        "a stream has no replies; leave --reply out, or give --op reqrep"
+                        "a stream has no replies; leave --reply-bs out, or give --op reqrep"
                             .to_owned(),
                     );
                 }
@@ -81,7 +81,7 @@ impl Shape {
             }
             Op::ReqRep => {
                 if let Some(reply) = w.reply_bytes {
-                    size("reply", "--reply", reply)?;
+                    size("reply", "--reply-bs", reply)?;
                 }
                 if w.direction.is_some() {
                     return Err("requests and replies go both ways; leave --direction out, or give --op stream".to_owned());

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, connect as connect_to,
     listen as listen_on, setsockopt, socket as new_socket, sockopt,
@@ -17,7 +18,7 @@ use strata_measure::Fatal;
 use strata_record::Sockets;
 use strata_units::Nanos;
 
-use crate::options::{Side, after, before, timeout};
+use crate::options::{Side, after, before, timeout, without_copy};
 
 /// How long connections are awaited.
 pub(crate) const ACCEPT: Duration = Duration::from_secs(10);
@@ -29,6 +30,20 @@ const CONNECT: Nanos = Nanos(4_000_000_000);
 /// is sent away.
 const STRANGER: Duration = Duration::from_secs(1);
 const STRANGERS: usize = 64;
+
+/// Descriptors that a side has beside its connections: strangers, watchers, its control channel and its files.
+const BESIDE: u64 = STRANGERS as u64 + 192;
+
+/// Raises this process's limit of descriptors to the most that it may have, where so many connections would not fit: shells
+/// give 1024 (getrlimit(2)). What does not fit then either fails where it is made.
+pub(crate) fn make_room(connections: usize) {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        return;
+    };
+    if soft < hard && soft < connections as u64 + BESIDE {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}
 
 /// What a connection begins with: the token, its number, little-endian, and zeros up to a cache line.
 ///
@@ -56,14 +71,46 @@ fn socket_for(ip: IpAddr) -> Result<OwnedFd, Errno> {
     new_socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)
 }
 
-/// Whether this machine's sockets can be set so; an interface and a congestion control must be there.
+/// Whether this machine's sockets can be set so, and send without a copy; an interface and a congestion control must be
+/// there.
 ///
 /// # Errors
 /// In words, with the option that cannot be met and the next step.
-pub fn settable(options: &Sockets) -> Result<(), String> {
-    let fd = socket_for(IpAddr::from([0, 0, 0, 0]))
-        .map_err(|e| format!("cannot make a socket: {e}; see dmesg"))?;
-    before(&fd, options, Side::Measuring).map_err(|why| why.0)
+pub fn settable(options: &Sockets, zerocopy: bool) -> Result<(), String> {
+    match lacking(options, zerocopy) {
+        Ok(None) => Ok(()),
+        Ok(Some(why)) | Err(Fatal(why)) => Err(why),
+    }
+}
+
+/// What of these settings this machine's sockets cannot have, if anything.
+pub(crate) fn lacking(options: &Sockets, zerocopy: bool) -> Result<Option<String>, Fatal> {
+    let fd = socket_for(IpAddr::from([0, 0, 0, 0])).map_err(|e| {
+        Fatal(format!(
+            "cannot make a socket: {e}; {}",
+            next(e, "see dmesg")
+        ))
+    })?;
+    let set = before(&fd, options, Side::Measuring)
+        .and_then(|()| if zerocopy { without_copy(&fd) } else { Ok(()) });
+    Ok(set.err().map(|why| why.0))
+}
+
+/// What to do about a system call's error: where descriptors have run out nothing else helps.
+fn next(error: Errno, otherwise: &'static str) -> &'static str {
+    match error {
+        Errno::EMFILE => {
+            "this process has no descriptors left: raise their number (ulimit -n), or lower --streams or --threads"
+        }
+        Errno::ENFILE => {
+            "this machine has no descriptors left: raise fs.file-max (sysctl; `ulimit -n` is of a process), or lower --streams or --threads"
+        }
+        _ => otherwise,
+    }
+}
+
+fn errno(error: &io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(0))
 }
 
 /// Connects to the other side and waits until the greeting is said back: what is sent before the other side has taken the
@@ -77,7 +124,8 @@ pub(crate) fn connect(
 ) -> Result<TcpStream, Fatal> {
     let fatal = |e: io::Error| {
         Fatal(format!(
-            "cannot connect to the other side on {to}: {e}; a firewall must let its data port through"
+            "cannot connect to the other side on {to}: {e}; {}",
+            next(errno(&e), "a firewall must let its data port through")
         ))
     };
     let fd = socket_for(to.ip()).map_err(|e| fatal(e.into()))?;
@@ -109,7 +157,8 @@ pub(crate) fn listen(
     for port in ports.clone() {
         let fatal = |e: Errno| {
             Fatal(format!(
-                "cannot listen on {ip}: {e}; it must be an address of this machine"
+                "cannot listen on {ip}: {e}; {}",
+                next(e, "it must be an address of this machine")
             ))
         };
         let fd = socket_for(ip).map_err(fatal)?;
@@ -188,19 +237,31 @@ pub(crate) fn accept(
     stopped: &dyn Fn() -> bool,
 ) -> Result<Vec<TcpStream>, Fatal> {
     const LOOK: Duration = Duration::from_millis(50);
-    let fatal = |e: io::Error| Fatal(format!("cannot accept a connection: {e}; see dmesg"));
+    let fatal = |e: io::Error| {
+        Fatal(format!(
+            "cannot accept a connection: {e}; {}",
+            next(errno(&e), "see dmesg")
+        ))
+    };
     listener.set_nonblocking(true).map_err(fatal)?;
     let begun = Instant::now();
     let mut taken: Vec<Option<TcpStream>> = (0..wanted).map(|_| None).collect();
     let mut missing = wanted;
+    let mut refused: Option<io::Error> = None;
     let mut strangers: Vec<Stranger> = Vec::new();
     while missing > 0 {
         let left = within.saturating_sub(begun.elapsed());
         if left.is_zero() {
-            return Err(Fatal(format!(
-                "{} of {wanted} connections came within {within:?}; a firewall must let the data port through",
-                wanted - missing
-            )));
+            let came = wanted - missing;
+            return Err(Fatal(match refused {
+                None => format!(
+                    "{came} of {wanted} connections came within {within:?}; a firewall must let the data port through"
+                ),
+                Some(e) => format!(
+                    "{came} of {wanted} connections could be taken within {within:?}, the last error was: {e}; {}",
+                    next(errno(&e), "look for the other side's last words")
+                ),
+            }));
         }
         if stopped() {
             return Err(Fatal("stopped before its connections came".to_owned()));
@@ -220,7 +281,8 @@ pub(crate) fn accept(
             let socket = match listener.accept() {
                 Ok((socket, _)) => socket,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
-                Err(_) => {
+                Err(e) => {
+                    refused = Some(e);
                     // It was gone before it was taken, or there are no descriptors: asking at once again would only burn
                     // the core.
                     thread::sleep(Duration::from_millis(1));

@@ -103,6 +103,10 @@ fn a_folder_of_somebody_elses_is_refused_and_what_a_kill_leaves_is_not() {
     // Killed before the first record, while run.json was being written.
     fs::write(folder.path().join("trials.jsonl"), "").expect("empty");
     fs::write(folder.path().join("run.json.partial"), "{").expect("half");
+    // Or while targets were being filled, a plan's too.
+    for target in ["target.dat.partial", "target-12.dat.partial"] {
+        fs::write(folder.path().join(target), "half").expect("half");
+    }
     let store = Claim::new(folder.path()).and_then(|claim| claim.begin(&run));
     drop(store.expect("begun anew"));
     assert_eq!(read_run(folder.path()).expect("whole"), run);

@@ -443,3 +443,112 @@ fn a_server_that_is_cut_off_hangs_or_ends_is_told_of() {
     server.stop();
     ends(client, "ended", "was told to stop");
 }
+
+#[test]
+fn what_sockets_cannot_be_set_to_is_skipped_in_a_plan() {
+    let folder = scratch();
+    let plan = folder.path().join("plan.toml");
+    let text = "name = \"sockets\"\nrounds = 1\n\
+                [[tcp]]\nduration = \"50ms\"\nramp = \"0s\"\n\
+                [[tcp]]\nop = \"stream\"\nstreams = \"auto\"\ncongestion = \"no-such\"\nramp = \"0s\"\n";
+    fs::write(&plan, text).expect("written");
+    let mut command = strata(["run"]);
+    command
+        .arg(&plan)
+        .arg("--output")
+        .arg(folder.path().join("run"));
+    done(command);
+    let mut found: Vec<(String, String)> = records(&folder.path().join("run"))
+        .iter()
+        .map(|r| {
+            let text = |of: &Value| of.as_str().unwrap_or_default().to_owned();
+            (text(&r["status"]), text(&r["reason"]))
+        })
+        .collect();
+    found.sort();
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert_eq!(found[0].0, "ok");
+    assert_eq!(found[1].0, "skipped");
+    assert!(found[1].1.contains("no-such"), "{found:?}");
+}
+
+/// A server of this machine, and its address.
+fn served(words: &str) -> (Server, String) {
+    let mut server = Server::start(strata(split(&format!("serve {words}"))));
+    let said = server.says("listening on ");
+    let (_, rest) = said.split_once("listening on ").expect("an address");
+    let (at, _) = rest.split_once(", CPUs").expect("its end");
+    (server, at.to_owned())
+}
+
+/// A run to a peer called 127.0.0.1 is told from one to a process of its own, and from one to another peer.
+#[test]
+fn a_run_goes_on_with_the_peer_that_it_was_begun_with() {
+    let folder = scratch();
+    let run_in = folder.path().join("run");
+    let (server, at) = served("--listen 127.0.0.1:0 --cpus 0");
+    let mut command = strata(short(&format!("tcp --peer {at} --repeats 1")));
+    command.arg("--output").arg(&run_in);
+    done(command);
+    // As if the port had been the usual one, and the run not done.
+    let path = run_in.join("run.json");
+    let text = fs::read_to_string(&path).expect("a run");
+    let text = text.replace(&format!("\"via\": \"{at}\""), "\"via\": \"127.0.0.1\"");
+    assert!(text.contains("\"via\": \"127.0.0.1\""), "{text}");
+    fs::write(&path, &text).expect("written");
+    fs::write(run_in.join("trials.jsonl"), "").expect("written");
+    server.stop();
+    let mut resume = strata(["run", "--resume"]);
+    resume.arg(&run_in);
+    fails(
+        resume,
+        1,
+        &["127.0.0.1:7471", "is `strata serve` running there"],
+    );
+    // Another one at its place.
+    let text = text.replace("\"via\": \"127.0.0.1\"", &format!("\"via\": \"{at}\""));
+    let text = text.replace("lo of ", "lo of another-");
+    fs::write(&path, text).expect("written");
+    let (server, _) = served(&format!("--listen {at} --cpus 0"));
+    let mut resume = strata(["run", "--resume"]);
+    resume.arg(&run_in);
+    fails(resume, 2, &["the run was begun on", "lo of another-"]);
+    server.stop();
+}
+
+#[test]
+fn an_ipv4_client_of_a_listener_of_both_families_has_its_interface() {
+    let test = "an_ipv4_client_of_a_listener_of_both_families_has_its_interface";
+    let Some(hosts) = Hosts::or_skip(test) else {
+        return;
+    };
+    let server = hosts.serve("--listen ::");
+    done(hosts.client("--repeats 1", "run"));
+    for record in records(&hosts.path("run")) {
+        let identity = record["target"]["identity"].as_str().expect("an identity");
+        assert!(identity.contains(" to right of "), "{identity}");
+    }
+    server.stop();
+}
+
+#[test]
+fn descriptors_are_made_room_for_or_told_of() {
+    let folder = scratch();
+    let limited = |limit: &str, run: &str| {
+        let mut command = Command::new("sh");
+        let words = short("tcp --streams 100 --repeats 1");
+        command
+            .arg("-c")
+            .arg(format!("ulimit {limit} && exec \"$0\" \"$@\""))
+            .arg(program())
+            .args(words)
+            .arg("--output")
+            .arg(folder.path().join(run));
+        command
+    };
+    done(limited("-Sn 64", "soft"));
+    let ran = run(limited("-n 64", "hard"));
+    assert_eq!(ran.status.code(), Some(1), "{}", ran.err);
+    let reason = reason(&folder.path().join("hard"));
+    assert!(reason.contains("ulimit -n"), "{reason}");
+}

@@ -71,11 +71,24 @@ fn shapes_that_no_engine_has_are_refused() {
     refused("tcp --threads 1000", &["1000"]);
     refused(
         "tcp --interface no-such0",
-        &["no-such0", "this machine has", "--interface"],
+        &["no-such0", "--interface", "--peer"],
     );
+    refused(
+        "tcp --direction both",
+        &["--direction is of a stream", "--op stream"],
+    );
+    refused(
+        "tcp --op stream --reply-bs 1KiB",
+        &["--reply-bs", "--op reqrep"],
+    );
+    refused("tcp --reply-bs 17MiB", &["give a --reply-bs from 1 to"]);
     refused(
         "tcp --congestion no-such",
         &["no-such", "available here", "--congestion"],
+    );
+    refused(
+        "tcp --op stream --streams auto --threads 4",
+        &["--streams auto", "--threads 4"],
     );
     refused("tcp --sndbuf 1GiB", &["SO_SNDBUF", "net.core.wmem_max"]);
     let left = fs::read_dir(folder.path().join("results")).map(|entries| entries.count());
