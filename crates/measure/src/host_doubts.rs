@@ -216,7 +216,7 @@ fn remote(host: &HostProof) -> Option<String> {
 fn retransmitted(host: &HostProof) -> Option<String> {
     let tcp = host.tcp.filter(|t| t.retransmitted > 0)?;
     Some(format!(
-        "TCP sent {} of {} segments again (all connections of this host counted)",
+        "TCP sent {} of {} segments again (all connections of this network namespace counted)",
         tcp.retransmitted, tcp.sent_segments
     ))
 }
