@@ -211,7 +211,7 @@ fn what_is_no_ledger_or_of_another_target_is_refused() {
         .and_then(|file| file.set_len(1 << 20))
         .expect("ours");
     let short = with(&output.join("ledger.bin"));
-    fails(short, 2, &["own.dat holds 1MiB", "2MiB are asked for"]);
+    fails(short, 2, &["own.dat holds 1MiB", "the ledger goes to 2MiB"]);
     let mut folder_itself = strata(["verify", "--target"]);
     folder_itself.arg(folder.path());
     fails(folder_itself, 2, &["is a folder"]);
