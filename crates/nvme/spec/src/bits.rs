@@ -2,7 +2,7 @@
 
 /// The `width` bits of `value` from bit `at` up.
 pub(crate) const fn get(value: u64, at: u32, width: u32) -> u64 {
-    value >> at & (1 << width) - 1
+    (value >> at) & ((1 << width) - 1)
 }
 
 /// `value` with its `width` bits from bit `at` up replaced by the lowest of `field`.

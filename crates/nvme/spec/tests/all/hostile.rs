@@ -65,8 +65,10 @@ proptest! {
         let bytes = noise(seed, 512);
         let smart = SmartLog::read_from_bytes(&bytes).expect("512 bytes");
         prop_assert!(smart.read().is_some() && smart.written().is_some());
-        let times = [smart.busy(), smart.powered_on(), smart.too_warm(), smart.too_hot()];
-        prop_assert!(times.iter().all(|time| *time >= Nanos(0)));
+        let (hours, minutes) = (Nanos::SECOND * 3600, Nanos::SECOND * 60);
+        prop_assert!(smart.powered_on() == Nanos(u64::MAX) || smart.powered_on().0 % hours.0 == 0);
+        prop_assert!(smart.busy() == Nanos(u64::MAX) || smart.busy().0 % minutes.0 == 0);
+        prop_assert!(smart.too_warm().max(smart.too_hot()) <= minutes * u64::from(u32::MAX));
         prop_assert_eq!(smart.warning().words().count(), smart.critical_warning.count_ones() as usize);
         let _ = (smart.throttling(), smart.sensors(), smart.temperature().to_string());
         let entry = ErrorEntry::read_from_bytes(&bytes[..64]).expect("64 bytes");
