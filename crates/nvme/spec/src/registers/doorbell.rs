@@ -27,7 +27,7 @@ impl Doorbell {
     /// The doorbell at this offset; `None` where there is none.
     pub fn at(offset: u64, stride: Bytes) -> Option<Doorbell> {
         let from = offset.checked_sub(DOORBELLS)?;
-        if !from.checked_rem(stride.0)?.eq(&0) {
+        if from.checked_rem(stride.0)? != 0 {
             return None;
         }
         let index = from / stride.0;

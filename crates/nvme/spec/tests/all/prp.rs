@@ -90,9 +90,11 @@ fn a_list_that_just_fits_is_not_chained() {
     let list = |n: u64| Iova(0x8000 + n * 0x1000);
     let span = Span::new(PAGE, Bytes(0), Bytes(513 * 4096)).expect("a span");
     assert_eq!(span.list_pages(Bytes(0)), 1);
-    let (_, memory) = point(span, buffer, list).expect("aligned");
+    let (data, memory) = point(span, buffer, list).expect("aligned");
     assert_eq!(memory.len(), 512);
     assert_eq!(memory[&0x8ff8], 0x1020_0000);
+    let all = pieces(PAGE, data, 513 * 4096, &memory).expect("no fault");
+    assert_eq!((all.len(), all[512]), (513, (0x1020_0000, 4096)));
     let span = Span::new(PAGE, Bytes(0), Bytes(514 * 4096)).expect("a span");
     assert_eq!(span.list_pages(Bytes(0)), 2);
     let (_, memory) = point(span, buffer, list).expect("aligned");
