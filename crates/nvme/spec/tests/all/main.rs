@@ -1,0 +1,7 @@
+//! The specification's tables by hand, against what this crate makes of them.
+
+mod commands;
+mod dumps;
+mod hostile;
+mod lists;
+mod prp;
