@@ -1,36 +1,27 @@
 //! The end that drives the device.
 
 use std::fmt;
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use strata_units::{ByteOffset, Bytes, Nanos};
 use zerocopy::{FromBytes, IntoBytes};
 
+use crate::call::Line;
 use crate::device::{Iova, Region};
-use crate::error::{Asked, ClientError, Left, Refusal};
-use crate::folder::socket;
-use crate::frame::{Frame, MOST_DATA, MOST_FDS, Message};
-use crate::link::{Link, any_ready};
-use crate::reply::{DeviceInfo, Wrong, device, interrupts, region};
+use crate::error::{Asked, ClientError};
+use crate::frame::{MOST_DATA, MOST_FDS};
+use crate::reply::{DeviceInfo, device, interrupts, region};
 use crate::version::{Capabilities, hear, say};
 use crate::wire;
 use crate::wire::{
-    Access, DMA_READ, DMA_WRITE, DmaMap, DmaUnmap, ERROR, Header, IRQ_MSIX, IrqInfo, IrqSet, MAJOR,
-    MINOR, RegionInfo, SET_EVENTFD, SET_NONE, SET_TRIGGER, command,
+    Access, DMA_READ, DMA_WRITE, DmaMap, DmaUnmap, IRQ_MSIX, IrqInfo, IrqSet, MAJOR, MINOR,
+    RegionInfo, SET_EVENTFD, SET_NONE, SET_TRIGGER, command,
 };
 
 /// Room for a region's capabilities: more areas than descriptors can come.
 const REGION_REPLY: u32 = 4096;
-
-/// How soon a full queue at the server's door is tried again.
-const AGAIN: Duration = Duration::from_millis(1);
 
 /// Drives a device that a server has, one question at a time.
 ///
@@ -39,18 +30,14 @@ const AGAIN: Duration = Duration::from_millis(1);
 /// ([`ClientError::Refused`]) leaves it as it was. What the server may ask (`DMA_READ`, `DMA_WRITE`) is refused with
 /// `ENOTSUP`: all memory is shared by descriptors.
 pub struct Client {
-    link: Link,
-    path: PathBuf,
-    within: Nanos,
-    next: u16,
+    line: Line,
     theirs: Capabilities,
-    failed: bool,
 }
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
-            .field("path", &self.path)
+            .field("path", &self.line.path)
             .finish_non_exhaustive()
     }
 }
@@ -62,33 +49,23 @@ impl Client {
     /// [`ClientError::Unreachable`] when nobody listens there; [`ClientError::Refused`] when it serves another client;
     /// [`ClientError::Garbled`] when it speaks something else, or another major version.
     pub fn connect(folder: &Path, within: Nanos) -> Result<Client, ClientError> {
-        let path = socket(folder);
-        let link =
-            reach(&path, within)
-                .and_then(Link::new)
-                .map_err(|why| ClientError::Unreachable {
-                    path: path.clone(),
-                    why: Arc::new(why),
-                })?;
         let mut client = Client {
-            link,
-            path,
-            within,
-            next: 0,
+            line: Line::connect(folder, within)?,
             theirs: Capabilities::default(),
-            failed: false,
         };
         let asked = Asked::Version;
-        let reply = client.ask(asked, command::VERSION, &[&say(MINOR, true)], Vec::new())?;
+        let reply = client
+            .line
+            .ask(asked, command::VERSION, &[&say(MINOR, true)], Vec::new())?;
         client.theirs = match hear(&reply.body) {
             Some((MAJOR, _, theirs)) => theirs,
             Some((major, ..)) => {
                 let wrong = (format!("version {major}.x"), "version 0.x");
-                return Err(client.garbled(asked, wrong));
+                return Err(client.line.garbled(asked, wrong));
             }
             None => {
                 let wrong = (format!("{} bytes", reply.body.len()), "a version");
-                return Err(client.garbled(asked, wrong));
+                return Err(client.line.garbled(asked, wrong));
             }
         };
         Ok(client)
@@ -107,8 +84,10 @@ impl Client {
         };
         let asked = Asked::Device;
         let body = [info.as_bytes()];
-        let reply = self.ask(asked, command::DEVICE_GET_INFO, &body, Vec::new())?;
-        device(&reply.body).map_err(|wrong| self.garbled(asked, wrong))
+        let reply = self
+            .line
+            .ask(asked, command::DEVICE_GET_INFO, &body, Vec::new())?;
+        device(&reply.body).map_err(|wrong| self.line.garbled(asked, wrong))
     }
 
     /// What a region is, and what of it may be mapped ([`Region::map`]).
@@ -126,10 +105,12 @@ impl Client {
         };
         let asked = Asked::Region(index);
         let body = [info.as_bytes()];
-        let reply = self.ask(asked, command::DEVICE_GET_REGION_INFO, &body, Vec::new())?;
+        let reply = self
+            .line
+            .ask(asked, command::DEVICE_GET_REGION_INFO, &body, Vec::new())?;
         // Servers that send one for each area send the same one.
         let file = reply.fds.into_iter().next();
-        region(&reply.body, index, file).map_err(|wrong| self.garbled(asked, wrong))
+        region(&reply.body, index, file).map_err(|wrong| self.line.garbled(asked, wrong))
     }
 
     /// Reads a region by messages: a register of 1, 2, 4 or 8 bytes by one, what is longer than the server takes by several.
@@ -147,14 +128,16 @@ impl Client {
         for part in into.chunks_mut(most) {
             let (access, asked) = access(region, at, part.len(), false);
             let body = [access.as_bytes()];
-            let reply = self.ask(asked, command::REGION_READ, &body, Vec::new())?;
+            let reply = self
+                .line
+                .ask(asked, command::REGION_READ, &body, Vec::new())?;
             let (_, data) = self.echoed(asked, &access, &reply.body)?;
             if data.len() != part.len() {
                 let wrong = (
                     format!("{} bytes of data", data.len()),
                     "as many as asked for",
                 );
-                return Err(self.garbled(asked, wrong));
+                return Err(self.line.garbled(asked, wrong));
             }
             part.copy_from_slice(data);
             at = at.saturating_add(part.len() as u64);
@@ -172,7 +155,9 @@ impl Client {
         for part in from.chunks(most) {
             let (access, asked) = access(region, at, part.len(), true);
             let body = [access.as_bytes(), part];
-            let reply = self.ask(asked, command::REGION_WRITE, &body, Vec::new())?;
+            let reply = self
+                .line
+                .ask(asked, command::REGION_WRITE, &body, Vec::new())?;
             self.echoed(asked, &access, &reply.body)?;
             at = at.saturating_add(part.len() as u64);
         }
@@ -200,7 +185,8 @@ impl Client {
         };
         let asked = Asked::Map { iova, len };
         let file = self.own(asked, file)?;
-        self.ask(asked, command::DMA_MAP, &[map.as_bytes()], vec![file])?;
+        self.line
+            .ask(asked, command::DMA_MAP, &[map.as_bytes()], vec![file])?;
         Ok(())
     }
 
@@ -216,7 +202,8 @@ impl Client {
             size: len.0.into(),
         };
         let asked = Asked::Unmap { iova, len };
-        self.ask(asked, command::DMA_UNMAP, &[unmap.as_bytes()], Vec::new())?;
+        self.line
+            .ask(asked, command::DMA_UNMAP, &[unmap.as_bytes()], Vec::new())?;
         Ok(())
     }
 
@@ -233,8 +220,10 @@ impl Client {
         };
         let asked = Asked::Interrupts;
         let body = [info.as_bytes()];
-        let reply = self.ask(asked, command::DEVICE_GET_IRQ_INFO, &body, Vec::new())?;
-        interrupts(&reply.body, IRQ_MSIX).map_err(|wrong| self.garbled(asked, wrong))
+        let reply = self
+            .line
+            .ask(asked, command::DEVICE_GET_IRQ_INFO, &body, Vec::new())?;
+        interrupts(&reply.body, IRQ_MSIX).map_err(|wrong| self.line.garbled(asked, wrong))
     }
 
     /// Lets MSI-X interrupts from number `first` on be signalled by these eventfds, one each (eventfd(2)).
@@ -272,7 +261,8 @@ impl Client {
     /// # Errors
     /// [`ClientError`]
     pub fn reset(&mut self) -> Result<(), ClientError> {
-        self.ask(Asked::Reset, command::DEVICE_RESET, &[], Vec::new())?;
+        self.line
+            .ask(Asked::Reset, command::DEVICE_RESET, &[], Vec::new())?;
         Ok(())
     }
 
@@ -291,7 +281,8 @@ impl Client {
             start: first.into(),
             count: count.into(),
         };
-        self.ask(asked, command::DEVICE_SET_IRQS, &[set.as_bytes()], fds)?;
+        self.line
+            .ask(asked, command::DEVICE_SET_IRQS, &[set.as_bytes()], fds)?;
         Ok(())
     }
 
@@ -302,7 +293,8 @@ impl Client {
 
     fn own(&self, asked: Asked, fd: BorrowedFd<'_>) -> Result<Arc<OwnedFd>, ClientError> {
         let own = fd.try_clone_to_owned();
-        own.map(Arc::new).map_err(|why| self.system(asked, why))
+        own.map(Arc::new)
+            .map_err(|why| self.line.system(asked, why))
     }
 
     /// The reply to a read or write says again what it is of.
@@ -319,126 +311,14 @@ impl Client {
                     "{} bytes at {:#x} of region {}",
                     echo.count, echo.offset, echo.region
                 );
-                Err(self.garbled(asked, (found, "what was asked for")))
+                Err(self.line.garbled(asked, (found, "what was asked for")))
             }
             Err(_) => {
                 let found = format!("{} bytes", body.len());
-                Err(self.garbled(asked, (found, "where the data is of, in 16 bytes")))
+                Err(self
+                    .line
+                    .garbled(asked, (found, "where the data is of, in 16 bytes")))
             }
-        }
-    }
-
-    /// One question and its answer, within the deadline.
-    fn ask(
-        &mut self,
-        asked: Asked,
-        command: u16,
-        body: &[&[u8]],
-        fds: Vec<Arc<OwnedFd>>,
-    ) -> Result<Message, ClientError> {
-        if self.failed {
-            let path = self.path.clone();
-            return Err(ClientError::Failed { path, asked });
-        }
-        let begun = Instant::now();
-        self.next = self.next.wrapping_add(1);
-        let len = body.iter().map(|part| part.len()).sum();
-        let header = Header::request(self.next, command, len);
-        let frame = Frame {
-            fds,
-            ..Frame::new(header, body)
-        };
-        let sent = self.link.send(frame);
-        sent.map_err(|why| self.lost(asked, why))?;
-        let reply = loop {
-            self.wait(asked, begun)?;
-            if self.link.sends() {
-                let sent = self.link.flush();
-                sent.map_err(|why| self.lost(asked, why))?;
-                continue;
-            }
-            let got = self.link.receive();
-            let Some(message) = got.map_err(|why| self.lost(asked, why))? else {
-                continue;
-            };
-            if message.header.is_reply() {
-                break message;
-            }
-            if !message.header.has(wire::NO_REPLY) {
-                let refusal = Frame::refusal(&message.header, Refusal::Unsupported);
-                let sent = self.link.send(refusal);
-                sent.map_err(|why| self.lost(asked, why))?;
-            }
-        };
-        let (id, what) = (reply.header.id, reply.header.command);
-        if (id, what) != (header.id, header.command) {
-            let found = format!("a reply to command {what}, id {id}");
-            return Err(self.garbled(asked, (found, "the reply to what was asked")));
-        }
-        if reply.header.has(ERROR) {
-            return Err(ClientError::Refused {
-                path: self.path.clone(),
-                asked,
-                why: in_words(reply.header.error.get()),
-            });
-        }
-        if reply.too_long || reply.too_many {
-            let found = format!("{} bytes or many descriptors", reply.header.size);
-            return Err(self.garbled(asked, (found, "1 MiB of data and 16 descriptors at most")));
-        }
-        Ok(reply)
-    }
-
-    /// Waits until the connection gets on, no longer than the deadline.
-    fn wait(&mut self, asked: Asked, begun: Instant) -> Result<(), ClientError> {
-        let left = self.within.as_duration().saturating_sub(begun.elapsed());
-        match any_ready(&mut [self.link.waits()], left) {
-            Ok(ready) if ready > 0 && !left.is_zero() => Ok(()),
-            Ok(_) => {
-                self.failed = true;
-                Err(ClientError::Silent {
-                    path: self.path.clone(),
-                    asked,
-                    within: self.within,
-                })
-            }
-            Err(why) => {
-                self.failed = true;
-                Err(self.system(asked, why))
-            }
-        }
-    }
-
-    fn lost(&mut self, asked: Asked, why: Left) -> ClientError {
-        self.failed = true;
-        match why {
-            Left::Garbled { size } => {
-                let wrong = (format!("a message of {size} bytes"), "16 or more");
-                self.garbled(asked, wrong)
-            }
-            Left::Broken(why) => self.system(asked, why),
-            _ => ClientError::Gone {
-                path: self.path.clone(),
-                asked,
-            },
-        }
-    }
-
-    fn garbled(&mut self, asked: Asked, (found, expected): Wrong) -> ClientError {
-        self.failed = true;
-        ClientError::Garbled {
-            path: self.path.clone(),
-            asked,
-            found,
-            expected,
-        }
-    }
-
-    fn system(&self, asked: Asked, why: io::Error) -> ClientError {
-        ClientError::System {
-            path: self.path.clone(),
-            asked,
-            why: Arc::new(why),
         }
     }
 }
@@ -459,32 +339,4 @@ fn access(region: u32, at: u64, len: usize, write: bool) -> (Access, Asked) {
         false => Asked::Read { region, at, len },
     };
     (access, asked)
-}
-
-fn in_words(errno: u32) -> String {
-    match i32::try_from(errno) {
-        Ok(0) | Err(_) => "it gives no reason".to_owned(),
-        Ok(errno) if errno == Errno::BUSY.raw_os_error() => {
-            "another client has the device (EBUSY); end that one first".to_owned()
-        }
-        Ok(errno) => io::Error::from_raw_os_error(errno).to_string(),
-    }
-}
-
-/// Connects without waiting longer than so for a place in the queue at the server's door.
-fn reach(path: &Path, within: Nanos) -> io::Result<UnixStream> {
-    let begun = Instant::now();
-    let address = SocketAddrUnix::new(path)?;
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let stream = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    loop {
-        match connect(stream.as_fd(), &address) {
-            Ok(()) => return Ok(stream.into()),
-            Err(Errno::AGAIN) if begun.elapsed() < within.as_duration() => {
-                std::thread::sleep(AGAIN);
-            }
-            Err(Errno::INTR) => {}
-            Err(why) => return Err(why.into()),
-        }
-    }
 }

@@ -12,6 +12,7 @@
 
 #![deny(unsafe_code)]
 
+mod call;
 mod client;
 mod device;
 mod dma;

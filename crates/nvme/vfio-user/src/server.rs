@@ -93,23 +93,30 @@ impl Server {
     /// The system does not let it poll or accept; a client cannot cause this.
     pub fn poll<D: Device + ?Sized>(&mut self, device: &mut D) -> Result<Polled, ServerError> {
         let ready = self.ready(Duration::ZERO)? > 0;
-        self.crowd.retain(|link| !link.stuck(self.patience));
-        if let Some(client) = &self.client
-            && client.link.stuck(self.patience)
-        {
-            return Ok(self.leave(device, Left::Stuck(self.patience)));
-        }
-        if !ready {
-            return Ok(Polled::Idle);
-        }
-        // Its end is seen before the next one is accepted, who then has the device.
-        if let Some(client) = &mut self.client {
-            match client.turn(device) {
-                Ok(false) => {}
-                Ok(true) => return Ok(Polled::Busy),
-                Err(why) => return Ok(self.leave(device, why)),
+        if ready {
+            // Its end is seen before the next one is accepted, who then has the device.
+            match self.client.as_mut().map(|client| client.turn(device)) {
+                None | Some(Ok(false)) => {}
+                Some(Ok(true)) => return Ok(Polled::Busy),
+                Some(Err(why)) => return Ok(self.leave(device, why)),
+            }
+            if self.door()? {
+                return Ok(Polled::Joined);
             }
         }
+        // After what has come was taken, so that nobody is given up for our own delay.
+        self.crowd.retain(|link| !link.stuck(self.patience));
+        Ok(match &self.client {
+            Some(client) if client.link.stuck(self.patience) => {
+                self.leave(device, Left::Stuck(self.patience))
+            }
+            _ if ready => Polled::Busy,
+            _ => Polled::Idle,
+        })
+    }
+
+    /// Lets in who knocks, if the device is free, and tells the others; whether there is a client now who was none before.
+    fn door(&mut self) -> Result<bool, ServerError> {
         if let Some(stream) = self.accept()? {
             let link = Link::new(stream).map_err(|why| self.system("speak at", why))?;
             if self.crowd.len() >= CROWD {
@@ -122,7 +129,7 @@ impl Server {
                 link: self.crowd.remove(0),
                 session: Session::default(),
             });
-            return Ok(Polled::Joined);
+            return Ok(true);
         }
         self.crowd.retain_mut(|link| match link.receive() {
             Ok(None) => true,
@@ -133,7 +140,7 @@ impl Server {
             }
             Err(_) => false,
         });
-        Ok(Polled::Busy)
+        Ok(false)
     }
 
     /// Waits at most so long until there is something to do; whether there is.

@@ -6,7 +6,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use strata_units::{ByteOffset, Bytes};
 use strata_vfio_user::{Asked, ClientError, DeviceInfo, Iova, Left, MapError, Mapping, region};
 
-use crate::rig::{DOORBELLS, Served, memory};
+use crate::rig::{COPY, DOORBELLS, SIGNAL, Served, memory};
 
 const PAGE: Bytes = Bytes(4096);
 
@@ -157,32 +157,22 @@ fn memory_is_given_and_taken_back() {
 }
 
 #[test]
-fn what_the_device_writes_to_memory_is_there() {
+fn the_device_reads_and_writes_the_memory_that_it_was_given() {
     let served = Served::new();
     let mut client = served.client();
     let file = memory(2 * PAGE.0);
     let ours = Mapping::new(file.as_fd(), ByteOffset(PAGE.0), PAGE, true).expect("mapped");
-    ours.store_u64(ByteOffset(0), 41).expect("inside");
+    let iova = Iova(0x7f00_0000_0000);
     client
-        .dma_map(file.as_fd(), ByteOffset(PAGE.0), Iova(0), PAGE)
+        .dma_map(file.as_fd(), ByteOffset(PAGE.0), iova, PAGE)
         .expect("mapped");
-    // The server is stopped with its client, and gives back what it has of it: so the answer must have come before.
-    let mut board = crate::rig::Board::new();
-    let theirs = strata_vfio_user::Dma {
-        iova: Iova(0),
-        len: PAGE,
-        read: true,
-        write: true,
-        file: Some((file.try_clone().expect("a second"), ByteOffset(PAGE.0))),
-    };
-    strata_vfio_user::Device::map(&mut board, theirs).expect("mapped");
-    let seen = board.memory[0].1.load_u64(ByteOffset(0));
-    assert_eq!(seen, Some(41));
-    board.memory[0]
-        .1
-        .store_u64(ByteOffset(8), 42)
-        .expect("inside");
+    ours.store_u64(ByteOffset(0), 41).expect("inside");
+    let start = iova.0.to_le_bytes();
+    client.write(0, COPY, &start).expect("copied");
     assert_eq!(ours.load_u64(ByteOffset(8)), Some(42));
+    client.dma_unmap(iova, PAGE).expect("unmapped");
+    let absent = client.write(0, COPY, &start).expect_err("taken back");
+    assert!(absent.to_string().contains("No such file"), "{absent}");
     drop(client);
     served.end();
 }
@@ -196,23 +186,30 @@ fn more_interrupts_are_set_than_fit_one_message() {
         .collect();
     let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
     client.set_vectors(3, &borrowed).expect("set");
+    for vector in [3u64, 18, 19, 39] {
+        client
+            .write(0, SIGNAL, &vector.to_le_bytes())
+            .expect("signalled");
+        let mut count = [0; 8];
+        rustix::io::read(&fds[vector as usize - 3], &mut count).expect("it came");
+        assert_eq!(u64::from_le_bytes(count), 1, "{vector}");
+    }
     let refused = client
         .set_vectors(39, &borrowed[..2])
         .expect_err("there are 40");
+    let told = refused.to_string();
     assert!(
-        refused
-            .to_string()
-            .contains("to set 2 interrupts from number 39"),
-        "{refused}"
+        told.contains("to set 2 interrupts from number 39"),
+        "{told}"
     );
     client.clear_vectors().expect("cleared");
+    let unset = client.write(0, SIGNAL, &3u64.to_le_bytes());
+    assert!(unset.is_err(), "taken away");
     client.set_vectors(0, &borrowed[..1]).expect("set");
     drop(client);
     let board = served.end();
-    assert!(
-        board.vectors.iter().all(Option::is_none),
-        "taken away when it left"
-    );
+    let none = board.vectors.iter().all(Option::is_none);
+    assert!(none, "taken away when it left");
 }
 
 #[test]

@@ -76,6 +76,27 @@ impl Board {
         }
     }
 
+    /// What lies at `iova` is there 8 bytes further on too, one more.
+    fn copy(&self, iova: u64) -> Result<(), Refusal> {
+        let (_, mapping) = self
+            .memory
+            .iter()
+            .find(|(at, _)| at.0 == iova)
+            .ok_or(Refusal::Absent)?;
+        let found = mapping.load_u64(ByteOffset(0)).ok_or(Refusal::Failed)?;
+        let stored = mapping.store_u64(ByteOffset(8), found + 1);
+        stored.ok_or(Refusal::Failed)
+    }
+
+    fn signal(&self, vector: u64) -> Result<(), Refusal> {
+        let slot = usize::try_from(vector)
+            .ok()
+            .and_then(|n| self.vectors.get(n)?.as_ref());
+        let eventfd = slot.ok_or(Refusal::Absent)?;
+        rustix::io::write(eventfd, &1u64.to_le_bytes()).map_err(|_| Refusal::Failed)?;
+        Ok(())
+    }
+
     fn place(&mut self, region: u32) -> &mut [u8] {
         match region {
             region::BAR0 => &mut self.registers,
@@ -88,6 +109,10 @@ pub(crate) const DOORBELLS: Area = Area {
     at: ByteOffset(4096),
     len: Bytes(4096),
 };
+
+/// Registers of 8 bytes: from where memory is copied, and which interrupt is signalled.
+pub(crate) const COPY: ByteOffset = ByteOffset(0x100);
+pub(crate) const SIGNAL: ByteOffset = ByteOffset(0x108);
 
 impl Device for Board {
     fn regions(&self) -> &[Region] {
@@ -106,6 +131,11 @@ impl Device for Board {
     }
 
     fn write(&mut self, region: u32, at: ByteOffset, from: &[u8]) -> Result<(), Refusal> {
+        match (region, at, <[u8; 8]>::try_from(from)) {
+            (region::BAR0, COPY, Ok(iova)) => return self.copy(u64::from_le_bytes(iova)),
+            (region::BAR0, SIGNAL, Ok(n)) => return self.signal(u64::from_le_bytes(n)),
+            _ => {}
+        }
         self.writes.push((region, at.0, from.to_vec()));
         let at = at.0 as usize;
         let into = self.place(region).get_mut(at..at + from.len());
