@@ -13,6 +13,7 @@ mod quantities;
 mod signatures;
 mod store;
 mod tree;
+mod vfio_user;
 
 use tempfile::TempDir;
 
@@ -20,7 +21,7 @@ use tempfile::TempDir;
 pub type Target = fn(&[u8]);
 
 /// What is fuzzed: its name, which its corpus and dictionary carry too, and what any bytes must do.
-pub const TARGETS: [(&str, Target); 11] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("channel", peer::channel),
     ("frames", peer::frames),
     ("ledger", store::ledger),
@@ -32,6 +33,8 @@ pub const TARGETS: [(&str, Target); 11] = [
     ("strangers", peer::strangers),
     ("topology", tree::topology),
     ("trials", store::trials),
+    ("vfio_user", vfio_user::serve),
+    ("vfio_user_answers", vfio_user::answers),
 ];
 
 /// The target of this name.

@@ -43,7 +43,7 @@ const TOP: [&str; 14] = [
 ];
 
 /// Crates that cannot do without `unsafe`, and for what; all others forbid it.
-const UNSAFE: [(&str, &str); 5] = [
+const UNSAFE: [(&str, &str); 6] = [
     ("strata-block", "submission of raw buffers to the kernel"),
     (
         "strata-guard",
@@ -55,6 +55,10 @@ const UNSAFE: [(&str, &str); 5] = [
     ),
     ("strata-memory", "mmap, mbind, mlock, move_pages"),
     ("strata-tcp", "send and recv on raw buffers"),
+    (
+        "strata-vfio-user",
+        "volatile access to memory shared with the other end",
+    ),
 ];
 
 fn root() -> PathBuf {
