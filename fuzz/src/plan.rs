@@ -19,7 +19,9 @@ pub(crate) fn plan(bytes: &[u8]) {
         assert!(!name.is_empty() && name.chars().all(letter), "{option:?}");
         assert!(!["output", "resume", "seed"].contains(&name), "{option:?}");
     }
-    let remarked = format!("#\n{text}");
+    // A byte-order mark is one in front of all else only.
+    let body = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let remarked = format!("#\n{body}");
     if remarked.len() <= LONGEST {
         assert_eq!(parse(&remarked).expect("a comment changes nothing"), plan);
     }
