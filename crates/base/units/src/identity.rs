@@ -1,4 +1,4 @@
-//! Names of processors, memory nodes and PCI functions.
+//! Names of processors, memory nodes, PCI functions and what they address.
 
 use std::fmt;
 use std::str::FromStr;
@@ -151,10 +151,25 @@ impl JsonSchema for PciAddress {
     }
 }
 
+/// An address as a device sees it: what DMA goes to, after an IOMMU or a map of the vfio-user protocol.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Iova(pub u64);
+
+impl fmt::Display for Iova {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{:#x}", self.0))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn addresses_of_devices_are_printed_in_hexadecimal() {
+        assert_eq!(format!("{:>8}", Iova(0x1000)), "  0x1000");
+    }
 
     #[test]
     fn pci_addresses() {

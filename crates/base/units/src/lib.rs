@@ -11,7 +11,7 @@ mod list;
 mod quantity;
 pub mod show;
 
-pub use identity::{CpuId, NodeId, PciAddress};
+pub use identity::{CpuId, Iova, NodeId, PciAddress};
 pub use list::{CpuList, IdList, NodeList};
 pub use quantity::{ByteOffset, Bytes, Nanos, QueueDepth};
 

@@ -6,7 +6,8 @@ use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::prp::Pointers;
-use crate::{CommandId, Iova, NamespaceId, QueueId, Status};
+use crate::{CommandId, NamespaceId, QueueId, Status};
+use strata_units::Iova;
 
 /// A submission queue entry (Base 4.1.1, Common Command Format).
 ///

@@ -27,8 +27,6 @@ mod text;
 
 pub use entry::{Cqe, Sqe};
 pub use event::{AsyncEvent, EventConfig};
-pub use names::{
-    BlockCount, CommandId, Iova, Kelvin, Lba, NamespaceId, PageSize, QueueId, QueueSize,
-};
+pub use names::{BlockCount, CommandId, Kelvin, Lba, NamespaceId, PageSize, QueueId, QueueSize};
 pub use status::Status;
 pub use text::{Text, padded};

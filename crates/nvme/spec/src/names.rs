@@ -18,16 +18,6 @@ macro_rules! number {
     };
 }
 
-/// An address as a device sees it: what DMA goes to, after an IOMMU or a map of the vfio-user protocol.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Iova(pub u64);
-
-impl fmt::Display for Iova {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&format!("{:#x}", self.0))
-    }
-}
-
 number!(
     /// A logical block's number in its namespace, from 0 (NVM 3.2.4, SLBA).
     Lba(u64)
@@ -235,6 +225,5 @@ mod tests {
     fn kelvins_print_as_celsius() {
         assert_eq!(Kelvin(310).to_string(), "37 °C");
         assert_eq!(Kelvin(0).celsius(), -273);
-        assert_eq!(Iova(0x1000).to_string(), "0x1000");
     }
 }

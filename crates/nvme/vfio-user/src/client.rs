@@ -5,11 +5,10 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use strata_units::{ByteOffset, Bytes, Nanos};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::call::Line;
-use crate::device::{Iova, Region};
+use crate::device::Region;
 use crate::error::{Asked, ClientError};
 use crate::frame::{MOST_DATA, MOST_FDS};
 use crate::reply::{DeviceInfo, device, interrupts, region};
@@ -19,6 +18,7 @@ use crate::wire::{
     Access, DMA_READ, DMA_WRITE, DmaMap, DmaUnmap, IRQ_MSIX, IrqInfo, IrqSet, MAJOR, MINOR,
     RegionInfo, SET_EVENTFD, SET_NONE, SET_TRIGGER, command,
 };
+use strata_units::{ByteOffset, Bytes, Iova, Nanos};
 
 /// Room for a region's capabilities: more areas than descriptors can come.
 const REGION_REPLY: u32 = 4096;

@@ -1,22 +1,11 @@
 //! What is served: a device, its regions, and the memory that a client gives it.
 
-use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use strata_units::{ByteOffset, Bytes};
+use strata_units::{ByteOffset, Bytes, Iova};
 
 use crate::{MapError, Mapping, Refusal};
-
-/// An address as a device uses it for DMA.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Iova(pub u64);
-
-impl fmt::Display for Iova {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:#x}", self.0)
-    }
-}
 
 /// A region of a device: a BAR, or configuration space.
 #[derive(Debug, Clone, Default)]

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use strata_units::Bytes;
-
-use crate::{Iova, Refusal};
+use crate::Refusal;
+use strata_units::{Bytes, Iova};
 
 /// The most that may be mapped at a time; SPDK maps at most 16, QEMU a guest's slots of memory.
 pub(crate) const MOST_MAPS: usize = 256;

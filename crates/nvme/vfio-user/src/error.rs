@@ -6,9 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustix::io::Errno;
-use strata_units::{ByteOffset, Bytes, Nanos};
 
-use crate::device::Iova;
+use strata_units::{ByteOffset, Bytes, Iova, Nanos};
 
 /// Why a server or a device refuses a request; on the wire an errno.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -2,13 +2,12 @@
 
 use std::os::fd::OwnedFd;
 
-use strata_units::{ByteOffset, Bytes};
-
-use crate::device::{Device, Dma, Iova, Region};
+use crate::device::{Device, Dma, Region};
 use crate::frame::{Frame, Inbox, MOST_DATA, MOST_FDS, Message};
 use crate::session::Session;
 use crate::wire::{ERROR, HEADER, Header, REPLY, split};
 use crate::{Refusal, reply, version};
+use strata_units::{ByteOffset, Bytes, Iova};
 
 /// A device of two regions that keeps account of what it is given.
 struct Memory {

@@ -35,7 +35,7 @@ mod version;
 mod wire;
 
 pub use client::Client;
-pub use device::{Area, Device, Dma, Iova, Region, Share};
+pub use device::{Area, Device, Dma, Region, Share};
 pub use error::{Asked, ClientError, Left, MapError, Refusal, ServerError};
 pub use mapping::Mapping;
 pub use reply::DeviceInfo;

@@ -3,10 +3,9 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use strata_units::{ByteOffset, Bytes};
 use zerocopy::{FromBytes, IntoBytes};
 
-use crate::device::{Device, Dma, Iova, Region};
+use crate::device::{Device, Dma, Region};
 use crate::dma::Maps;
 use crate::frame::{Frame, MOST_DATA, Message};
 use crate::region::COUNT;
@@ -19,6 +18,7 @@ use crate::wire::{
     UNMAP_DIRTY_BITMAP, Writes, command, split,
 };
 use crate::{Refusal, wire};
+use strata_units::{ByteOffset, Bytes, Iova};
 
 /// What stands behind the header of a reply.
 #[derive(Default)]

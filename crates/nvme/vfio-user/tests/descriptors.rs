@@ -9,8 +9,7 @@ mod rig;
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use strata_units::{ByteOffset, Bytes};
-use strata_vfio_user::Iova;
+use strata_units::{ByteOffset, Bytes, Iova};
 
 use crate::raw::{Raw, header, longs, words};
 use crate::rig::{Served, memory};

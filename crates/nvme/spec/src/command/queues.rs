@@ -2,7 +2,8 @@
 
 use super::admin_opcode as opcode;
 use crate::bits::get;
-use crate::{Iova, NamespaceId, QueueId, QueueSize, Sqe, Status};
+use crate::{NamespaceId, QueueId, QueueSize, Sqe, Status};
+use strata_units::Iova;
 
 /// Create I/O Completion Queue (Base 5.2.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,8 +8,8 @@
 //! ```
 //! use std::collections::HashMap;
 //! use strata_nvme_spec::prp::{contiguous, walk};
-//! use strata_nvme_spec::{Iova, PageSize};
-//! use strata_units::Bytes;
+//! use strata_nvme_spec::PageSize;
+//! use strata_units::{Bytes, Iova};
 //!
 //! // The driver: 12 KiB from 0x10200 on touch four pages, so that PRP 2 is a list.
 //! let mut list = HashMap::new();
@@ -38,7 +38,7 @@ mod walk;
 pub use span::{PrpError, Span, contiguous};
 pub use walk::{PrpFault, Walk, walk};
 
-use crate::Iova;
+use strata_units::Iova;
 
 /// Bytes of an entry of a PRP list.
 pub const ENTRY: u64 = 8;

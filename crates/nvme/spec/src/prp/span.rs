@@ -1,9 +1,8 @@
 //! Laying out PRP entries for a buffer.
 
-use strata_units::Bytes;
-
 use super::{ENTRY, Pointers};
-use crate::{Iova, PageSize};
+use crate::PageSize;
+use strata_units::{Bytes, Iova};
 
 /// Why a buffer cannot be pointed to by PRP entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

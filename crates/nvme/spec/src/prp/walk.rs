@@ -1,9 +1,8 @@
 //! Following PRP entries to the data.
 
-use strata_units::Bytes;
-
 use super::{ENTRY, Pointers};
-use crate::{Iova, PageSize, Status};
+use crate::{PageSize, Status};
+use strata_units::{Bytes, Iova};
 
 /// What is wrong with a command's PRP entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -15,9 +15,9 @@ use strata_nvme_spec::command::{
 use strata_nvme_spec::feature::{FeatureId, QueueCounts};
 use strata_nvme_spec::prp::Pointers;
 use strata_nvme_spec::{
-    BlockCount, CommandId, Cqe, Iova, Lba, NamespaceId, QueueId, QueueSize, Sqe, Status,
+    BlockCount, CommandId, Cqe, Lba, NamespaceId, QueueId, QueueSize, Sqe, Status,
 };
-use strata_units::Bytes;
+use strata_units::{Bytes, Iova};
 use zerocopy::{FromBytes, IntoBytes};
 
 /// 64 bytes, zero but for these at these places.

@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use proptest::prelude::*;
 use strata_nvme_spec::prp::{ENTRY, Pointers, PrpError, PrpFault, Span, contiguous, walk};
-use strata_nvme_spec::{Iova, PageSize, Status};
-use strata_units::Bytes;
+use strata_nvme_spec::{PageSize, Status};
+use strata_units::{Bytes, Iova};
 
 const PAGE: PageSize = PageSize::FOUR_KIB;
 

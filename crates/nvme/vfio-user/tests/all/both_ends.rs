@@ -3,8 +3,8 @@
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::event::{EventfdFlags, eventfd};
-use strata_units::{ByteOffset, Bytes};
-use strata_vfio_user::{Asked, ClientError, DeviceInfo, Iova, Left, MapError, Mapping, region};
+use strata_units::{ByteOffset, Bytes, Iova};
+use strata_vfio_user::{Asked, ClientError, DeviceInfo, Left, MapError, Mapping, region};
 
 use crate::rig::{COPY, DOORBELLS, SIGNAL, Served, memory};
 

@@ -10,9 +10,9 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread::{JoinHandle, spawn};
 
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
-use strata_units::{ByteOffset, Bytes, Nanos};
+use strata_units::{ByteOffset, Bytes, Iova, Nanos};
 use strata_vfio_user::{
-    Area, Client, Device, Dma, Iova, Left, Mapping, Refusal, Region, Server, Share, region,
+    Area, Client, Device, Dma, Left, Mapping, Refusal, Region, Server, Share, region,
 };
 use tempfile::TempDir;
 
