@@ -23,10 +23,27 @@ impl Buffers {
     /// # Errors
     /// Those of [`Region::new`].
     pub fn new(depth: QueueDepth, len: Bytes, want: Want) -> Result<Buffers, MemoryError> {
+        Buffers::in_region(depth, len, want, Region::new)
+    }
+
+    /// The same in a [shared](Region::shared) region, which a device in another process sees.
+    ///
+    /// # Errors
+    /// Those of [`Region::shared`].
+    pub fn shared(depth: QueueDepth, len: Bytes, want: Want) -> Result<Buffers, MemoryError> {
+        Buffers::in_region(depth, len, want, Region::shared)
+    }
+
+    fn in_region(
+        depth: QueueDepth,
+        len: Bytes,
+        want: Want,
+        region: impl FnOnce(&Want) -> Result<Region, MemoryError>,
+    ) -> Result<Buffers, MemoryError> {
         // Saturating, as the product below: a size that no machine has is refused, not wrapped.
         let stride = len.0.checked_next_multiple_of(4096).unwrap_or(u64::MAX);
         let slots = usize::from(depth.get());
-        let region = Region::new(&Want {
+        let region = region(&Want {
             bytes: Bytes(stride) * u64::from(depth.get()),
             ..want
         })?;
@@ -70,6 +87,16 @@ impl Buffers {
             len: self.len.as_usize(),
             of: PhantomData,
         }
+    }
+
+    /// The memory that they lie in.
+    pub fn region(&self) -> &Region {
+        &self.region
+    }
+
+    /// From one buffer's first byte to the next one's.
+    pub fn stride(&self) -> Bytes {
+        Bytes(self.stride as u64)
     }
 
     /// Where their pages are.

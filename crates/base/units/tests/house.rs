@@ -43,7 +43,7 @@ const TOP: [&str; 14] = [
 ];
 
 /// Crates that cannot do without `unsafe`, and for what; all others forbid it.
-const UNSAFE: [(&str, &str); 6] = [
+const UNSAFE: [(&str, &str); 7] = [
     ("strata-block", "submission of raw buffers to the kernel"),
     (
         "strata-guard",
@@ -54,6 +54,10 @@ const UNSAFE: [(&str, &str); 6] = [
         "the time-stamp counter; raw access to buffers",
     ),
     ("strata-memory", "mmap, mbind, mlock, move_pages"),
+    (
+        "strata-nvme",
+        "doorbells and queues in memory that a device shares",
+    ),
     ("strata-tcp", "send and recv on raw buffers"),
     (
         "strata-vfio-user",

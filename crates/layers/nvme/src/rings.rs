@@ -1,0 +1,353 @@
+//! A submission queue and its completion queue: rings in memory that a controller reads and writes.
+//!
+//! Commands are stored behind the tail and told by one doorbell for all of them; completions are found by their phase tag,
+//! which the controller inverts each time round (Base 3.3.1, 4.2.4). One command less than the submission queue has entries
+//! is outstanding at most, counted until its completion is taken, so that a full ring differs from an empty one whether or
+//! not the controller has fetched. The completion queue's head is told late: together with the next batch, once a part of
+//! the queue has been taken, since each doorbell is a write over the bus.
+
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use strata_memory::{Huge, Lock, MemoryError, Region, Want};
+use strata_nvme_spec::{CommandId, Cqe, QueueSize, Sqe, Status};
+use strata_units::{Bytes, Iova, NodeId};
+
+use crate::{Bell, DmaError, Function, Mapped};
+
+const PAGE: u64 = 4096;
+const SQE: u64 = size_of::<Sqe>() as u64;
+const CQE: u64 = size_of::<Cqe>() as u64;
+
+/// What was stored in memory before is seen by a device before what is stored after.
+#[inline(always)]
+pub(crate) fn before_doorbell() {
+    // On x86 stores are seen in their order (Intel SDM 3A, 9.2), also those to uncached memory behind them; the compiler has
+    // to keep it.
+    #[cfg(target_arch = "x86_64")]
+    std::sync::atomic::compiler_fence(Ordering::Release);
+    // A device lies outside of the inner shareable domain that Rust's fences order (Arm ARM B2.3.12).
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: a barrier changes no memory or register.
+    unsafe {
+        std::arch::asm!("dmb oshst", options(nostack, preserves_flags));
+    }
+}
+
+/// What a device stored before what was just loaded is seen by what is loaded after.
+#[inline(always)]
+fn after_phase() {
+    #[cfg(target_arch = "x86_64")]
+    std::sync::atomic::compiler_fence(Ordering::Acquire);
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: as in `before_doorbell`.
+    unsafe {
+        std::arch::asm!("dmb oshld", options(nostack, preserves_flags));
+    }
+}
+
+/// How a pair of rings is to be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layout {
+    /// Entries of the submission queue.
+    pub submission: QueueSize,
+    /// Entries of the completion queue; not fewer.
+    pub completion: QueueSize,
+    /// Memory beside them that the device sees too, for lists and data.
+    pub scratch: Bytes,
+    /// The memory node.
+    pub node: Option<NodeId>,
+}
+
+impl Layout {
+    fn completions(&self) -> u64 {
+        (u64::from(self.completion.entries()) * CQE).next_multiple_of(PAGE)
+    }
+
+    fn submissions(&self) -> u64 {
+        (u64::from(self.submission.entries()) * SQE).next_multiple_of(PAGE)
+    }
+}
+
+/// Why there are no rings.
+#[derive(Debug, thiserror::Error)]
+pub enum RingsError {
+    /// There is no memory for them.
+    #[error("no memory for an NVMe queue: {0}")]
+    Memory(#[from] MemoryError),
+    /// The device cannot see it.
+    #[error(transparent)]
+    Dma(#[from] DmaError),
+}
+
+/// A completed command, as its entry says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Completion {
+    /// The entry's second word, which alone is needed of most.
+    word: u64,
+}
+
+impl Completion {
+    /// Which command.
+    #[inline(always)]
+    pub fn cid(self) -> CommandId {
+        CommandId((self.word >> 32) as u16)
+    }
+
+    /// What became of it.
+    #[inline(always)]
+    pub fn status(self) -> Status {
+        Status::from_field((self.word >> 49) as u16)
+    }
+}
+
+/// The rings of a queue pair.
+///
+/// One thread has them at a time:
+///
+/// ```
+/// fn moves<T: Send>() {}
+/// moves::<strata_nvme::Rings>();
+/// ```
+/// ```compile_fail,E0277
+/// fn shared<T: Sync>() {}
+/// shared::<strata_nvme::Rings>();
+/// ```
+pub struct Rings {
+    submissions: NonNull<[u64; 8]>,
+    completions: NonNull<[u64; 2]>,
+    tail: u32,
+    head: u32,
+    /// The phase tag that a new entry has, in bit 48 of its second word.
+    phase: u64,
+    /// Posted and not yet told.
+    untold: u32,
+    /// Posted and not yet completed.
+    outstanding: u32,
+    /// Taken and not yet told.
+    untaken: u32,
+    /// From so many on the head is told.
+    lazy: u32,
+    entries: u32,
+    completion_entries: u32,
+    tail_bell: Bell,
+    head_bell: Bell,
+    scratch: NonNull<u64>,
+    layout: Layout,
+    memory: Mapped<Region>,
+}
+
+// SAFETY: the pointers lead into `memory`, which goes with them and is of no thread.
+unsafe impl Send for Rings {}
+
+/// Rings whose doorbells are not known yet.
+pub struct Unbound {
+    layout: Layout,
+    memory: Mapped<Region>,
+}
+
+impl Unbound {
+    /// Memory for a pair of rings, which the device sees.
+    ///
+    /// # Errors
+    /// [`RingsError`]
+    pub fn new(function: &std::sync::Arc<Function>, layout: Layout) -> Result<Unbound, RingsError> {
+        let bytes = layout.completions() + layout.submissions() + layout.scratch.0;
+        let region = Region::shared(&Want {
+            bytes: Bytes(bytes),
+            node: layout.node,
+            huge: Huge::Never,
+            lock: Lock::Prefer,
+        })?;
+        Ok(Unbound {
+            layout,
+            memory: function.map(region)?,
+        })
+    }
+
+    /// Where the device finds the completion queue.
+    pub fn completions(&self) -> Iova {
+        self.memory.iova()
+    }
+
+    /// Where the device finds the submission queue.
+    pub fn submissions(&self) -> Iova {
+        Iova(self.memory.iova().0 + self.layout.completions())
+    }
+
+    /// The rings, empty, with the doorbells of a queue that was just created.
+    pub fn bind(self, tail_bell: Bell, head_bell: Bell) -> Rings {
+        let Unbound { layout, memory } = self;
+        let start = memory.as_ptr();
+        let (completions, submissions) = (layout.completions(), layout.submissions());
+        let at = |offset: u64| {
+            // SAFETY: the region was made for the sum of the three parts, at whose starts this is called.
+            unsafe { start.byte_add(Bytes(offset).as_usize()) }
+        };
+        let (entries, completion_entries) =
+            (layout.submission.entries(), layout.completion.entries());
+        Rings {
+            submissions: at(completions).cast(),
+            completions: start.cast(),
+            tail: 0,
+            head: 0,
+            phase: 1 << 48,
+            untold: 0,
+            outstanding: 0,
+            untaken: 0,
+            // What was taken and not told, and what is outstanding, never fill the completion queue.
+            lazy: (completion_entries.saturating_sub(entries) / 2).max(1),
+            entries,
+            completion_entries,
+            tail_bell,
+            head_bell,
+            scratch: at(completions + submissions).cast(),
+            layout,
+            memory,
+        }
+    }
+}
+
+impl Rings {
+    /// How many more commands may be posted.
+    #[inline(always)]
+    pub fn room(&self) -> u32 {
+        self.entries - 1 - self.outstanding
+    }
+
+    /// How many commands are outstanding.
+    pub fn outstanding(&self) -> u32 {
+        self.outstanding
+    }
+
+    /// The submission queue's entries.
+    pub fn size(&self) -> QueueSize {
+        self.layout.submission
+    }
+
+    /// The memory of the rings.
+    pub fn memory(&self) -> &Region {
+        &self.memory
+    }
+
+    /// Stores a command behind the tail. Its identifier must be of no outstanding one.
+    ///
+    /// # Panics
+    /// When there is no [`room`](Rings::room).
+    #[inline(always)]
+    pub fn post(&mut self, sqe: Sqe) {
+        assert!(self.room() > 0, "a submission queue without room");
+        // SAFETY: `tail` is below the queue's entries, for which the region has room; the controller does not read behind
+        // the tail that it was told. Volatile, since it reads what is stored; aligned, since entries of 64 bytes begin at a
+        // page.
+        unsafe {
+            let entry = self.submissions.add(self.tail as usize).cast::<u64>();
+            for (n, word) in sqe.words().into_iter().enumerate() {
+                entry.add(n).write_volatile(word);
+            }
+        }
+        self.tail += 1;
+        if self.tail == self.entries {
+            self.tail = 0;
+        }
+        self.untold += 1;
+        self.outstanding += 1;
+    }
+
+    /// Tells the controller of all that was posted, by one doorbell; nothing when nothing was.
+    #[inline(always)]
+    pub fn ring(&mut self) {
+        if self.untold == 0 {
+            return;
+        }
+        self.untold = 0;
+        if self.untaken >= self.lazy {
+            // Before the tail: what will be fetched finds room for its completions.
+            self.tell_head();
+        }
+        self.tail_bell.write(self.tail as u16);
+    }
+
+    #[inline(always)]
+    fn tell_head(&mut self) {
+        self.untaken = 0;
+        self.head_bell.write(self.head as u16);
+    }
+
+    /// The next completion, if there is one.
+    #[inline(always)]
+    pub fn take(&mut self) -> Option<Completion> {
+        // SAFETY: `head` is below the queue's entries, for which the region has room; entries of 16 bytes begin at a page, so
+        // that their words are aligned. The controller may store at the same time: the word is loaded in one.
+        let word = unsafe {
+            let entry = self.completions.add(self.head as usize).cast::<u64>();
+            AtomicU64::from_ptr(entry.add(1).as_ptr()).load(Ordering::Relaxed)
+        };
+        let word = u64::from_le(word);
+        if word & 1 << 48 != self.phase {
+            return None;
+        }
+        after_phase();
+        self.head += 1;
+        if self.head == self.completion_entries {
+            self.head = 0;
+            self.phase ^= 1 << 48;
+        }
+        self.untaken += 1;
+        // A controller that completes what was never given is found by its identifiers.
+        self.outstanding = self.outstanding.saturating_sub(1);
+        Some(Completion { word })
+    }
+
+    /// Command specific dword 0 of the completion that was just taken.
+    pub fn dword0(&self) -> u32 {
+        let last = self
+            .head
+            .checked_sub(1)
+            .unwrap_or(self.completion_entries - 1);
+        // SAFETY: as in `take`; the controller does not store here before it is told that the entry was taken.
+        let word = unsafe {
+            let entry = self.completions.add(last as usize).cast::<u64>();
+            entry.read_volatile()
+        };
+        u64::from_le(word) as u32
+    }
+
+    /// Where the device finds byte `at` of the memory beside the rings.
+    #[inline(always)]
+    pub fn scratch(&self, at: u64) -> Iova {
+        let before = self.layout.completions() + self.layout.submissions();
+        Iova(self.memory.iova().0 + before + at)
+    }
+
+    /// Stores word `index` of the memory beside the rings, as 8 bytes of little-endian order.
+    ///
+    /// # Panics
+    /// Behind its end.
+    #[inline(always)]
+    pub fn store(&mut self, index: u64, word: u64) {
+        let at = self.scratch_word(index);
+        // SAFETY: inside of the memory beside the rings, and aligned (by `scratch_word`); volatile, since the controller reads.
+        unsafe { at.write_volatile(word.to_le()) }
+    }
+
+    /// Loads word `index` of the memory beside the rings, as [`Rings::store`] stores it.
+    ///
+    /// # Panics
+    /// Behind its end.
+    pub fn load(&self, index: u64) -> u64 {
+        let at = self.scratch_word(index);
+        // SAFETY: as in `store`.
+        u64::from_le(unsafe { at.read_volatile() })
+    }
+
+    #[inline(always)]
+    fn scratch_word(&self, index: u64) -> NonNull<u64> {
+        assert!(
+            index < self.layout.scratch.0 / 8,
+            "word {index} beside the rings"
+        );
+        // SAFETY: the region was made for so many bytes from `scratch` on.
+        unsafe { self.scratch.add(index as usize) }
+    }
+}
