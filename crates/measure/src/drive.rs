@@ -15,7 +15,7 @@ use strata_units::{Bytes, Nanos};
 use crate::content::Content;
 use crate::load::Schedule;
 use crate::payload::Fault;
-use crate::tally::{Faults, Intervals, Schedules};
+use crate::tally::{Faults, Intervals, Polls, Schedules};
 use crate::times::Times;
 use crate::{
     Clock, Engine, FailCode, Load, Op, OpKind, Outcome, Refusal, Slot, Stream, Tally, Tick, Wait,
@@ -53,7 +53,7 @@ enum Phase {
 const MOST_ERRORS: u64 = 1000;
 
 /// A spinning engine that has nothing looks at the clock each so many polls.
-const POLLS: u32 = 64;
+const LOOK: u32 = 64;
 
 struct Progress<'a> {
     clock: Clock,
@@ -80,6 +80,9 @@ struct Progress<'a> {
     intervals: Intervals,
     last: Tick,
     ended: Tick,
+    /// Of the current phase, and of the window when it has closed.
+    polls: Polls,
+    window_polls: Polls,
     interrupted: bool,
     mismatch: Option<Fault>,
     /// Of an open loop's operations of the current phase: how many were posted, and their waits in nanoseconds.
@@ -144,10 +147,12 @@ impl Progress<'_> {
         if self.phase == Phase::Ramp {
             // The ramp's operations are no figure, also when there never was a window.
             (self.ops, self.bytes, self.sum) = (0, 0, 0);
+            self.polls = Polls::default();
             self.times = Times::new();
             self.opens = at;
         }
         self.phase = Phase::Drain;
+        self.window_polls = std::mem::take(&mut self.polls);
         self.ended = at;
         self.next_edge = Tick::FIRST;
         (self.on_edge)(Edge::Close);
@@ -166,6 +171,7 @@ impl Progress<'_> {
             self.longest_batch,
         ) = (0, 0, 0, 0, 0);
         (self.posted, self.waited) = (0, 0);
+        self.polls = Polls::default();
         (self.phase_began, self.edges) = (self.opens, 0);
         self.next_interval();
         (self.on_edge)(Edge::Open);
@@ -349,6 +355,8 @@ fn run<E: Engine, const BATCH: bool, const OPEN: bool>(
         intervals: scratch.intervals,
         last: start,
         ended: start,
+        polls: Polls::default(),
+        window_polls: Polls::default(),
         interrupted: false,
         mismatch: None,
         posted: 0,
@@ -468,8 +476,9 @@ fn run<E: Engine, const BATCH: bool, const OPEN: bool>(
             }
         };
         if reaped == 0 {
+            at.polls.empty += 1;
             idle += 1;
-            if wait == Wait::Spin && idle < POLLS {
+            if wait == Wait::Spin && idle < LOOK {
                 continue;
             }
             idle = 0;
@@ -490,6 +499,7 @@ fn run<E: Engine, const BATCH: bool, const OPEN: bool>(
             }
             continue;
         }
+        at.polls.found += 1;
         if BATCH && let Some(first) = first {
             let now = clock.now();
             at.last = now;
@@ -552,6 +562,7 @@ fn run<E: Engine, const BATCH: bool, const OPEN: bool>(
         longest_batch: (BATCH && limits.has_latency).then(|| Nanos(clock.nanos(at.longest_batch))),
         intervals: at.intervals,
         lost,
+        polls: (wait == Wait::Spin).then_some(at.window_polls),
         broken,
         interrupted: at.interrupted,
         schedules: schedule.map(|schedule| Schedules {

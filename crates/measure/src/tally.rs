@@ -2,7 +2,9 @@
 
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
-use strata_record::{Completes, Latency, Measured, Open, Percentiles, Series, Stationarity};
+use strata_record::{
+    Completes, Latency, Measured, Open, Percentiles, Polling, Series, Stationarity,
+};
 use strata_units::{Bytes, Nanos};
 
 use crate::FailCode;
@@ -109,6 +111,15 @@ pub(crate) struct Schedules {
     pub(crate) waited: u64,
 }
 
+/// How often completions were looked for.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Polls {
+    /// Polls that found some.
+    pub(crate) found: u64,
+    /// Polls that found none.
+    pub(crate) empty: u64,
+}
+
 /// What one thread's loop counted in its window.
 #[derive(Debug, Clone)]
 pub struct Tally {
@@ -123,6 +134,8 @@ pub struct Tally {
     pub(crate) intervals: Intervals,
     /// Operations that never came back.
     pub(crate) lost: u64,
+    /// The window's polls, of an engine that spins.
+    pub(crate) polls: Option<Polls>,
     /// Why the trial could not be ended as it should.
     pub(crate) broken: Option<String>,
     /// Whether it was told to stop before its window was over.
@@ -203,6 +216,10 @@ impl Tally {
         }
         self.intervals = ours;
         self.lost += other.lost;
+        self.polls = self.polls.zip(other.polls).map(|(a, b)| Polls {
+            found: a.found + b.found,
+            empty: a.empty + b.empty,
+        });
         self.broken = self.broken.take().or(other.broken);
         self.interrupted |= other.interrupted;
         self.schedules = match (self.schedules, other.schedules) {
@@ -247,6 +264,11 @@ impl Tally {
                 mean_wait_ns: (s.posted > 0).then(|| s.waited as f64 / s.posted as f64),
             }),
             flows: Vec::new(),
+            polling: self.polls.map(|p| Polling {
+                polls: p.found + p.empty,
+                empty: p.empty,
+                completions_per_poll: (p.found > 0).then(|| self.ops as f64 / p.found as f64),
+            }),
             latency_ns,
             stationarity: stationarity(&intervals.counts),
             series: Series {

@@ -68,12 +68,13 @@ fn apart((before, new): (&[Cell], &[Cell])) -> Result<()> {
 
 /// What each table is called: its file, its layer, and its number among those of that layer.
 fn places(path: &Path, plan: &PlanFile) -> Vec<String> {
-    let (mut block, mut tcp) = (0, 0);
+    let (mut block, mut nvme, mut tcp) = (0, 0, 0);
     let layers = plan.parts.iter().map(|part| part.layer);
     layers
         .map(|layer| {
             let number = match layer {
                 Layer::Block => &mut block,
+                Layer::Nvme => &mut nvme,
                 Layer::Tcp => &mut tcp,
             };
             *number += 1;
@@ -115,6 +116,7 @@ fn table(part: &PlanPart) -> Result<Table> {
             let shapes = block::shapes(&args)?;
             Ok(Table::Block(Box::new(args), shapes))
         }
+        Layer::Nvme => Err(Usage::error("a plan has no tables of the nvme layer")),
         Layer::Tcp => {
             let args: TcpArgs = arguments("tcp", &part.options)?;
             let shapes = tcp::shapes(&args)?;

@@ -116,6 +116,7 @@ fn resume(
             Layer::Block => on_storage
                 .next()
                 .context("a job is missing; this is a bug of strata"),
+            Layer::Nvme => Err(anyhow!("its run has cells of the nvme layer")),
             Layer::Tcp => {
                 let wire = tcp::Wire::again(&host, &mut ready.peers, cell, key_file)?;
                 tcp::job(&host, &wire, cell)

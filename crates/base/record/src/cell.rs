@@ -16,6 +16,8 @@ use crate::Op;
 pub enum Layer {
     /// The kernel's storage path.
     Block,
+    /// NVMe queue pairs polled from user space.
+    Nvme,
     /// Sockets.
     Tcp,
 }
@@ -24,6 +26,7 @@ impl fmt::Display for Layer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Layer::Block => "block",
+            Layer::Nvme => "nvme",
             Layer::Tcp => "tcp",
         })
     }

@@ -41,8 +41,8 @@ pub use run::{
 pub use summary::{Contrast, Document, Estimate, Summary, SummaryLine, Verdict};
 pub use trial::{
     Ceiling, CeilingKind, ClockProof, ClockSource, Completes, Cost, Flow, Harness, Latency,
-    Measured, Open, PagesProof, Percentiles, Proof, Record, Role, Series, Stationarity, Status,
-    ThreadProof, Warning, WarningCode,
+    Measured, Open, PagesProof, Percentiles, Polling, Proof, Record, Role, Series, Stationarity,
+    Status, ThreadProof, Warning, WarningCode,
 };
 
 /// The version of the schema that these types write; a reader refuses a newer one.

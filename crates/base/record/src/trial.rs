@@ -162,6 +162,20 @@ pub struct Measured {
     /// The parts of a figure that is of both directions; empty for one.
     #[serde(default)]
     pub flows: Vec<Flow>,
+    /// How the window's completions were polled for; null where the threads sleep until one comes.
+    #[serde(default)]
+    pub polling: Option<Polling>,
+}
+
+/// Polls of a window, of all threads together.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Polling {
+    /// How often was looked for completions.
+    pub polls: u64,
+    /// How often none was there.
+    pub empty: u64,
+    /// Completions that a poll found which found any; null when none did.
+    pub completions_per_poll: Option<f64>,
 }
 
 /// One direction of a figure that is of both, counted by its receiver. Both windows are equally long.

@@ -133,6 +133,24 @@ impl Mapping {
         }
     }
 
+    /// Copies from `at` on; the caller has seen that it lies inside.
+    pub(crate) fn copy_out(&self, at: usize, into: &mut [u8]) {
+        // SAFETY: the bytes lie inside this mapping (by the caller) and no reference is into it, so that `into` is elsewhere.
+        unsafe {
+            let from = self.start().as_ptr().add(at);
+            from.copy_to_nonoverlapping(into.as_mut_ptr(), into.len());
+        }
+    }
+
+    /// Copies to `at`; the caller has seen that it lies inside.
+    pub(crate) fn copy_in(&self, at: usize, from: &[u8]) {
+        // SAFETY: as in `copy_out`; the mapping is writable.
+        unsafe {
+            let to = self.start().as_ptr().add(at);
+            to.copy_from_nonoverlapping(from.as_ptr(), from.len());
+        }
+    }
+
     /// Locks the pages into memory (mlock(2)).
     pub(crate) fn lock(&self) -> Result<(), Errno> {
         // SAFETY: the range is this mapping; unmapping unlocks it.

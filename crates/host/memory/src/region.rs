@@ -250,6 +250,31 @@ impl Region {
         Bytes(self.mapping.len() as u64)
     }
 
+    /// Copies bytes out of it, from `at` on. Others may write it at the same time: what is copied is then of no one moment.
+    ///
+    /// # Panics
+    /// When they do not lie inside.
+    pub fn copy_out(&self, at: Bytes, into: &mut [u8]) {
+        self.mapping.copy_out(self.part(at, into.len()), into);
+    }
+
+    /// Copies bytes into it, from `at` on.
+    ///
+    /// # Panics
+    /// As [`Region::copy_out`].
+    pub fn copy_in(&self, at: Bytes, from: &[u8]) {
+        self.mapping.copy_in(self.part(at, from.len()), from);
+    }
+
+    fn part(&self, at: Bytes, len: usize) -> usize {
+        let (at, end) = (at.as_usize(), self.mapping.len());
+        assert!(
+            at.checked_add(len).is_some_and(|last| last <= end),
+            "{len} bytes from {at} of {end}"
+        );
+        at
+    }
+
     /// The file in memory that a [shared](Region::shared) region is of; the region's first byte is the file's.
     pub fn file(&self) -> Option<BorrowedFd<'_>> {
         self.mapping.file()

@@ -38,7 +38,7 @@ pub fn bandwidth(layer: Layer, bytes_per_s: Estimate) -> String {
             let bytes = show::bandwidth(bytes_per_s.median);
             format!("{} = {bytes}", in_unit(bytes_per_s, show::link_rate))
         }
-        Layer::Block => in_unit(bytes_per_s, show::bandwidth),
+        Layer::Block | Layer::Nvme => in_unit(bytes_per_s, show::bandwidth),
     }
 }
 

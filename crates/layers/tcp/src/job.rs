@@ -294,6 +294,7 @@ impl Measuring<'_> {
             mean_depth: None,
             open: None,
             flows,
+            polling: None,
         };
         // Each side's threads worked for the blocks of both.
         let part = |n: u64| n as f64 / measured.ops.max(1) as f64;

@@ -93,6 +93,7 @@ pub(crate) fn well() -> TrialResult {
             mean_depth: None,
             open: None,
             flows: Vec::new(),
+            polling: None,
         },
         cost: Cost {
             cpu_ns_per_op: 800.0,

@@ -8,10 +8,10 @@ use strata_record::{
     CpuProof, CpuSoftirqs, CpuThrottling, CpuTimes, DeviceProof, Direction, Drive, DriveProof,
     Environment, Flow, FrequencySource, Guest, Harness, HostProof, Hugepages, HugetlbBound,
     InterfaceLayout, InterfaceProof, Latency, Layer, Limits, LinkProof, LinkState, Measured,
-    NodeMemory, Note, Op, Open, PagesProof, Percentiles, Placement, Plan, Preconditioning, Proof,
-    Quota, Rate, Reality, Record, Role, Run, Series, Slurm, Socket, Sockets, Spread, Stationarity,
-    Status, StreamCandidate, StreamSweep, Target, TargetKind, TcpProof, ThreadProof, TimedBy,
-    VectorCount, VectorProof, Warning, WarningCode, Workload, ZeroCopyProof,
+    NodeMemory, Note, Op, Open, PagesProof, Percentiles, Placement, Plan, Polling, Preconditioning,
+    Proof, Quota, Rate, Reality, Record, Role, Run, Series, Slurm, Socket, Sockets, Spread,
+    Stationarity, Status, StreamCandidate, StreamSweep, Target, TargetKind, TcpProof, ThreadProof,
+    TimedBy, VectorCount, VectorProof, Warning, WarningCode, Workload, ZeroCopyProof,
 };
 use strata_units::{ByteOffset, Bytes, CpuId, CpuList, Nanos, NodeId, PciAddress, QueueDepth};
 
@@ -158,6 +158,11 @@ fn measured() -> Measured {
             window_s: 1.000_000_321,
             overlap: 0.999_6,
         }],
+        polling: Some(Polling {
+            polls: 250_000,
+            empty: 200_000,
+            completions_per_poll: Some(2.5),
+        }),
     }
 }
 

@@ -168,6 +168,7 @@ pub(crate) fn trial(run: &Run, cell: &Cell, round: u32, rate: f64) -> Record {
         mean_depth: (!streams).then(|| f64::from(cell.workload.depth.get())),
         open: None,
         flows: Vec::new(),
+        polling: None,
     });
     record.cost = Some(Cost {
         cpu_ns_per_op: 0.2e9 / rate,
