@@ -137,6 +137,7 @@ mod tests {
                 mean_depth: None,
                 open: None,
                 flows: Vec::new(),
+                polling: None,
             },
             cost: Cost {
                 cpu_ns_per_op: 1.0,

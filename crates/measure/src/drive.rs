@@ -443,6 +443,7 @@ fn run<E: Engine, const BATCH: bool, const OPEN: bool>(
 
         let (mut first, mut bytes_done) = (None, 0);
         let (before, faults_before) = (free.len(), at.faults.count);
+        at.polls.all += 1;
         let reaped = engine.reap(wait, |slot, outcome| {
             let now = if BATCH {
                 // The first of a batch is timed to know how long the batch takes.
@@ -499,7 +500,6 @@ fn run<E: Engine, const BATCH: bool, const OPEN: bool>(
             }
             continue;
         }
-        at.polls.found += 1;
         if BATCH && let Some(first) = first {
             let now = clock.now();
             at.last = now;

@@ -114,8 +114,8 @@ pub(crate) struct Schedules {
 /// How often completions were looked for.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Polls {
-    /// Polls that found some.
-    pub(crate) found: u64,
+    /// All polls.
+    pub(crate) all: u64,
     /// Polls that found none.
     pub(crate) empty: u64,
 }
@@ -217,7 +217,7 @@ impl Tally {
         self.intervals = ours;
         self.lost += other.lost;
         self.polls = self.polls.zip(other.polls).map(|(a, b)| Polls {
-            found: a.found + b.found,
+            all: a.all + b.all,
             empty: a.empty + b.empty,
         });
         self.broken = self.broken.take().or(other.broken);
@@ -265,9 +265,10 @@ impl Tally {
             }),
             flows: Vec::new(),
             polling: self.polls.map(|p| Polling {
-                polls: p.found + p.empty,
+                polls: p.all,
                 empty: p.empty,
-                completions_per_poll: (p.found > 0).then(|| self.ops as f64 / p.found as f64),
+                completions_per_poll: (p.all > p.empty)
+                    .then(|| self.ops as f64 / (p.all - p.empty) as f64),
             }),
             latency_ns,
             stationarity: stationarity(&intervals.counts),
@@ -399,6 +400,10 @@ mod tests {
                 longest_batch: Some(Nanos(ops)),
                 intervals,
                 lost: 0,
+                polls: Some(Polls {
+                    all: ops / 2 + 7,
+                    empty: 7,
+                }),
                 broken: None,
                 interrupted: false,
                 schedules: None,
@@ -419,5 +424,8 @@ mod tests {
         assert_eq!((latency.count, latency.batch_error_ns), (150, Some(100.0)));
         assert_eq!(measured.series.ops, [150]);
         assert_eq!(measured.mean_depth, Some(150.0 * 1000.0 / 1e9));
+        let polling = measured.polling.expect("it spins");
+        assert_eq!((polling.polls, polling.empty), (75 + 14, 14));
+        assert_eq!(polling.completions_per_poll, Some(2.0));
     }
 }

@@ -68,6 +68,7 @@ struct Fake {
     held: VecDeque<(Slot, Op)>,
     most_held: usize,
     posted: u64,
+    polled: u64,
     behaviour: Behaviour,
 }
 
@@ -81,6 +82,8 @@ enum Behaviour {
     FailsEachTenth,
     /// All fail.
     FailsAll,
+    /// Two polls of three find nothing.
+    Hesitates,
     /// Nothing ever comes back.
     Silent,
     /// Breaks after so many posts.
@@ -101,6 +104,7 @@ impl Fake {
             held: VecDeque::new(),
             most_held: 0,
             posted: 0,
+            polled: 0,
             behaviour,
         }
     }
@@ -134,7 +138,9 @@ impl Engine for Fake {
     }
 
     fn reap(&mut self, _: Wait, mut done: impl FnMut(Slot, Outcome)) -> Result<usize, Fatal> {
+        self.polled += 1;
         let n = match self.behaviour {
+            Behaviour::Hesitates if !self.polled.is_multiple_of(3) => 0,
             Behaviour::Silent => 0,
             Behaviour::SignalsEachEighth if self.held.len() < 8 => 0,
             Behaviour::SignalsEachEighth => 8,
@@ -289,6 +295,24 @@ fn failures_are_counted_by_kind_and_not_as_operations() {
             .broken()
             .is_some_and(|why| why.contains("1000 failed"))
     );
+}
+
+#[test]
+fn polls_are_counted_where_an_engine_is_polled() {
+    let load = load(1, Window::Ops(300), TimedBy::Operation);
+    let mut engine = Fake::new(Behaviour::Hesitates);
+    let polling = go(&mut engine, reads(), &load)
+        .measured(Completes::RoundTrip)
+        .polling
+        .expect("it is polled");
+    assert_eq!((polling.polls, polling.empty), (900, 600));
+    assert_eq!(polling.completions_per_poll, Some(1.0));
+    let mut engine = Fake::new(Behaviour::Answers);
+    engine.limits.wait = Wait::Block {
+        at_most: Nanos::from_millis(1),
+    };
+    let measured = go(&mut engine, reads(), &load).measured(Completes::RoundTrip);
+    assert_eq!(measured.polling, None, "it sleeps");
 }
 
 #[test]
