@@ -9,8 +9,8 @@ use crate::cgroup;
 use crate::mounts;
 use crate::root::{Reader, numbered};
 
-/// A step of `/proc/stat`: USER_HZ is 100 on every architecture with NUMA that Linux still runs on (asm-generic/param.h).
-const STEP: Nanos = Nanos::from_millis(10);
+/// A step of `/proc/stat` and of `/proc/PID/stat`: USER_HZ is 100 on every architecture with NUMA that Linux still runs on (asm-generic/param.h).
+pub(crate) const STEP: Nanos = Nanos::from_millis(10);
 
 /// Times of all CPUs since the start (proc_stat(5)).
 pub(crate) fn times(reader: &Reader) -> BTreeMap<CpuId, CpuTimes> {

@@ -128,13 +128,17 @@ impl ThreadWatch {
 
 /// `se.nr_migrations`, which kernels without CONFIG_SCHED_DEBUG do not have.
 fn migrations() -> Result<u64, String> {
-    let text = fs::read_to_string(SCHED).map_err(|error| format!("{SCHED}: {error}"))?;
+    migrations_of(SCHED)
+}
+
+pub(crate) fn migrations_of(path: &str) -> Result<u64, String> {
+    let text = fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
     text.lines()
         .find_map(|line| {
             let (name, value) = line.split_once(':')?;
             (name.trim() == "se.nr_migrations").then(|| value.trim().parse().ok())?
         })
-        .ok_or_else(|| format!("{SCHED} has no se.nr_migrations"))
+        .ok_or_else(|| format!("{path} has no se.nr_migrations"))
 }
 
 /// CPU time of the whole process so far, with the threads that the kernel runs on its behalf (io_uring's workers), in and
