@@ -6,6 +6,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bare;
+
 use strata_measure::{
     Clock, Engine, Load, NullEngine, Scratch, Step, Stream, Tally, Window, drive,
 };

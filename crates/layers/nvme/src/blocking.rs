@@ -1,0 +1,110 @@
+//! Reading and writing a namespace one request at a time: to fill it, to sample it, to check it.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use strata_memory::{Huge, Lock, Region, Want};
+use strata_units::{ByteOffset, Bytes, Nanos};
+
+use crate::requests::{Failure, Requests, Shape, Unposted};
+use crate::{Controller, Namespace, NvmeError};
+
+/// The largest request.
+pub const LARGEST: Bytes = Bytes::MIB;
+
+/// How long one may take.
+const DEADLINE: Nanos = Nanos::from_millis(5000);
+
+/// A queue pair with a buffer of [`LARGEST`], for one request at a time.
+pub struct Blocking {
+    requests: Requests<Region>,
+}
+
+impl Blocking {
+    /// On a namespace.
+    ///
+    /// # Errors
+    /// No queue or no memory.
+    pub fn new(controller: &Arc<Controller>, namespace: Namespace) -> Result<Blocking, NvmeError> {
+        let region = Region::shared(&Want {
+            bytes: LARGEST,
+            node: None,
+            huge: Huge::Never,
+            lock: Lock::Prefer,
+        });
+        let region = region.map_err(|why| NvmeError::memory(controller.name(), why))?;
+        let memory = controller.map(region)?;
+        let shape = Shape {
+            depth: 1,
+            len: LARGEST,
+            stride: LARGEST,
+            node: None,
+            deadline: DEADLINE,
+        };
+        Ok(Blocking {
+            requests: Requests::new(controller, namespace, memory, shape)?,
+        })
+    }
+
+    /// Reads whole blocks, at most [`LARGEST`] of bytes.
+    ///
+    /// # Errors
+    /// The controller's status or what became of the queue, in words; [`io::ErrorKind::InvalidInput`] for what is no whole
+    /// blocks of the namespace.
+    pub fn read(&mut self, at: ByteOffset, into: &mut [u8]) -> io::Result<()> {
+        self.one(|requests| requests.post(0, false, at, Bytes(into.len() as u64)))?;
+        self.requests.memory().copy_out(Bytes(0), into);
+        Ok(())
+    }
+
+    /// Writes as [`Blocking::read`] reads.
+    ///
+    /// # Errors
+    /// As [`Blocking::read`].
+    pub fn write(&mut self, at: ByteOffset, from: &[u8]) -> io::Result<()> {
+        if from.len() as u64 > LARGEST.0 {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        self.requests.memory().copy_in(Bytes(0), from);
+        self.one(|requests| requests.post(0, true, at, Bytes(from.len() as u64)))
+    }
+
+    /// What was written before is on the medium when this returns.
+    ///
+    /// # Errors
+    /// As [`Blocking::read`].
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.one(|requests| requests.flush(0))
+    }
+
+    fn one(
+        &mut self,
+        post: impl FnOnce(&mut Requests<Region>) -> Result<(), Unposted>,
+    ) -> io::Result<()> {
+        let requests = &mut self.requests;
+        match post(requests) {
+            Ok(()) => {}
+            Err(Unposted::Misplaced) => return Err(io::ErrorKind::InvalidInput.into()),
+            Err(Unposted::Full) => {
+                let why = requests.ended().unwrap_or("the queue is full");
+                return Err(io::Error::other(why.to_owned()));
+            }
+        }
+        requests.ring().map_err(io::Error::other)?;
+        let mut found = None;
+        let asked = Instant::now();
+        while found.is_none() {
+            let done = |_, answer: Result<(), Failure>| found = Some(answer);
+            let reaped = requests.reap(done).map_err(io::Error::other)?;
+            // A slow drive is not spun for.
+            if reaped == 0 && asked.elapsed() > Duration::from_millis(1) {
+                std::thread::sleep(Duration::from_micros(50));
+            }
+        }
+        match found {
+            Some(Err(failure)) => Err(io::Error::other(failure.explain())),
+            _ => Ok(()),
+        }
+    }
+}

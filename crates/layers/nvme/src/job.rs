@@ -1,0 +1,220 @@
+//! One cell of the nvme layer, ready to be run again and again.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use strata_measure::storage::{StorageCell, StorageTarget, WrittenState};
+use strata_measure::{
+    Buffers, CrewRun, Fatal, Job, JobError, Member, Nominal, Trial, TrialResult, contradictions,
+    hold_against, host_doubts, thread_proof,
+};
+use strata_record::{Cell, Role};
+use strata_topology::{OtherThread, WatchList};
+use strata_units::{ByteOffset, Bytes, CpuList, Nanos};
+
+use crate::native::Native;
+use crate::requests::{Requests, Shape};
+use crate::{Controller, Namespace, NvmeEngine};
+
+/// A namespace, and the region of it that is measured.
+#[derive(Clone)]
+pub struct NvmeTarget {
+    /// Its controller.
+    pub controller: Arc<Controller>,
+    /// The namespace.
+    pub namespace: Namespace,
+    /// What its user calls it.
+    pub name: String,
+    /// Where the region begins.
+    pub from: ByteOffset,
+    /// How much of it is used: whole blocks.
+    pub region: Bytes,
+    /// What is known of its blocks.
+    pub state: WrittenState,
+    /// Whether the controller moves data at all; the null controller only answers.
+    pub moves: bool,
+}
+
+impl NvmeTarget {
+    /// The same target for operations of `block` bytes: its region in whole blocks.
+    #[must_use]
+    pub fn for_blocks(&self, block: Bytes) -> NvmeTarget {
+        NvmeTarget {
+            region: Bytes(self.region.0 / block.0.max(1) * block.0),
+            ..self.clone()
+        }
+    }
+}
+
+/// A cell on a namespace.
+pub struct NvmeJob {
+    storage: StorageCell,
+    target: NvmeTarget,
+    deadline: Nanos,
+    watch: Option<WatchList>,
+    nominal: Nominal,
+    /// The process that is the controller, and where its thread is to be.
+    emulator: Option<(u32, CpuList)>,
+}
+
+impl NvmeJob {
+    /// A job for `cell` on `target`; a command that takes longer than `deadline` is aborted.
+    ///
+    /// # Errors
+    /// In words, what of the cell cannot be: its engine, depth, window, block size or CPUs.
+    pub fn new(cell: Cell, target: NvmeTarget, deadline: Nanos) -> Result<NvmeJob, String> {
+        let NvmeEngine::Native = cell.engine.parse()?;
+        let block = target.namespace.block;
+        let w = &cell.workload;
+        if !w.block_bytes.is_multiple_of(block) {
+            return Err(format!(
+                "{} has blocks of {block}, and a --bs of {} is no multiple of that; give one that is",
+                target.name, w.block_bytes
+            ));
+        }
+        if w.op.writes() && target.namespace.write_protected {
+            return Err(format!(
+                "{} is write protected; measure reads, or take its protection away (nvme set-feature -f 0x84)",
+                target.name
+            ));
+        }
+        if w.verify && !target.moves {
+            return Err(format!(
+                "{} moves no data, so there is nothing to --verify; leave out --no-data",
+                target.name
+            ));
+        }
+        let storage = StorageCell::new(
+            cell,
+            &StorageTarget {
+                kind: "namespace",
+                name: &target.name,
+                from: target.from,
+                region: target.region,
+                state: target.state,
+            },
+        )?;
+        Ok(NvmeJob {
+            storage,
+            target,
+            deadline,
+            watch: None,
+            nominal: Nominal::default(),
+            emulator: None,
+        })
+    }
+
+    /// Verified writes are kept in a ledger at `path`, a new one each trial.
+    #[must_use]
+    pub fn with_ledger(self, path: PathBuf) -> NvmeJob {
+        NvmeJob {
+            storage: self.storage.with_ledger(path),
+            ..self
+        }
+    }
+
+    /// The same with the host watched during each trial.
+    #[must_use]
+    pub fn watching(self, list: WatchList) -> NvmeJob {
+        NvmeJob {
+            watch: Some(list),
+            ..self
+        }
+    }
+
+    /// The same with the process that is the controller watched, whose first thread is to be on `cpus`.
+    #[must_use]
+    pub fn with_emulator(self, process: u32, cpus: CpuList) -> NvmeJob {
+        NvmeJob {
+            emulator: Some((process, cpus)),
+            ..self
+        }
+    }
+
+    /// The same with the figure held against what lies between the drive and the CPU.
+    #[must_use]
+    pub fn bounded(self, nominal: Nominal) -> NvmeJob {
+        NvmeJob { nominal, ..self }
+    }
+
+    fn member(&self, thread: usize, seed: u64) -> Result<Member<Native>, Fatal> {
+        let w = &self.storage.cell().workload;
+        let controller = &self.target.controller;
+        let buffers = Buffers::shared(w.depth, w.block_bytes, self.storage.want())
+            .map_err(|e| Fatal(e.to_string()))?;
+        self.storage.fill(&buffers, seed);
+        let shape = Shape {
+            depth: w.depth.get(),
+            len: w.block_bytes,
+            stride: buffers.stride(),
+            node: self.storage.cell().placement.mem_node,
+            deadline: self.deadline,
+        };
+        let fatal = |e: &dyn std::fmt::Display| Fatal(e.to_string());
+        let memory = controller.function().map(buffers).map_err(|e| fatal(&e))?;
+        let namespace = self.target.namespace.clone();
+        let requests = Requests::new(controller, namespace, memory, shape);
+        let requests = requests.map_err(|e| fatal(&e))?;
+        Ok(Member {
+            engine: Native::new(requests, w.depth.get(), self.target.moves),
+            stream: self.storage.stream(thread, seed)?,
+        })
+    }
+
+    fn run_crew(&self, trial: &Trial<'_>) -> Result<CrewRun, JobError> {
+        // A trial before may have left it broken.
+        let controller = &self.target.controller;
+        if controller.health().is_err() {
+            let reset = controller.reset();
+            reset.map_err(|e| JobError::Failed(e.to_string()))?;
+        }
+        let crew = self.storage.crew(trial, self.watch.as_ref());
+        Ok(crew.run(|thread| self.member(thread, trial.seed))?)
+    }
+}
+
+impl Job for NvmeJob {
+    fn run(&mut self, trial: &Trial<'_>) -> Result<TrialResult, JobError> {
+        self.storage.begin_ledger()?;
+        let emulator = self
+            .emulator
+            .as_ref()
+            .and_then(|(process, _)| OtherThread::start(*process));
+        let run = self.run_crew(trial)?;
+        let other = emulator.and_then(OtherThread::finish);
+        let warnings = self.storage.unwritten(
+            "the namespace has blocks of zeros, which were never written or were deallocated: reading those measures no medium; write it first",
+        );
+        let mut result = run.into_result(warnings.into_iter().collect());
+        if let Some((_, asked)) = &self.emulator {
+            match other {
+                Some(found) => prove_emulator(&mut result, asked, found),
+                None => result
+                    .proof
+                    .missing
+                    .push("where the emulated controller ran: its process has ended".to_owned()),
+            }
+        }
+        let work = self.storage.device_work(&result.measured);
+        let doubts = host_doubts(&result.proof, self.target.moves.then_some(&work));
+        result.warnings.extend(doubts);
+        hold_against(
+            &mut result,
+            &self.nominal,
+            &self.storage.cell().workload,
+        );
+        Ok(result)
+    }
+}
+
+/// The controller's thread is of the figure as the measuring threads are.
+fn prove_emulator(result: &mut TrialResult, asked: &CpuList, found: strata_topology::Watched) {
+    let spent = found.cpu_time;
+    let (proof, missing) = thread_proof(Role::Peer, asked.clone(), found);
+    let thread = std::slice::from_ref(&proof);
+    result.proof.contradictions.extend(contradictions(thread, &[], None));
+    result.proof.missing.extend(missing);
+    result.proof.threads.push(proof);
+    result.cost.peer_cpu_ns_per_op =
+        (result.measured.ops > 0).then(|| spent.0 as f64 / result.measured.ops as f64);
+}

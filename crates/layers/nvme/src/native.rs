@@ -1,0 +1,124 @@
+//! `native`: our own driver under the one loop.
+
+use std::time::{Duration, Instant};
+
+use strata_measure::{
+    Buffers, Engine, FailCode, Fatal, Limits, Op, OpKind, Outcome, Refusal, Refused, Slot, Stuck,
+    Tick, Wait,
+};
+use strata_record::Completes;
+use strata_units::Bytes;
+
+use crate::requests::{Failure, Requests, Unposted};
+
+/// How long the end of a trial waits for what is still in flight before it is called back.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// Polls a queue pair of its own.
+pub(crate) struct Native {
+    requests: Requests<Buffers>,
+    slots: Box<[Option<(Slot, Bytes)>]>,
+    /// Whether the controller moves data; the null controller does not.
+    moves: bool,
+}
+
+impl Native {
+    /// As many slots as the requests have.
+    pub(crate) fn new(requests: Requests<Buffers>, depth: u16, moves: bool) -> Native {
+        Native {
+            requests,
+            slots: (0..depth).map(|_| None).collect(),
+            moves,
+        }
+    }
+}
+
+impl Engine for Native {
+    fn limits(&self) -> Limits {
+        Limits {
+            depth: self.slots.len() as u16,
+            align: self.requests.namespace().block,
+            completes: Completes::Device,
+            has_latency: true,
+            wait: Wait::Spin,
+        }
+    }
+
+    #[inline]
+    fn post(&mut self, slot: Slot, op: Op) -> Result<(), Refused> {
+        let number = slot.index();
+        let posted = self
+            .requests
+            .post(number, op.kind == OpKind::Write, op.at, op.len);
+        match posted {
+            Ok(()) => {
+                self.slots[number] = Some((slot, op.len));
+                Ok(())
+            }
+            Err(why) => Err(self.refused(slot, op, why)),
+        }
+    }
+
+    #[inline]
+    fn ring(&mut self) -> Result<(), Fatal> {
+        self.requests.ring().map_err(Fatal)
+    }
+
+    #[inline]
+    fn reap(&mut self, _: Wait, mut done: impl FnMut(Slot, Outcome)) -> Result<usize, Fatal> {
+        let (slots, moves) = (&mut self.slots, self.moves);
+        let reaped = self.requests.reap(|number, answer| {
+            // Each request is answered once, by the identifiers of its commands.
+            let Some((slot, len)) = slots[number].take() else {
+                return;
+            };
+            let outcome = match answer {
+                Ok(()) => Outcome::Done(if moves { len } else { Bytes(0) }),
+                Err(Failure(code)) => Outcome::Failed(FailCode(code)),
+            };
+            done(slot, outcome);
+        });
+        reaped.map_err(Fatal)
+    }
+
+    fn quiesce(&mut self, by: Tick) -> Result<(), Stuck> {
+        let _ = by;
+        let slots = &mut self.slots;
+        let settled = self
+            .requests
+            .settle(Instant::now() + DRAIN, &mut |number, _| {
+                slots[number] = None;
+            });
+        match (settled, self.requests.outstanding()) {
+            (_, 0) => Ok(()),
+            (settled, operations) => Err(Stuck {
+                operations,
+                why: settled.err().unwrap_or_default(),
+            }),
+        }
+    }
+
+    fn buffers(&self) -> Option<&Buffers> {
+        Some(self.requests.memory())
+    }
+
+    fn explain(&self, code: FailCode) -> String {
+        Failure(code.0).explain()
+    }
+}
+
+impl Native {
+    #[cold]
+    fn refused(&self, slot: Slot, op: Op, why: Unposted) -> Refused {
+        let why = match (why, self.requests.ended()) {
+            (_, Some(why)) => Refusal::Fatal(Fatal(why.to_owned())),
+            (Unposted::Full, None) => Refusal::Full,
+            (Unposted::Misplaced, None) => Refusal::Fatal(Fatal(format!(
+                "{} at {} lie not in whole blocks within the namespace; this is a bug of strata",
+                op.len,
+                Bytes(op.at.0)
+            ))),
+        };
+        Refused { slot, op, why }
+    }
+}

@@ -1,0 +1,398 @@
+//! Requests on a namespace through one queue pair: split into commands, pointed to their data, each answered once.
+//!
+//! A request has a number, as the loop's slots have, and a place in the data memory that goes with it. Its commands'
+//! identifiers follow from that number, with a generation on top, so that a controller that completes a command twice, or
+//! one that was never given, is found out and not believed.
+
+mod rescue;
+
+use std::sync::Arc;
+use strata_nvme_spec::command::nvm::{self, ReadWrite};
+use strata_nvme_spec::prp::{self, contiguous};
+use strata_nvme_spec::{BlockCount, CommandId, Lba, PageSize, QueueSize, Sqe, Status};
+use strata_units::{ByteOffset, Bytes, Iova, Nanos, NodeId};
+
+use rescue::Watch;
+
+use crate::split::{most_pieces, pieces};
+use crate::{Controller, Layout, Mapped, Memory, Namespace, NvmeError, QueuePair};
+
+/// Commands have numbers of so many bits, below their generation.
+const NUMBER: u32 = 12;
+
+/// No command: what a controller must not use either (Base 4.1.1).
+const NONE: u16 = u16::MAX;
+
+/// A request that failed: a status of the controller, or what the driver did to end it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Failure(pub i32);
+
+impl Failure {
+    /// Ended by the reset that one overdue command of the controller needed.
+    pub const RESET: Failure = Failure(-1);
+
+    fn of(status: Status) -> Failure {
+        Failure(i32::from(status.field()))
+    }
+
+    /// In words.
+    pub fn explain(self) -> String {
+        match (self, u16::try_from(self.0)) {
+            (_, Ok(field)) => Status::from_field(field).to_string(),
+            (Failure::RESET, _) => {
+                "ended by a reset of the controller, since a command was overdue".to_owned()
+            }
+            _ => format!("code {}", self.0),
+        }
+    }
+}
+
+/// Where the requests go, and how large they may be.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape {
+    /// Requests at a time; each has a place in the memory.
+    pub depth: u16,
+    /// The largest.
+    pub len: Bytes,
+    /// From one request's place to the next one's.
+    pub stride: Bytes,
+    /// The node of the queues.
+    pub node: Option<NodeId>,
+    /// How long a command may take before it is aborted.
+    pub deadline: Nanos,
+}
+
+/// What the memory of a command's PRP list looks like.
+#[derive(Debug, Clone, Copy)]
+struct Lists {
+    /// Of the first, in the memory beside the rings.
+    first: u64,
+    /// From one command's to the next one's; 0 where no command needs any.
+    stride: u64,
+}
+
+impl Lists {
+    /// For commands of up to `len` bytes.
+    fn of(page: PageSize, len: Bytes) -> Lists {
+        let size = page.bytes().0;
+        // A transfer that begins within a page touches one page more.
+        let entries = len.0.div_ceil(size);
+        let stride = if entries < 2 {
+            0
+        } else if entries * prp::ENTRY <= size {
+            // Within one page wherever it lies.
+            (entries * prp::ENTRY).next_power_of_two()
+        } else {
+            // Each page but the last gives one entry up to the next page's address.
+            entries.div_ceil(size / prp::ENTRY - 1) * size
+        };
+        Lists { first: 0, stride }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Command {
+    /// Its identifier while it is outstanding, else [`NONE`].
+    cid: u16,
+    /// When it was posted, in beats of the watch.
+    beat: u16,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Request {
+    /// Commands outstanding.
+    left: u16,
+    /// Of the next command.
+    generation: u16,
+    /// What its first failed command failed with; 0 is success.
+    failure: i32,
+}
+
+/// Requests of one thread.
+pub struct Requests<M: Memory> {
+    queue: QueuePair,
+    memory: Mapped<M>,
+    namespace: Namespace,
+    page: PageSize,
+    shift: u32,
+    stride: u64,
+    lists: Lists,
+    /// A request's first command is its number shifted so far.
+    spread: u32,
+    requests: Box<[Request]>,
+    commands: Box<[Command]>,
+    watch: Watch,
+    /// Why nothing more can be posted.
+    ended: Option<String>,
+}
+
+/// Why a request was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unposted {
+    /// The queue has no room now.
+    Full,
+    /// It lies outside of the namespace, off its blocks, or off a dword.
+    Misplaced,
+}
+
+impl<M: Memory> Requests<M> {
+    /// Requests of `shape` on a namespace, with their data in `memory`.
+    ///
+    /// # Errors
+    /// The controller's queues hold fewer commands than the requests may need at a time, or no queue can be made.
+    pub fn new(
+        controller: &Arc<Controller>,
+        namespace: Namespace,
+        memory: Mapped<M>,
+        shape: Shape,
+    ) -> Result<Requests<M>, NvmeError> {
+        let identity = controller.identity();
+        let page = identity.page;
+        let spread = most_pieces(shape.len, namespace.most, namespace.boundary, namespace.block)
+            .next_power_of_two();
+        let commands = spread.saturating_mul(u64::from(shape.depth));
+        // One number less, so that no identifier is FFFFh.
+        let holds = u64::from(identity.most_entries.holds()).min((1 << NUMBER) - 1);
+        if commands > holds {
+            return Err(NvmeError::TooDeep {
+                name: controller.name(),
+                depth: shape.depth,
+                len: shape.len,
+                commands,
+                holds,
+            });
+        }
+        let entries = |holds: u64| QueueSize::new((holds + 1).next_power_of_two() as u32);
+        let largest = identity.most_entries;
+        let fits = |size: Option<QueueSize>| size.filter(|s| *s <= largest).unwrap_or(largest);
+        let lists = Lists::of(page, namespace.most.min(shape.len));
+        // Lists of several pages begin at a page, and the rings need not end at one of the controller's.
+        let first = page.bytes().0;
+        let scratch = match lists.stride {
+            0 => 0,
+            stride => first + stride * commands,
+        };
+        let queue = controller.queue_pair(Layout {
+            submission: fits(entries(commands)),
+            completion: fits(entries(commands * 2)),
+            scratch: Bytes(scratch),
+            node: shape.node,
+        })?;
+        let start = queue.rings().scratch(0).0;
+        let lists = Lists {
+            first: start.next_multiple_of(first) - start,
+            ..lists
+        };
+        Ok(Requests {
+            namespace,
+            page,
+            shift: namespace.block.0.trailing_zeros(),
+            stride: shape.stride.0,
+            lists,
+            spread: spread.trailing_zeros(),
+            requests: vec![
+                Request {
+                    left: 0,
+                    generation: 0,
+                    failure: 0,
+                };
+                usize::from(shape.depth)
+            ]
+            .into(),
+            commands: vec![Command { cid: NONE, beat: 0 }; Bytes(commands).as_usize()].into(),
+            watch: Watch::new(shape.deadline),
+            ended: None,
+            queue,
+            memory,
+        })
+    }
+
+    /// The memory of their data.
+    pub fn memory(&self) -> &M {
+        &self.memory
+    }
+
+    /// The namespace.
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// Commands outstanding.
+    pub fn outstanding(&self) -> usize {
+        self.commands.iter().filter(|c| c.cid != NONE).count()
+    }
+
+    /// Why nothing more can be posted, if so.
+    pub fn ended(&self) -> Option<&str> {
+        self.ended.as_deref()
+    }
+
+    /// Posts request `number`, of which nothing may be outstanding: `len` bytes from `at` of the namespace, to or from its
+    /// place in the memory.
+    ///
+    /// # Errors
+    /// [`Unposted`]; nothing was posted then.
+    ///
+    /// # Panics
+    /// When there is no request of that number.
+    #[inline(always)]
+    pub fn post(
+        &mut self,
+        number: usize,
+        write: bool,
+        at: ByteOffset,
+        len: Bytes,
+    ) -> Result<(), Unposted> {
+        let end = at.0.checked_add(len.0);
+        if (at.0 | len.0) & (self.namespace.block.0 - 1) != 0
+            || len.0 == 0
+            || len.0 > self.stride
+            || end.is_none_or(|end| end > self.namespace.blocks << self.shift)
+        {
+            return Err(Unposted::Misplaced);
+        }
+        if !self.takes(number) {
+            return Err(Unposted::Full);
+        }
+        let place = self.memory.iova().0 + self.stride * number as u64;
+        let (page, lists) = (self.page, self.lists);
+        let mut command = number << self.spread;
+        for (offset, part) in pieces(at, len, self.namespace.most, self.namespace.boundary) {
+            let rings = self.queue.rings_mut();
+            let list = lists.first + lists.stride * command as u64;
+            let start = Iova(rings.scratch(0).0 + list);
+            let size = page.bytes().0;
+            let data = contiguous(
+                page,
+                Iova(place + offset.0),
+                part,
+                |n| Iova(start.0 + n * size),
+                |n, entry, value| rings.store((list + n * size) / prp::ENTRY + entry, value.0),
+            );
+            // Places begin at a page, offsets in them at a block, lists as `Lists` says: there is nothing to refuse.
+            let Ok(data) = data else {
+                return Err(Unposted::Misplaced);
+            };
+            let sqe = ReadWrite {
+                write,
+                nsid: self.namespace.id,
+                first: Lba((at.0 + offset.0) >> self.shift),
+                blocks: BlockCount::from_field(((part.0 >> self.shift) - 1) as u16),
+                fua: false,
+            };
+            self.command(number, command, sqe.sqe().with_data(data));
+            command += 1;
+        }
+        Ok(())
+    }
+
+    /// Posts a flush as request `number`: what was written before is on the medium when it completes.
+    ///
+    /// # Errors
+    /// [`Unposted::Full`]
+    ///
+    /// # Panics
+    /// As [`Requests::post`].
+    pub fn flush(&mut self, number: usize) -> Result<(), Unposted> {
+        if !self.takes(number) {
+            return Err(Unposted::Full);
+        }
+        self.command(number, number << self.spread, nvm::flush(self.namespace.id));
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn takes(&self, number: usize) -> bool {
+        self.requests[number].left == 0 && self.queue.rings().room() >> self.spread != 0
+    }
+
+    #[inline(always)]
+    fn command(&mut self, number: usize, command: usize, sqe: Sqe) {
+        let request = &mut self.requests[number];
+        if request.left == 0 {
+            request.generation = request.generation.wrapping_add(1 << NUMBER);
+        }
+        request.left += 1;
+        let cid = request.generation | command as u16;
+        self.commands[command] = Command {
+            cid,
+            beat: self.watch.now(),
+        };
+        self.queue.rings_mut().post(sqe.with_cid(CommandId(cid)));
+    }
+
+    /// Tells the controller of what was posted.
+    ///
+    /// # Errors
+    /// In words, why there is no queue any more.
+    #[inline(always)]
+    pub fn ring(&mut self) -> Result<(), String> {
+        if !self.queue.is_alive() {
+            return Err(self.end());
+        }
+        self.queue.rings_mut().ring();
+        Ok(())
+    }
+
+    /// Hands each request that has completed to `done`, and returns how many there were.
+    ///
+    /// # Errors
+    /// In words, why there is no queue any more. All requests have been answered by then.
+    #[inline(always)]
+    pub fn reap(
+        &mut self,
+        mut done: impl FnMut(usize, Result<(), Failure>),
+    ) -> Result<usize, String> {
+        let mut answered = 0;
+        while let Some(completion) = self.queue.rings_mut().take() {
+            answered += usize::from(self.completed(completion, &mut done)?);
+        }
+        if self.watch.is_due() {
+            answered += self.look(&mut done)?;
+        }
+        Ok(answered)
+    }
+
+    /// Whether the completion was the last of a request.
+    #[inline(always)]
+    fn completed(
+        &mut self,
+        completion: Completion,
+        done: &mut impl FnMut(usize, Result<(), Failure>),
+    ) -> Result<bool, String> {
+        let cid = completion.cid().0;
+        let index = usize::from(cid & ((1 << NUMBER) - 1));
+        let Some(command) = self.commands.get_mut(index).filter(|c| c.cid == cid) else {
+            return Err(self.stranger(completion));
+        };
+        command.cid = NONE;
+        let number = index >> self.spread;
+        let request = &mut self.requests[number];
+        if !completion.status().is_success() {
+            failed(request, Failure::of(completion.status()));
+        }
+        request.left -= 1;
+        if request.left > 0 {
+            return Ok(false);
+        }
+        self.watch.fresh();
+        done(number, answer(request));
+        Ok(true)
+    }
+}
+
+/// What a request is answered with; it is free then.
+#[inline(always)]
+fn answer(request: &mut Request) -> Result<(), Failure> {
+    match std::mem::take(&mut request.failure) {
+        0 => Ok(()),
+        code => Err(Failure(code)),
+    }
+}
+
+#[cold]
+fn failed(request: &mut Request, failure: Failure) {
+    if request.failure == 0 {
+        request.failure = failure.0;
+    }
+}

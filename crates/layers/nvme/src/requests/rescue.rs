@@ -1,0 +1,232 @@
+//! What is done about commands that do not come back: they are aborted, and if that does not bring them back the controller
+//! is reset. After that each has had exactly one answer, and the controller knows their memory no more.
+//!
+//! The clock is read once in many polls, so that the hot path has no part in it.
+
+use std::time::{Duration, Instant};
+
+use strata_nvme_spec::CommandId;
+use strata_units::Nanos;
+
+use super::{Failure, NONE, Requests, answer, failed};
+use crate::rings::Completion;
+use crate::Memory;
+
+/// The clock is read each so many polls.
+const POLLS: u32 = 1 << 14;
+
+/// A deadline is so many beats.
+const BEATS: u16 = 16;
+
+/// How long an aborted command has for its completion.
+const GRACE: Duration = Duration::from_millis(100);
+
+type Done<'a> = &'a mut dyn FnMut(usize, Result<(), Failure>);
+
+/// When requests were last looked at.
+pub(super) struct Watch {
+    /// Polls until the clock is read.
+    polls: u32,
+    /// Time of a beat.
+    beat: Duration,
+    last: Instant,
+    /// In beats.
+    now: u16,
+    /// Beats without a completion.
+    silent: u16,
+    /// Whether there was one since the last beat.
+    fresh: bool,
+}
+
+impl Watch {
+    pub(super) fn new(deadline: Nanos) -> Watch {
+        Watch {
+            polls: POLLS,
+            beat: deadline.as_duration() / u32::from(BEATS),
+            last: Instant::now(),
+            now: 0,
+            silent: 0,
+            fresh: false,
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn now(&self) -> u16 {
+        self.now
+    }
+
+    #[inline(always)]
+    pub(super) fn fresh(&mut self) {
+        self.fresh = true;
+    }
+
+    /// One poll more; whether it is time to look at the clock.
+    #[inline(always)]
+    pub(super) fn is_due(&mut self) -> bool {
+        self.polls -= 1;
+        self.polls == 0
+    }
+
+    /// Reads the clock; whether a beat has passed. A thread that was stopped for long, and took no completions meanwhile,
+    /// has but one behind it.
+    fn beats(&mut self) -> bool {
+        self.polls = POLLS;
+        if self.last.elapsed() < self.beat {
+            return false;
+        }
+        self.last = Instant::now();
+        self.now = self.now.wrapping_add(1);
+        self.silent = match std::mem::take(&mut self.fresh) {
+            true => 0,
+            false => self.silent.saturating_add(1),
+        };
+        true
+    }
+}
+
+impl<M: Memory> Requests<M> {
+    /// Looks at the clock, and whether anything is overdue.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn look(&mut self, done: Done<'_>) -> Result<usize, String> {
+        if !self.watch.beats() || self.outstanding() == 0 {
+            return Ok(0);
+        }
+        if !self.queue.is_alive() {
+            // Waits for who resets it: until then it may still write to the requests' memory.
+            let _ = self.queue.reset();
+            return self.give_up(done);
+        }
+        if self.watch.silent > 1
+            && let Err(why) = self.queue.controller().health()
+        {
+            return self.reset(&why.to_string(), done);
+        }
+        let now = self.watch.now;
+        let late = self.outstanding_where(|posted| now.wrapping_sub(posted) > BEATS);
+        if late.is_empty() {
+            return Ok(0);
+        }
+        self.call_back(&late, done)
+    }
+
+    fn outstanding_where(&self, which: impl Fn(u16) -> bool) -> Vec<u16> {
+        let commands = self.commands.iter();
+        commands
+            .filter(|c| c.cid != NONE && which(c.beat))
+            .map(|c| c.cid)
+            .collect()
+    }
+
+    /// Aborts commands, and waits a little for their completions.
+    fn call_back(&mut self, late: &[u16], done: Done<'_>) -> Result<usize, String> {
+        for cid in late {
+            if let Err(why) = self.queue.abort(CommandId(*cid)) {
+                return self.reset(&why.to_string(), done);
+            }
+        }
+        let mut answered = 0;
+        let until = Instant::now() + GRACE;
+        loop {
+            answered += self.take_all(done)?;
+            let Some(left) = late
+                .iter()
+                .find(|cid| self.commands.iter().any(|c| c.cid == **cid))
+            else {
+                return Ok(answered);
+            };
+            if Instant::now() > until {
+                let why = format!(
+                    "command {left:#x} of queue {} did not complete within its deadline, and to abort it did not bring it back",
+                    self.queue.id()
+                );
+                return Ok(answered + self.reset(&why, done)?);
+            }
+            std::thread::sleep(Duration::from_micros(50));
+        }
+    }
+
+    fn take_all(&mut self, mut done: Done<'_>) -> Result<usize, String> {
+        let mut answered = 0;
+        while let Some(completion) = self.queue.rings_mut().take() {
+            answered += usize::from(self.completed(completion, &mut done)?);
+        }
+        Ok(answered)
+    }
+
+    /// Resets the controller, and answers all requests.
+    fn reset(&mut self, why: &str, done: Done<'_>) -> Result<usize, String> {
+        let name = self.queue.controller().name();
+        let said = match self.queue.reset() {
+            Ok(()) => format!("{name} was reset: {why}"),
+            Err(worse) => format!("{name} is lost: {why}; and then: {worse}"),
+        };
+        self.ended.get_or_insert(said);
+        self.give_up(done)
+    }
+
+    /// Answers all requests of a queue that is no more, and says why it is. Where the controller has not stopped there is no
+    /// answer: it may still write to their memory.
+    fn give_up(&mut self, done: Done<'_>) -> Result<usize, String> {
+        if !self.queue.is_quiet() {
+            return Err(self.end());
+        }
+        for index in 0..self.commands.len() {
+            let command = &mut self.commands[index];
+            if std::mem::replace(&mut command.cid, NONE) == NONE {
+                continue;
+            }
+            let number = index >> self.spread;
+            let request = &mut self.requests[number];
+            failed(request, Failure::RESET);
+            request.left -= 1;
+            if request.left == 0 {
+                done(number, answer(request));
+            }
+        }
+        Err(self.end())
+    }
+
+    #[cold]
+    pub(super) fn end(&mut self) -> String {
+        let name = self.queue.controller().name();
+        self.ended
+            .get_or_insert_with(|| {
+                format!(
+                    "{name} was reset by another thread, and the queue is gone with that; look at what that one says"
+                )
+            })
+            .clone()
+    }
+
+    #[cold]
+    pub(super) fn stranger(&mut self, completion: Completion) -> String {
+        let why = format!(
+            "{} completed command {:#x} of queue {} ({}), which was not outstanding: it completes commands twice, or such as it was never given",
+            self.queue.controller().name(),
+            completion.cid().0,
+            self.queue.id(),
+            completion.status(),
+        );
+        self.ended.get_or_insert(why).clone()
+    }
+
+    /// Waits until all that is outstanding has completed, and calls back what has not until `by`.
+    ///
+    /// # Errors
+    /// In words, why there is no queue any more. All requests have been answered by then.
+    pub fn settle(&mut self, by: Instant, done: Done<'_>) -> Result<usize, String> {
+        let mut answered = 0;
+        while self.outstanding() > 0 {
+            if self.ended.is_some() {
+                return self.reset("commands were outstanding", done);
+            }
+            answered += self.take_all(done)?;
+            if Instant::now() > by {
+                let late = self.outstanding_where(|_| true);
+                answered += self.call_back(&late, done)?;
+            }
+        }
+        Ok(answered)
+    }
+}
