@@ -4,6 +4,8 @@ use std::sync::atomic::AtomicBool;
 
 use strata_record::{Ceiling, Cost, Harness, Measured, Proof, Warning};
 
+use crate::CrewError;
+
 /// What a job is told of a trial.
 #[derive(Debug, Clone, Copy)]
 pub struct Trial<'a> {
@@ -44,6 +46,15 @@ pub enum JobError {
     /// The user stopped it.
     #[error("interrupted")]
     Interrupted,
+}
+
+impl From<CrewError> for JobError {
+    fn from(e: CrewError) -> JobError {
+        match e {
+            CrewError::Interrupted => JobError::Interrupted,
+            CrewError::SetUp(why) => JobError::Failed(why),
+        }
+    }
 }
 
 /// One cell, ready to be run again and again.

@@ -55,6 +55,13 @@ pub struct LedgerHead {
     pub blocks: u64,
 }
 
+impl LedgerHead {
+    /// The length of all its blocks.
+    pub fn length(&self) -> Bytes {
+        self.block * self.blocks
+    }
+}
+
 /// A ledger that is open: for its writer, or for whoever checks later.
 #[derive(Debug)]
 pub struct Ledger {

@@ -33,6 +33,7 @@ mod load;
 mod null;
 pub mod payload;
 mod proof;
+pub mod storage;
 mod stream;
 mod tally;
 mod times;

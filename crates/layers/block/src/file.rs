@@ -4,16 +4,12 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
-use strata_measure::payload;
-use strata_stats::Rng;
+use strata_measure::{payload, storage};
 use strata_units::{ByteOffset, Bytes};
 
 use crate::target::{TargetError, system};
-
-/// How much is generated and written at a time.
-const CHUNK: Bytes = Bytes::MIB;
 
 /// Writes a new file of `size`, whole sectors that carry their numbers, first under another name, so that a file of this
 /// name is always whole.
@@ -111,22 +107,13 @@ pub(crate) fn write_all(
     seed: u64,
     interrupted: &AtomicBool,
 ) -> Result<bool, TargetError> {
-    let mut random = Rng::new(seed);
-    let epoch = payload::epoch();
-    let mut chunk = vec![0u8; CHUNK.as_usize()];
-    let mut at = 0;
-    while at < size.0 {
-        if interrupted.load(Ordering::Relaxed) {
-            return Ok(false);
-        }
-        let len = (size.0 - at).min(CHUNK.0) as usize;
-        payload::fill(&mut chunk[..len], ByteOffset(at), epoch, &mut random);
-        file.write_all(&chunk[..len])
-            .map_err(system("fill", path, WRITABLE))?;
-        at += len as u64;
+    let write = |_, bytes: &[u8]| file.write_all(bytes);
+    let whole = storage::fill(write, ByteOffset(0), size, seed, interrupted)
+        .map_err(system("fill", path, WRITABLE))?;
+    if whole {
+        file.sync_all().map_err(system("sync", path, WRITABLE))?;
+        // What is read past the page cache must not be answered from it, and it shall not crowd out other pages.
+        crate::sys::drop_cached(file);
     }
-    file.sync_all().map_err(system("sync", path, WRITABLE))?;
-    // What is read past the page cache must not be answered from it, and it shall not crowd out other pages.
-    crate::sys::drop_cached(file);
-    Ok(true)
+    Ok(whole)
 }

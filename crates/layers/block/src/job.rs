@@ -3,15 +3,14 @@
 use std::fs::File;
 use std::path::PathBuf;
 
+use strata_measure::storage::{StorageCell, StorageTarget};
 use strata_measure::{
-    Buffers, Crew, CrewError, CrewRun, DeviceWork, Fatal, Job, JobError, Ledger, LedgerHead, Load,
-    Member, Nominal, Stream, Trial, TrialResult, hold_against, host_doubts, payload,
+    Buffers, CrewRun, Fatal, Job, JobError, Member, Nominal, Trial, TrialResult, hold_against,
+    host_doubts, payload,
 };
-use strata_memory::{Huge, Lock, Want};
-use strata_record::{Cell, Completes, Role, Warning, WarningCode};
-use strata_stats::Rng;
+use strata_record::{Cell, Completes, Warning, WarningCode};
 use strata_topology::WatchList;
-use strata_units::{ByteOffset, Bytes, CpuId};
+use strata_units::{Bytes, CpuId};
 
 use crate::aio::Aio;
 use crate::commands::{Commands, Plain, Registered};
@@ -20,22 +19,15 @@ use crate::nvme::{Namespace, Passthrough};
 use crate::psync::Psync;
 use crate::target::{Kind, Prepared};
 use crate::uring::{Setup, Uring};
-use crate::written::WrittenState;
 
 /// The largest block: read(2) and write(2) move less than 2 GiB at once.
 const MOST: Bytes = Bytes::GIB;
 
-/// From here on buffers lie on pages of 2 MiB where such are free: below, one would be mostly empty.
-const HUGE: Bytes = Bytes(2 << 20);
-
 /// A cell on a prepared target.
 pub struct BlockJob {
     engine: BlockEngine,
-    cell: Cell,
+    storage: StorageCell,
     file: Prepared,
-    load: Load,
-    cpus: Vec<CpuId>,
-    ledger: Option<PathBuf>,
     watch: Option<WatchList>,
     /// Where the kernel's polling threads run, one for each measuring thread; none without `+sqpoll`.
     sq_cpus: Vec<CpuId>,
@@ -52,24 +44,21 @@ impl BlockJob {
             .engine
             .parse()
             .map_err(|e: crate::UnknownEngine| e.to_string())?;
-        let w = &cell.workload;
-        if !w.op.is_storage() {
-            return Err(format!(
-                "`{}` is no operation of the block layer; expected randread, randwrite, randrw:PERCENT, read or write",
-                w.op
-            ));
-        }
+        let storage = StorageCell::new(
+            cell,
+            &StorageTarget {
+                kind: "file",
+                name: &file.path.display().to_string(),
+                from: file.from,
+                region: file.region,
+                state: file.state,
+            },
+        )?;
+        let w = &storage.cell().workload;
         if w.depth.get() > engine.most_depth() {
             return Err(format!(
                 "{engine} has one operation in flight, not {}; give --depth 1, more --threads, or --engine io_uring",
                 w.depth
-            ));
-        }
-        if !w.block_bytes.is_multiple_of(payload::SECTOR) {
-            return Err(format!(
-                "a block of {} is no multiple of the sector of {}; give a --bs of 512, 4KiB, …",
-                w.block_bytes,
-                payload::SECTOR
             ));
         }
         if w.block_bytes > MOST {
@@ -78,46 +67,15 @@ impl BlockJob {
                 w.block_bytes
             ));
         }
-        if w.block_bytes > file.region {
-            return Err(format!(
-                "a block of {} does not fit the file's {}; give a smaller --bs",
-                w.block_bytes, file.region
-            ));
-        }
-        let cpus: Vec<CpuId> = cell.placement.cpus.iter().collect();
-        if cpus.len() != usize::from(w.threads) {
-            return Err(format!(
-                "{} threads need as many CPUs, and {} are given; change --threads or --cpus",
-                w.threads,
-                cpus.len()
-            ));
-        }
         let sq_cpus = if engine.sq_polled() {
-            sq_cpus(engine, &cell, &cpus)?
+            sq_cpus(engine, storage.cell(), storage.cpus())?
         } else {
             Vec::new()
         };
-        if w.verify && w.op.reads() && file.state != WrittenState::Ours {
-            return Err(format!(
-                "{} was not written by strata, so its reads cannot be checked; leave out --verify",
-                file.path.display()
-            ));
-        }
-        let blocks = file.region.0 / w.block_bytes.0;
-        if w.verify && w.op.writes() && blocks < u64::from(w.threads) {
-            return Err(format!(
-                "{} threads of verified writes need a block each, and the region of {} has {blocks} of {}; give fewer --threads, a larger --size or a smaller --bs",
-                w.threads, file.region, w.block_bytes
-            ));
-        }
-        let load = Load::of(w).map_err(|e| e.to_string())?;
         Ok(BlockJob {
             engine,
-            cell,
+            storage,
             file,
-            load,
-            cpus,
-            ledger: None,
             watch: None,
             sq_cpus,
             nominal: Nominal::default(),
@@ -127,9 +85,8 @@ impl BlockJob {
     /// Verified writes are kept in a ledger at `path`, a new one each trial.
     #[must_use]
     pub fn with_ledger(self, path: PathBuf) -> BlockJob {
-        let verified = self.cell.workload.verify && self.cell.workload.op.writes();
         BlockJob {
-            ledger: verified.then_some(path),
+            storage: self.storage.with_ledger(path),
             ..self
         }
     }
@@ -153,7 +110,7 @@ impl BlockJob {
     fn member<E>(&self, thread: usize, seed: u64, engine: E) -> Result<Member<E>, Fatal> {
         Ok(Member {
             engine,
-            stream: self.stream(thread, seed)?,
+            stream: self.storage.stream(thread, seed)?,
         })
     }
 
@@ -172,86 +129,17 @@ impl BlockJob {
         self.member(thread, seed, engine)
     }
 
-    /// The operations of one thread: sequential ones begin at its part of the region, and verified writes stay there, so that
-    /// each block is of one thread.
-    fn stream(&self, thread: usize, seed: u64) -> Result<Stream, Fatal> {
-        let w = &self.cell.workload;
-        let threads = self.cpus.len();
-        let blocks = self.file.region.0 / w.block_bytes.0;
-        let own = seed.wrapping_add(thread as u64);
-        let from = self.file.from;
-        let stream = |blocks, from| {
-            Stream::new(w.op, w.block_bytes, blocks, own)
-                .from(from)
-                .checked(w.verify)
-        };
-        let Some(path) = &self.ledger else {
-            let all = stream(blocks, from).starting_at(thread as f64 / threads as f64);
-            return Ok(if w.random_map {
-                all.each_once(seed, thread, threads)
-            } else {
-                all
-            });
-        };
-        let part = blocks / threads as u64;
-        let begins = ByteOffset(from.0 + part * thread as u64 * w.block_bytes.0);
-        let own_part = stream(part, begins);
-        let own_part = if w.random_map {
-            own_part.each_once(seed, 0, 1)
-        } else {
-            own_part
-        };
-        let ledger = Ledger::open(path, true).map_err(|e| Fatal(e.to_string()))?;
-        Ok(own_part.recorded(ledger))
-    }
-
-    /// A new ledger for a trial of verified writes.
-    fn begin_ledger(&self) -> Result<(), JobError> {
-        let Some(path) = &self.ledger else {
-            return Ok(());
-        };
-        let block = self.cell.workload.block_bytes;
-        let head = LedgerHead {
-            epoch: payload::epoch(),
-            block,
-            from: self.file.from,
-            blocks: self.file.region.0 / block.0,
-        };
-        Ledger::create(path, &head).map_err(|e| JobError::Failed(e.to_string()))
-    }
-
     fn buffers(&self, seed: u64) -> Result<Buffers, Fatal> {
-        let w = &self.cell.workload;
-        let want = Want {
-            bytes: Bytes(0),
-            node: self.cell.placement.mem_node,
-            huge: if w.block_bytes * u64::from(w.depth.get()) >= HUGE {
-                Huge::Prefer
-            } else {
-                Huge::Never
-            },
-            lock: Lock::Prefer,
-        };
-        let buffers =
-            Buffers::new(w.depth, w.block_bytes, want).map_err(|e| Fatal(e.to_string()))?;
-        if w.op.writes() {
-            let mut random = Rng::new(seed);
-            buffers.each(|buffer| payload::fill_body(&buffer, &mut random));
-        }
+        let w = &self.storage.cell().workload;
+        let buffers = Buffers::new(w.depth, w.block_bytes, self.storage.want())
+            .map_err(|e| Fatal(e.to_string()))?;
+        self.storage.fill(&buffers, seed);
         Ok(buffers)
     }
 
     fn run_crew(&self, trial: &Trial<'_>) -> Result<CrewRun, JobError> {
-        let w = &self.cell.workload;
-        let crew = Crew {
-            cpus: &self.cpus,
-            role: Role::Measure,
-            load: self.load,
-            mem_node: self.cell.placement.mem_node,
-            interrupted: trial.interrupted,
-            enough: None,
-            watch: self.watch.as_ref(),
-        };
+        let w = &self.storage.cell().workload;
+        let crew = self.storage.crew(trial, self.watch.as_ref());
         let opened = || {
             let path = &self.file.path;
             self.file.open(w.op.writes()).map_err(|e| {
@@ -308,23 +196,15 @@ impl BlockJob {
                 }
             }
         };
-        run.map_err(|e| match e {
-            CrewError::Interrupted => JobError::Interrupted,
-            CrewError::SetUp(why) => JobError::Failed(why),
-        })
+        run.map_err(JobError::from)
     }
 
     fn warnings(&self) -> Vec<Warning> {
-        let mut warnings = Vec::new();
-        if self.file.state == WrittenState::Unwritten && self.cell.workload.op.reads() {
-            warnings.push(Warning {
-                code: WarningCode::Unwritten,
-                text: match self.file.kind {
-                    Kind::File => "the file has holes or blocks of zeros: reading those measures no medium; name a file that does not exist yet, and it is made and filled".to_owned(),
-                    Kind::Device | Kind::Namespace => "the drive has blocks of zeros, which were never written or were deallocated: reading those measures no medium; write it first, as --precondition does (which destroys what it holds)".to_owned(),
-                },
-            });
-        }
+        let unwritten = self.storage.unwritten(match self.file.kind {
+            Kind::File => "the file has holes or blocks of zeros: reading those measures no medium; name a file that does not exist yet, and it is made and filled",
+            Kind::Device | Kind::Namespace => "the drive has blocks of zeros, which were never written or were deallocated: reading those measures no medium; write it first, as --precondition does (which destroys what it holds)",
+        });
+        let mut warnings: Vec<Warning> = unwritten.into_iter().collect();
         if !self.file.direct {
             warnings.push(Warning {
                 code: WarningCode::Buffered,
@@ -340,16 +220,10 @@ impl Job for BlockJob {
         self.engine
             .available_on(&self.file)
             .map_err(JobError::Skipped)?;
-        self.begin_ledger()?;
+        self.storage.begin_ledger()?;
         let run = self.run_crew(trial)?;
         let mut result = run.into_result(self.warnings());
-        let (m, op) = (&result.measured, self.cell.workload.op);
-        let work = DeviceWork {
-            bytes: self.cell.workload.block_bytes * m.ops,
-            window_s: m.window_s,
-            reads: op.reads(),
-            writes: op.writes(),
-        };
+        let work = self.storage.device_work(&result.measured);
         let doubts = host_doubts(&result.proof, self.file.direct.then_some(&work));
         result.warnings.extend(doubts);
         if self.engine.polled() {
@@ -361,7 +235,7 @@ impl Job for BlockJob {
                 .warnings
                 .retain(|w| w.code != WarningCode::KernelWorkers);
         }
-        hold_against(&mut result, &self.nominal, &self.cell.workload);
+        hold_against(&mut result, &self.nominal, &self.storage.cell().workload);
         Ok(result)
     }
 }

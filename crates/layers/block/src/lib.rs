@@ -36,9 +36,10 @@ mod uring;
 mod verify;
 mod written;
 
+pub use strata_measure::storage::{Verified, WrittenState};
+
 pub use engine::{BlockEngine, Issue, RingMode, UnknownEngine};
 pub use job::BlockJob;
 pub use target::{Kind, Prepared, TargetError, Wanted, inspect, prepare};
 pub use uring::nothing;
-pub use verify::{Verified, verify};
-pub use written::WrittenState;
+pub use verify::verify;

@@ -9,10 +9,11 @@ use std::sync::atomic::AtomicBool;
 
 use nix::sys::statfs::{FsType, TMPFS_MAGIC, fstatfs};
 use strata_guard::{Permit, guard};
+use strata_measure::storage::WrittenState;
 use strata_units::{ByteOffset, Bytes};
 
 use crate::file::fill;
-use crate::written::{WrittenState, sample, whole};
+use crate::written::{sample, state, whole};
 
 /// Why a target cannot be measured.
 #[derive(Debug, thiserror::Error)]
@@ -481,7 +482,7 @@ pub fn inspect(path: &Path, wanted: &Wanted<'_>) -> Result<Prepared, TargetError
         region,
         size,
         direct,
-        state: seen.state(&plain, wanted.from, region),
+        state: state(&seen, &plain, wanted.from, region),
         made: false,
         unasked,
         identity: Identity::of(&meta),
