@@ -2,6 +2,7 @@
 
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use strata_measure::Buffers;
@@ -36,6 +37,8 @@ pub struct Function {
     carrier: Mutex<Box<dyn Carrier>>,
     /// Addresses in use, in order.
     used: Mutex<Vec<(u64, u64)>>,
+    /// Whether the device may still use addresses that were taken back from it.
+    distrusted: AtomicBool,
 }
 
 impl Function {
@@ -44,6 +47,7 @@ impl Function {
         Arc::new(Function {
             carrier: Mutex::new(carrier),
             used: Mutex::new(Vec::new()),
+            distrusted: AtomicBool::new(false),
         })
     }
 
@@ -96,7 +100,16 @@ impl Function {
         Ok(Iova(start))
     }
 
+    /// From now on no address is given out twice: the device could not be stopped, and a late write of its goes nowhere
+    /// rather than into what was mapped there since.
+    pub(crate) fn distrust(&self) {
+        self.distrusted.store(true, Ordering::Relaxed);
+    }
+
     fn give_back(&self, iova: Iova) {
+        if self.distrusted.load(Ordering::Relaxed) {
+            return;
+        }
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         used.retain(|(from, _)| *from != iova.0);
     }

@@ -10,12 +10,11 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use strata_memory::{Huge, Lock, MemoryError, Region, Want};
-use strata_nvme_spec::{CommandId, Cqe, QueueSize, Sqe, Status};
+use strata_nvme_spec::{CommandId, Cqe, PageSize, QueueSize, Sqe, Status};
 use strata_units::{Bytes, Iova, NodeId};
 
 use crate::{Bell, DmaError, Function, Mapped};
 
-const PAGE: u64 = 4096;
 const SQE: u64 = size_of::<Sqe>() as u64;
 const CQE: u64 = size_of::<Cqe>() as u64;
 
@@ -60,12 +59,16 @@ pub struct Layout {
 }
 
 impl Layout {
-    fn completions(&self) -> u64 {
-        (u64::from(self.completion.entries()) * CQE).next_multiple_of(PAGE)
-    }
-
-    fn submissions(&self) -> u64 {
-        (u64::from(self.submission.entries()) * SQE).next_multiple_of(PAGE)
+    /// Bytes of the completion queue, which comes first, and of the submission queue, which comes next, each in whole memory
+    /// pages: both must begin at one (Base 3.1.4.9, 3.1.4.10; PRP 1 of 5.2.1, 5.2.2).
+    fn parts(&self, page: PageSize) -> (u64, u64) {
+        let whole = |entries: u32, entry: u64| {
+            (u64::from(entries) * entry).next_multiple_of(page.bytes().0)
+        };
+        (
+            whole(self.completion.entries(), CQE),
+            whole(self.submission.entries(), SQE),
+        )
     }
 }
 
@@ -133,6 +136,8 @@ pub struct Rings {
     tail_bell: Bell,
     head_bell: Bell,
     scratch: NonNull<u64>,
+    /// Where the device sees that.
+    scratch_iova: u64,
     layout: Layout,
     memory: Mapped<Region>,
 }
@@ -143,16 +148,25 @@ unsafe impl Send for Rings {}
 /// Rings whose doorbells are not known yet.
 pub struct Unbound {
     layout: Layout,
+    /// Where the submission queue and the memory beside the rings begin.
+    submissions: u64,
+    scratch: u64,
     memory: Mapped<Region>,
 }
 
 impl Unbound {
-    /// Memory for a pair of rings, which the device sees.
+    /// Memory for a pair of rings, which a device whose memory pages (CC.MPS) are of that size sees.
     ///
     /// # Errors
     /// [`RingsError`]
-    pub fn new(function: &std::sync::Arc<Function>, layout: Layout) -> Result<Unbound, RingsError> {
-        let bytes = layout.completions() + layout.submissions() + layout.scratch.0;
+    pub fn new(
+        function: &std::sync::Arc<Function>,
+        layout: Layout,
+        page: PageSize,
+    ) -> Result<Unbound, RingsError> {
+        let (completions, submissions) = layout.parts(page);
+        let scratch = completions + submissions;
+        let bytes = scratch.saturating_add(layout.scratch.0);
         let region = Region::shared(&Want {
             bytes: Bytes(bytes),
             node: layout.node,
@@ -161,6 +175,8 @@ impl Unbound {
         })?;
         Ok(Unbound {
             layout,
+            submissions: completions,
+            scratch,
             memory: function.map(region)?,
         })
     }
@@ -172,14 +188,18 @@ impl Unbound {
 
     /// Where the device finds the submission queue.
     pub fn submissions(&self) -> Iova {
-        Iova(self.memory.iova().0 + self.layout.completions())
+        Iova(self.memory.iova().0 + self.submissions)
     }
 
     /// The rings, empty, with the doorbells of a queue that was just created.
     pub fn bind(self, tail_bell: Bell, head_bell: Bell) -> Rings {
-        let Unbound { layout, memory } = self;
+        let Unbound {
+            layout,
+            submissions,
+            scratch,
+            memory,
+        } = self;
         let start = memory.as_ptr();
-        let (completions, submissions) = (layout.completions(), layout.submissions());
         let at = |offset: u64| {
             // SAFETY: the region was made for the sum of the three parts, at whose starts this is called.
             unsafe { start.byte_add(Bytes(offset).as_usize()) }
@@ -187,7 +207,7 @@ impl Unbound {
         let (entries, completion_entries) =
             (layout.submission.entries(), layout.completion.entries());
         Rings {
-            submissions: at(completions).cast(),
+            submissions: at(submissions).cast(),
             completions: start.cast(),
             tail: 0,
             head: 0,
@@ -201,7 +221,8 @@ impl Unbound {
             completion_entries,
             tail_bell,
             head_bell,
-            scratch: at(completions + submissions).cast(),
+            scratch: at(scratch).cast(),
+            scratch_iova: memory.iova().0 + scratch,
             layout,
             memory,
         }
@@ -316,8 +337,7 @@ impl Rings {
     /// Where the device finds byte `at` of the memory beside the rings.
     #[inline(always)]
     pub fn scratch(&self, at: u64) -> Iova {
-        let before = self.layout.completions() + self.layout.submissions();
-        Iova(self.memory.iova().0 + before + at)
+        Iova(self.scratch_iova + at)
     }
 
     /// Stores word `index` of the memory beside the rings, as 8 bytes of little-endian order.
