@@ -33,8 +33,11 @@ impl Blocking {
             huge: Huge::Never,
             lock: Lock::Prefer,
         });
-        let region = region.map_err(|why| NvmeError::memory(controller.name(), why))?;
-        let memory = controller.map(region)?;
+        let region = region.map_err(|why| NvmeError::Data {
+            name: controller.name(),
+            why: Box::new(why),
+        })?;
+        let memory = controller.function().map(region)?;
         let shape = Shape {
             depth: 1,
             len: LARGEST,

@@ -24,7 +24,9 @@ impl FromStr for NvmeEngine {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "native" => Ok(NvmeEngine::Native),
-            _ => Err(format!("`{text}` is no engine of the nvme layer; expected native")),
+            _ => Err(format!(
+                "`{text}` is no engine of the nvme layer; expected native"
+            )),
         }
     }
 }

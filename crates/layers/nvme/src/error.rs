@@ -2,9 +2,10 @@
 
 use strata_nvme_spec::Status;
 use strata_nvme_spec::registers::Csts;
-use strata_units::Nanos;
+use strata_units::{Bytes, Nanos};
 
-use crate::{CarrierError, RingsError};
+use crate::{CarrierError, DmaError, RingsError};
+use strata_memory::MemoryError;
 
 /// A controller could not be brought up, asked, or kept.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +23,34 @@ pub enum NvmeError {
         /// Why.
         #[source]
         why: RingsError,
+    },
+    /// There is no memory for data.
+    #[error("no memory for data of {name}: {why}")]
+    Data {
+        /// The controller.
+        name: String,
+        /// Why.
+        #[source]
+        why: Box<MemoryError>,
+    },
+    /// Memory for data cannot be given to it.
+    #[error(transparent)]
+    Dma(#[from] DmaError),
+    /// More commands would be in flight than its queues hold.
+    #[error(
+        "{depth} requests of {len} are up to {commands} commands of {name}, and a queue pair holds {holds}; give a smaller --depth or --bs"
+    )]
+    TooDeep {
+        /// The controller.
+        name: String,
+        /// The requests.
+        depth: u16,
+        /// The size of each.
+        len: Bytes,
+        /// Commands that they may be split into.
+        commands: u64,
+        /// What fits.
+        holds: u64,
     },
     /// The function is something else.
     #[error(

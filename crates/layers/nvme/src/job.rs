@@ -198,11 +198,7 @@ impl Job for NvmeJob {
         let work = self.storage.device_work(&result.measured);
         let doubts = host_doubts(&result.proof, self.target.moves.then_some(&work));
         result.warnings.extend(doubts);
-        hold_against(
-            &mut result,
-            &self.nominal,
-            &self.storage.cell().workload,
-        );
+        hold_against(&mut result, &self.nominal, &self.storage.cell().workload);
         Ok(result)
     }
 }
@@ -212,7 +208,10 @@ fn prove_emulator(result: &mut TrialResult, asked: &CpuList, found: strata_topol
     let spent = found.cpu_time;
     let (proof, missing) = thread_proof(Role::Peer, asked.clone(), found);
     let thread = std::slice::from_ref(&proof);
-    result.proof.contradictions.extend(contradictions(thread, &[], None));
+    result
+        .proof
+        .contradictions
+        .extend(contradictions(thread, &[], None));
     result.proof.missing.extend(missing);
     result.proof.threads.push(proof);
     result.cost.peer_cpu_ns_per_op =

@@ -2,16 +2,19 @@
 //!
 //! From below: a [`Carrier`] reaches a PCI function, wherever it is; a [`Function`] shares it and hands out memory that the
 //! device sees; [`Rings`] are one submission and one completion queue in such memory; a [`Controller`] is brought up, asked,
-//! reset, and gives each thread a [`QueuePair`] of its own.
+//! reset, and gives each thread a [`QueuePair`] of its own; an [`NvmeJob`] drives them under the one loop, and a [`Blocking`] one
+//! request at a time.
 
 #![deny(unsafe_code)]
 
 mod admin;
+mod blocking;
 mod bring_up;
 mod carrier;
 mod controller;
 #[allow(unsafe_code, reason = "doorbells are registers mapped into memory")]
 mod doorbells;
+mod engine;
 mod error;
 #[allow(
     unsafe_code,
@@ -19,35 +22,34 @@ mod error;
 )]
 mod function;
 mod identity;
+mod job;
 mod life;
 mod logs;
 mod namespace;
+mod native;
 mod options;
 mod pci;
 mod queue_pair;
 mod registers;
+mod requests;
 #[allow(
     unsafe_code,
     reason = "queues are memory that a device reads and writes"
 )]
 mod rings;
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "the engine, which comes next, cuts its requests by it"
-    )
-)]
 mod split;
 #[allow(unsafe_code, reason = "hands on the mapped doorbells")]
 mod vfio_user;
 
+pub use blocking::{Blocking, LARGEST};
 pub use carrier::{Carrier, CarrierError};
 pub use controller::{Aborted, Controller};
 pub use doorbells::{Bell, Doorbells};
+pub use engine::NvmeEngine;
 pub use error::NvmeError;
 pub use function::{DmaError, Function, Mapped, Memory};
 pub use identity::Identity;
+pub use job::{NvmeJob, NvmeTarget};
 pub use namespace::{Namespace, NamespaceIdentity, Unusable};
 pub use options::Options;
 pub use queue_pair::QueuePair;

@@ -15,7 +15,7 @@ use strata_units::{ByteOffset, Bytes, Iova, Nanos, NodeId};
 use rescue::Watch;
 
 use crate::split::{most_pieces, pieces};
-use crate::{Controller, Layout, Mapped, Memory, Namespace, NvmeError, QueuePair};
+use crate::{Completion, Controller, Layout, Mapped, Memory, Namespace, NvmeError, QueuePair};
 
 /// Commands have numbers of so many bits, below their generation.
 const NUMBER: u32 = 12;
@@ -148,8 +148,13 @@ impl<M: Memory> Requests<M> {
     ) -> Result<Requests<M>, NvmeError> {
         let identity = controller.identity();
         let page = identity.page;
-        let spread = most_pieces(shape.len, namespace.most, namespace.boundary, namespace.block)
-            .next_power_of_two();
+        let spread = most_pieces(
+            shape.len,
+            Some(namespace.most),
+            namespace.boundary,
+            namespace.block,
+        )
+        .next_power_of_two();
         let commands = spread.saturating_mul(u64::from(shape.depth));
         // One number less, so that no identifier is FFFFh.
         let holds = u64::from(identity.most_entries.holds()).min((1 << NUMBER) - 1);
@@ -184,9 +189,9 @@ impl<M: Memory> Requests<M> {
             ..lists
         };
         Ok(Requests {
+            shift: namespace.block.0.trailing_zeros(),
             namespace,
             page,
-            shift: namespace.block.0.trailing_zeros(),
             stride: shape.stride.0,
             lists,
             spread: spread.trailing_zeros(),
@@ -257,7 +262,7 @@ impl<M: Memory> Requests<M> {
         let place = self.memory.iova().0 + self.stride * number as u64;
         let (page, lists) = (self.page, self.lists);
         let mut command = number << self.spread;
-        for (offset, part) in pieces(at, len, self.namespace.most, self.namespace.boundary) {
+        for (offset, part) in pieces(at, len, Some(self.namespace.most), self.namespace.boundary) {
             let rings = self.queue.rings_mut();
             let list = lists.first + lists.stride * command as u64;
             let start = Iova(rings.scratch(0).0 + list);

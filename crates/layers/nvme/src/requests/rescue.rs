@@ -9,8 +9,7 @@ use strata_nvme_spec::CommandId;
 use strata_units::Nanos;
 
 use super::{Failure, NONE, Requests, answer, failed};
-use crate::rings::Completion;
-use crate::Memory;
+use crate::{Completion, Memory};
 
 /// The clock is read each so many polls.
 const POLLS: u32 = 1 << 14;
