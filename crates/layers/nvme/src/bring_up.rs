@@ -219,6 +219,6 @@ pub(crate) fn no_memory(registers: &Registers, why: RingsError) -> NvmeError {
     NvmeError::Memory {
         name: registers.name(),
         what: "an admin queue",
-        why,
+        why: Box::new(why),
     }
 }

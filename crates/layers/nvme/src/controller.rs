@@ -116,7 +116,7 @@ impl Controller {
             Unbound::new(self.function(), layout, page).map_err(|why| NvmeError::Memory {
                 name: self.name(),
                 what: "an I/O queue",
-                why,
+                why: Box::new(why),
             })?;
         let create = CreateCompletionQueue {
             id,

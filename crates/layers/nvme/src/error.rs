@@ -22,7 +22,7 @@ pub enum NvmeError {
         what: &'static str,
         /// Why.
         #[source]
-        why: RingsError,
+        why: Box<RingsError>,
     },
     /// There is no memory for data.
     #[error("no memory for data of {name}: {why}")]
