@@ -1,50 +1,19 @@
 //! One cell of the nvme layer, ready to be run again and again.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use strata_measure::storage::{StorageCell, StorageTarget, WrittenState};
+use strata_measure::storage::{StorageCell, StorageTarget};
 use strata_measure::{
     Buffers, CrewRun, Fatal, Job, JobError, Member, Nominal, Trial, TrialResult, contradictions,
     hold_against, host_doubts, thread_proof,
 };
 use strata_record::{Cell, Role};
 use strata_topology::{OtherThread, WatchList};
-use strata_units::{ByteOffset, Bytes, CpuList, Nanos};
+use strata_units::{CpuList, Nanos};
 
 use crate::native::Native;
 use crate::requests::{Requests, Shape};
-use crate::{Controller, Namespace, NvmeEngine};
-
-/// A namespace, and the region of it that is measured.
-#[derive(Clone)]
-pub struct NvmeTarget {
-    /// Its controller.
-    pub controller: Arc<Controller>,
-    /// The namespace.
-    pub namespace: Namespace,
-    /// What its user calls it.
-    pub name: String,
-    /// Where the region begins.
-    pub from: ByteOffset,
-    /// How much of it is used: whole blocks.
-    pub region: Bytes,
-    /// What is known of its blocks.
-    pub state: WrittenState,
-    /// Whether the controller moves data at all; the null controller only answers.
-    pub moves: bool,
-}
-
-impl NvmeTarget {
-    /// The same target for operations of `block` bytes: its region in whole blocks.
-    #[must_use]
-    pub fn for_blocks(&self, block: Bytes) -> NvmeTarget {
-        NvmeTarget {
-            region: Bytes(self.region.0 / block.0.max(1) * block.0),
-            ..self.clone()
-        }
-    }
-}
+use crate::{NvmeEngine, NvmeTarget};
 
 /// A cell on a namespace.
 pub struct NvmeJob {
@@ -72,9 +41,9 @@ impl NvmeJob {
                 target.name, w.block_bytes
             ));
         }
-        if w.op.writes() && target.namespace.write_protected {
+        if w.op.writes() && !target.writable {
             return Err(format!(
-                "{} is write protected; measure reads, or take its protection away (nvme set-feature -f 0x84)",
+                "{} may only be read; this is a bug of strata",
                 target.name
             ));
         }

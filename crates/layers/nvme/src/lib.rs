@@ -30,6 +30,7 @@ mod native;
 mod options;
 mod pci;
 mod queue_pair;
+mod reality;
 mod registers;
 mod requests;
 #[allow(
@@ -38,6 +39,7 @@ mod requests;
 )]
 mod rings;
 mod split;
+mod target;
 #[allow(unsafe_code, reason = "hands on the mapped doorbells")]
 mod vfio_user;
 
@@ -49,9 +51,11 @@ pub use engine::NvmeEngine;
 pub use error::NvmeError;
 pub use function::{DmaError, Function, Mapped, Memory};
 pub use identity::Identity;
-pub use job::{NvmeJob, NvmeTarget};
+pub use job::NvmeJob;
 pub use namespace::{Namespace, NamespaceIdentity, Unusable};
 pub use options::Options;
 pub use queue_pair::QueuePair;
+pub use reality::Stands;
 pub use rings::{Completion, Layout, Rings, RingsError, Unbound};
+pub use target::{NvmeTarget, TargetError, Wanted, Whose};
 pub use vfio_user::VfioUser;

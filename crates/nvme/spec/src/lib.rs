@@ -14,6 +14,7 @@
 
 mod bits;
 pub mod command;
+pub mod emulated;
 mod entry;
 mod event;
 pub mod feature;

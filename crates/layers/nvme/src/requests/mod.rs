@@ -25,18 +25,18 @@ const NONE: u16 = u16::MAX;
 
 /// A request that failed: a status of the controller, or what the driver did to end it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Failure(pub i32);
+pub(crate) struct Failure(pub(crate) i32);
 
 impl Failure {
     /// Ended by the reset that one overdue command of the controller needed.
-    pub const RESET: Failure = Failure(-1);
+    pub(crate) const RESET: Failure = Failure(-1);
 
     fn of(status: Status) -> Failure {
         Failure(i32::from(status.field()))
     }
 
     /// In words.
-    pub fn explain(self) -> String {
+    pub(crate) fn explain(self) -> String {
         match (self, u16::try_from(self.0)) {
             (_, Ok(field)) => Status::from_field(field).to_string(),
             (Failure::RESET, _) => {
@@ -49,17 +49,17 @@ impl Failure {
 
 /// Where the requests go, and how large they may be.
 #[derive(Debug, Clone, Copy)]
-pub struct Shape {
+pub(crate) struct Shape {
     /// Requests at a time; each has a place in the memory.
-    pub depth: u16,
+    pub(crate) depth: u16,
     /// The largest.
-    pub len: Bytes,
+    pub(crate) len: Bytes,
     /// From one request's place to the next one's.
-    pub stride: Bytes,
+    pub(crate) stride: Bytes,
     /// The node of the queues.
-    pub node: Option<NodeId>,
+    pub(crate) node: Option<NodeId>,
     /// How long a command may take before it is aborted.
-    pub deadline: Nanos,
+    pub(crate) deadline: Nanos,
 }
 
 /// What the memory of a command's PRP list looks like.
@@ -109,7 +109,7 @@ struct Request {
 }
 
 /// Requests of one thread.
-pub struct Requests<M: Memory> {
+pub(crate) struct Requests<M: Memory> {
     queue: QueuePair,
     memory: Mapped<M>,
     namespace: Namespace,
@@ -128,7 +128,7 @@ pub struct Requests<M: Memory> {
 
 /// Why a request was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unposted {
+pub(crate) enum Unposted {
     /// The queue has no room now.
     Full,
     /// It lies outside of the namespace, off its blocks, or off a dword.
@@ -140,7 +140,7 @@ impl<M: Memory> Requests<M> {
     ///
     /// # Errors
     /// The controller's queues hold fewer commands than the requests may need at a time, or no queue can be made.
-    pub fn new(
+    pub(crate) fn new(
         controller: &Arc<Controller>,
         namespace: Namespace,
         memory: Mapped<M>,
@@ -213,22 +213,22 @@ impl<M: Memory> Requests<M> {
     }
 
     /// The memory of their data.
-    pub fn memory(&self) -> &M {
+    pub(crate) fn memory(&self) -> &M {
         &self.memory
     }
 
     /// The namespace.
-    pub fn namespace(&self) -> &Namespace {
+    pub(crate) fn namespace(&self) -> &Namespace {
         &self.namespace
     }
 
     /// Commands outstanding.
-    pub fn outstanding(&self) -> usize {
+    pub(crate) fn outstanding(&self) -> usize {
         self.commands.iter().filter(|c| c.cid != NONE).count()
     }
 
     /// Why nothing more can be posted, if so.
-    pub fn ended(&self) -> Option<&str> {
+    pub(crate) fn ended(&self) -> Option<&str> {
         self.ended.as_deref()
     }
 
@@ -241,7 +241,7 @@ impl<M: Memory> Requests<M> {
     /// # Panics
     /// When there is no request of that number.
     #[inline(always)]
-    pub fn post(
+    pub(crate) fn post(
         &mut self,
         number: usize,
         write: bool,
@@ -261,8 +261,9 @@ impl<M: Memory> Requests<M> {
         }
         let place = self.memory.iova().0 + self.stride * number as u64;
         let (page, lists) = (self.page, self.lists);
-        let mut command = number << self.spread;
-        for (offset, part) in pieces(at, len, Some(self.namespace.most), self.namespace.boundary) {
+        let limits = (Some(self.namespace.most), self.namespace.boundary);
+        let commands = number << self.spread..;
+        for (command, (offset, part)) in commands.zip(pieces(at, len, limits.0, limits.1)) {
             let rings = self.queue.rings_mut();
             let list = lists.first + lists.stride * command as u64;
             let start = Iova(rings.scratch(0).0 + list);
@@ -286,7 +287,6 @@ impl<M: Memory> Requests<M> {
                 fua: false,
             };
             self.command(number, command, sqe.sqe().with_data(data));
-            command += 1;
         }
         Ok(())
     }
@@ -298,7 +298,7 @@ impl<M: Memory> Requests<M> {
     ///
     /// # Panics
     /// As [`Requests::post`].
-    pub fn flush(&mut self, number: usize) -> Result<(), Unposted> {
+    pub(crate) fn flush(&mut self, number: usize) -> Result<(), Unposted> {
         if !self.takes(number) {
             return Err(Unposted::Full);
         }
@@ -331,7 +331,7 @@ impl<M: Memory> Requests<M> {
     /// # Errors
     /// In words, why there is no queue any more.
     #[inline(always)]
-    pub fn ring(&mut self) -> Result<(), String> {
+    pub(crate) fn ring(&mut self) -> Result<(), String> {
         if !self.queue.is_alive() {
             return Err(self.end());
         }
@@ -344,7 +344,7 @@ impl<M: Memory> Requests<M> {
     /// # Errors
     /// In words, why there is no queue any more. All requests have been answered by then.
     #[inline(always)]
-    pub fn reap(
+    pub(crate) fn reap(
         &mut self,
         mut done: impl FnMut(usize, Result<(), Failure>),
     ) -> Result<usize, String> {

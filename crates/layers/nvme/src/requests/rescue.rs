@@ -214,7 +214,7 @@ impl<M: Memory> Requests<M> {
     ///
     /// # Errors
     /// In words, why there is no queue any more. All requests have been answered by then.
-    pub fn settle(&mut self, by: Instant, done: Done<'_>) -> Result<usize, String> {
+    pub(crate) fn settle(&mut self, by: Instant, done: Done<'_>) -> Result<usize, String> {
         let mut answered = 0;
         while self.outstanding() > 0 {
             if self.ended.is_some() {
