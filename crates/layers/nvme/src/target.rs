@@ -295,7 +295,7 @@ impl NvmeTarget {
         };
         let whole = |len: Bytes| Bytes(len.0.min(size.0) / block * block);
         let first = end(Bytes(0), whole(FIRST)).map_err(io)?;
-        let last = end(size - whole(LAST), whole(LAST)).map_err(io)?;
+        let last = end(Bytes(size.0 - whole(LAST).0), whole(LAST)).map_err(io)?;
         let found = signatures(&Ends {
             first: &first,
             last: &last,
