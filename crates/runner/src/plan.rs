@@ -111,18 +111,20 @@ pub fn parse(text: &str) -> Result<PlanFile, PlanError> {
             "name" => plan.name = name(value)?,
             "rounds" => plan.rounds = Some(number(key, value, 1, 10_000)? as u32),
             "seed" => plan.seed = Some(number(key, value, 0, i64::MAX)?),
-            "block" | "tcp" => {}
+            "block" | "nvme" | "tcp" => {}
             _ => return Err(PlanError::UnknownKey(key.clone())),
         }
     }
     if plan.name.is_empty() {
         return Err(wrong("name", "nothing", NAME));
     }
-    for (layer, key) in [(Layer::Block, "block"), (Layer::Tcp, "tcp")] {
+    for layer in [Layer::Block, Layer::Nvme, Layer::Tcp] {
+        let key = layer.to_string();
+        let key = key.as_str();
         let Some(value) = table.get(key) else {
             continue;
         };
-        let expected = "tables, each under [[block]] or [[tcp]]";
+        let expected = "tables, each under [[block]], [[nvme]] or [[tcp]]";
         let tables = value
             .as_array()
             .ok_or_else(|| wrong(key, value.type_str(), expected))?;

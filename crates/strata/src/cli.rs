@@ -4,14 +4,16 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use strata_block::BlockEngine;
+use strata_nvme::NvmeEngine;
 use strata_record::{Direction, Op, TimedBy};
 use strata_tcp::TcpEngine;
-use strata_units::{Bytes, CpuList, Nanos, NodeId, QueueDepth};
+use strata_units::{Bytes, CpuId, CpuList, Nanos, NodeId, QueueDepth};
 
 const EXAMPLES: &str = "\
 Examples:
   strata run quick                      the whole machine in two minutes, with a report
   strata block --target /data/f --engine psync,io_uring --depth 1
+  strata nvme --emulated --depth 1,32   our driver, polled, on a controller that is always at hand
   strata tcp --op reqrep --bs 64
   strata topology                       nodes, CPUs, drives and links
   strata report results/RUN             renders a run's report again
@@ -32,10 +34,14 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Measure the kernel's storage path on a file or drive
     Block(BlockArgs),
+    /// Measure NVMe queue pairs polled from user space
+    Nvme(NvmeArgs),
     /// Measure TCP between two processes, of this machine or of two
     Tcp(TcpArgs),
     /// Be the other side of `strata tcp --peer`
     Serve(ServeArgs),
+    /// Be an emulated NVMe controller, for `strata nvme --target` and other drivers
+    Emu(EmuArgs),
     /// Check what verified writes left on a target
     Verify(VerifyArgs),
     /// Show nodes, CPUs, drives, adapters and what this process may use
@@ -105,7 +111,7 @@ pub(crate) struct Keeping {
   strata run drive-a.toml
   strata run --resume results/before
 
-A plan file has a name, rounds, and tables whose keys are the options of `strata block` and `strata tcp`:
+A plan file has a name, rounds, and tables whose keys are the options of `strata block`, `strata nvme` and `strata tcp`:
   name = \"drive-a\"
   rounds = 12
   [[block]]
@@ -244,6 +250,128 @@ pub(crate) struct BlockArgs {
     pub(crate) keeping: Keeping,
     #[command(flatten)]
     pub(crate) printing: Printing,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Several operations, sizes or depths, with commas between, make a cell of each combination.
+
+The driver polls on --cpus; an emulated controller polls in a process of its own, on --peer-cpus. Its figures show what the
+driver can do, and no drive: they are marked emulated, and stand in no ratio with the kernel's path. A model, in TOML, gives
+it latencies, limits and faults (`strata emu --help`).
+
+Drives are only read, unless --destroy tells the one that may be lost by its serial number and nothing is found on it.
+
+Examples:
+  strata nvme --emulated
+  strata nvme --emulated --op randrw:70 --bs 4KiB,128KiB --depth 1,32 --verify
+  strata nvme --emulated --no-data --depth 1,32,128     what the driver alone can do
+  strata nvme --emulated drive.toml --depth 1           a controller with a model
+  strata nvme --target /run/emu --namespace 2           one behind a vfio-user socket (/run/emu/cntrl)"
+)]
+pub(crate) struct NvmeArgs {
+    /// native (our own driver)
+    #[arg(long, value_delimiter = ',', default_value = "native")]
+    pub(crate) engine: Vec<NvmeEngine>,
+    /// Measure an emulated controller, started for the run; with a file, as that models it
+    #[arg(long, value_name = "MODEL", num_args = 0..=1, conflicts_with = "target")]
+    pub(crate) emulated: Option<Option<PathBuf>>,
+    /// The folder of a controller's vfio-user socket, such as `strata emu` serves
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) target: Option<PathBuf>,
+    /// Let the emulated controller only answer, and move no data: what the driver alone costs
+    #[arg(long, requires = "emulated")]
+    pub(crate) no_data: bool,
+    /// The namespace
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) namespace: u32,
+    /// The part of the namespace that is used; an emulated one's size [default: all; 256MiB of an emulated one without a model]
+    #[arg(long)]
+    pub(crate) size: Option<Bytes>,
+    /// Where the part that is used begins, a multiple of --bs
+    #[arg(long, value_name = "SIZE", default_value = "0")]
+    pub(crate) offset: Bytes,
+    /// Allow writes to a drive of --target, and lose what it holds: its serial number, typed out
+    #[arg(long, value_name = "SERIAL")]
+    pub(crate) destroy: Option<String>,
+    /// Abort a command that takes longer, and reset the controller if that does not bring it back [default: 5s]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) timeout: Option<Nanos>,
+    /// Visit each block once before any is visited again, in random operations
+    #[arg(long)]
+    pub(crate) random_map: bool,
+    /// randread, randwrite, randrw:PERCENT_READ, read, write
+    #[arg(long, value_delimiter = ',', default_value = "randread")]
+    pub(crate) op: Vec<Op>,
+    /// Size of an operation, a multiple of the namespace's block
+    #[arg(
+        long,
+        value_name = "SIZE",
+        value_delimiter = ',',
+        default_value = "4KiB"
+    )]
+    pub(crate) bs: Vec<Bytes>,
+    /// Operations in flight a thread, 1 to 4095; with --rate the most that may be
+    #[arg(long, value_delimiter = ',', default_value = "1")]
+    pub(crate) depth: Vec<QueueDepth>,
+    /// Check each read against what strata wrote: place, generation and checksum of every sector. Writes are kept in the
+    /// run's ledger.bin, for `strata verify`
+    #[arg(long)]
+    pub(crate) verify: bool,
+    /// CPU of the emulated controller [default: chosen beside --cpus]
+    #[arg(long, value_name = "CPU")]
+    pub(crate) peer_cpus: Option<CpuList>,
+    #[command(flatten)]
+    pub(crate) measuring: Measuring,
+    #[command(flatten)]
+    pub(crate) keeping: Keeping,
+    #[command(flatten)]
+    pub(crate) printing: Printing,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The controller polls its queues on a core of its own, and serves one client at a time over the vfio-user protocol at
+FOLDER/cntrl. The folder is made with mode 0700 if it is absent. Data is lost with the process, unless a namespace is a file.
+
+Examples:
+  strata emu /run/emu --cpu 3
+  strata emu /run/emu --model drive.toml
+
+A model, in which every key may be left out:
+  serial = \"NODE7-0\"
+  [[namespace]]
+  size = \"64GiB\"
+  block = 4096
+  [performance.read]
+  latency = \"80us\"
+  [performance]
+  iops = 500000
+  [[faults.rule]]
+  status = \"Unrecovered Read Error\"
+  rate = 0.0001"
+)]
+pub(crate) struct EmuArgs {
+    /// The folder of the socket
+    pub(crate) folder: PathBuf,
+    /// What the controller is: namespaces, latencies, limits, faults (TOML) [default: one of 1GiB that completes at once]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) model: Option<PathBuf>,
+    /// Only answer, and move no data
+    #[arg(long)]
+    pub(crate) no_data: bool,
+    /// Size of the first namespace
+    #[arg(long)]
+    pub(crate) size: Option<Bytes>,
+    /// The CPU that it polls on [default: any]
+    #[arg(long, value_name = "CPU")]
+    pub(crate) cpu: Option<CpuId>,
+    /// End with whoever holds our standard input
+    #[arg(long, hide = true)]
+    pub(crate) supervised: bool,
+    /// Print only errors
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
 }
 
 #[derive(Debug, Args)]

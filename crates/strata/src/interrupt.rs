@@ -41,6 +41,9 @@ pub(crate) fn stopped(error: &anyhow::Error) -> bool {
             matches!(
                 cause.downcast_ref::<TargetError>(),
                 Some(TargetError::Interrupted { .. })
+            ) || matches!(
+                cause.downcast_ref::<strata_nvme::TargetError>(),
+                Some(strata_nvme::TargetError::Interrupted { .. })
             )
         })
 }

@@ -6,9 +6,11 @@
 mod block;
 mod built;
 mod cli;
+mod emulated;
 mod generate;
 mod host;
 mod interrupt;
+mod nvme;
 mod output;
 mod peer;
 mod plan;
@@ -65,6 +67,8 @@ fn main() -> ExitCode {
     let ended = match cli.command {
         Command::Run(args) => quick::run(args),
         Command::Block(args) => block::run(args),
+        Command::Nvme(args) => nvme::run(args),
+        Command::Emu(args) => emulated::run(&args),
         Command::Tcp(args) => tcp::run(args),
         Command::Serve(args) => serve::run(&args),
         Command::Verify(args) => verify::run(&args),

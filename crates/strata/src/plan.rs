@@ -7,10 +7,10 @@ use clap::{Args, CommandFactory, FromArgMatches};
 use strata_record::{Cell, Layer};
 use strata_runner::plan::{LONGEST, PlanError, PlanFile, PlanPart, parse};
 
-use crate::cli::{BlockArgs, Cli, RunArgs, TcpArgs};
+use crate::cli::{BlockArgs, Cli, NvmeArgs, RunArgs, TcpArgs};
 use crate::host::Host;
 use crate::session::{Ready, Session};
-use crate::{End, Usage, block, tcp};
+use crate::{End, Usage, block, nvme, tcp};
 
 /// Rounds of a plan that names none: enough for a claim.
 const ROUNDS: u32 = 8;
@@ -18,6 +18,7 @@ const ROUNDS: u32 = 8;
 /// A table of the plan, checked.
 enum Table {
     Block(Box<BlockArgs>, Vec<block::Shape>),
+    Nvme(Box<NvmeArgs>, Vec<nvme::Shape>),
     Tcp(Box<TcpArgs>, Vec<tcp::Shape>),
 }
 
@@ -42,6 +43,7 @@ pub(crate) fn run(path: &Path, args: &RunArgs) -> Result<End> {
                 let name = format!("target-{n}.dat");
                 block::add(&mut ready, args, shapes, &host, &session, &name, false)
             }
+            Table::Nvme(args, shapes) => nvme::add(&mut ready, args, shapes, &host, &session),
             Table::Tcp(args, shapes) => tcp::Wire::of(&mut ready, args).and_then(|wire| {
                 let cells = tcp::cells(&host, &wire, shapes, args)?;
                 tcp::add(&mut ready, cells, &wire, shapes, args, &host, &session)
@@ -116,7 +118,11 @@ fn table(part: &PlanPart) -> Result<Table> {
             let shapes = block::shapes(&args)?;
             Ok(Table::Block(Box::new(args), shapes))
         }
-        Layer::Nvme => Err(Usage::error("a plan has no tables of the nvme layer")),
+        Layer::Nvme => {
+            let args: NvmeArgs = arguments("nvme", &part.options)?;
+            let shapes = nvme::shapes(&args)?;
+            Ok(Table::Nvme(Box::new(args), shapes))
+        }
         Layer::Tcp => {
             let args: TcpArgs = arguments("tcp", &part.options)?;
             let shapes = tcp::shapes(&args)?;

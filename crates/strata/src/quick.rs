@@ -11,7 +11,7 @@ use crate::block::{self, OWN_FILE};
 use crate::cli::{PlanName, Printing, RunArgs};
 use crate::host::Host;
 use crate::session::{Ready, Session};
-use crate::{End, Usage, plan, tcp};
+use crate::{End, Usage, nvme, plan, tcp};
 
 /// The window of each trial of `quick`, and the ramp before it.
 const WINDOW: (Nanos, Nanos) = (Nanos::from_millis(1500), Nanos::from_millis(300));
@@ -82,6 +82,7 @@ fn quick(args: RunArgs) -> Result<End> {
     ];
     ready.cells = block::cells(&host, &file, &storage, &measuring, None)?;
     ready.jobs = block::jobs(&host, &ready.cells, &file, session.folder())?;
+    nvme::quick(&mut ready, &host, &session, &measuring, largest)?;
     let wire = tcp::Wire::Loopback { ipv6: false };
     for shape in &shapes {
         let cell = tcp::cell(&host, &wire, shape, &measuring, &Sockets::of(shape.op))?;
@@ -112,11 +113,20 @@ fn resume(
         let host = Host::read()?;
         let mut on_storage =
             block::again(&host, &session, &on_storage, destroy, &mut ready.own)?.into_iter();
+        let cells: Vec<&Cell> = plan
+            .cells
+            .iter()
+            .filter(|c| c.layer == Layer::Nvme)
+            .collect();
+        let mut polled =
+            nvme::again(&session, &mut ready.controllers, &cells, destroy)?.into_iter();
         let jobs = plan.cells.iter().map(|cell| match cell.layer {
             Layer::Block => on_storage
                 .next()
                 .context("a job is missing; this is a bug of strata"),
-            Layer::Nvme => Err(anyhow!("its run has cells of the nvme layer")),
+            Layer::Nvme => polled
+                .next()
+                .context("a job is missing; this is a bug of strata"),
             Layer::Tcp => {
                 let wire = tcp::Wire::again(&host, &mut ready.peers, cell, key_file)?;
                 tcp::job(&host, &wire, cell)

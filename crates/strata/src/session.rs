@@ -16,6 +16,7 @@ use strata_topology::{Root, read_environment};
 use strata_units::Nanos;
 
 use crate::cli::{Keeping, Printing};
+use crate::nvme::Controllers;
 use crate::peer::Peers;
 use crate::progress::{Line, about};
 use crate::{End, Usage, built, interrupt, output};
@@ -60,6 +61,8 @@ pub(crate) struct Ready {
     /// Their machines.
     pub(crate) machines: Vec<Environment>,
     pub(crate) sweeps: Vec<StreamSweep>,
+    /// The controllers of its polled drives. Their jobs come before them.
+    pub(crate) controllers: Controllers,
 }
 
 impl Ready {
