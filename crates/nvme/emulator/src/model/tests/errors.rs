@@ -66,7 +66,7 @@ fn performance_that_makes_no_sense() {
         (
             "latency = { constant = \"1us\", tail = { share = 1.5, latency = \"1ms\" } }"
                 .to_owned(),
-            "[performance], tail.share: found 1.5, expected a number above 0 and up to 1; leave the tail out if there is none",
+            "[performance], latency.tail.share: found 1.5, expected a number above 0 and up to 1; leave the tail out if there is none",
         ),
         (
             "slc = { bytes = \"1GiB\" }".to_owned(),

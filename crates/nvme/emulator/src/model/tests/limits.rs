@@ -162,11 +162,8 @@ proptest! {
         more in 0_u64..1_000_000,
         commands in prop::collection::vec((0_u64..50_000, 0_u64..1_000_000), 1..100),
     ) {
-        for key in ["iops = ", "write.iops = ", "write.bytes_per_s = \"B\""] {
-            let with = |rate: u64| match key.strip_suffix("B\"") {
-                Some(start) => pace(&format!("{start}{rate}B\"")),
-                None => pace(&format!("{key}{rate}")),
-            };
+        for (before, after) in [("iops = ", ""), ("write.iops = ", ""), ("write.bytes_per_s = \"", "B\"")] {
+            let with = |rate: u64| pace(&format!("{before}{rate}{after}"));
             let (mut slower, mut faster, mut now) = (with(low), with(low + more), 0);
             for (gap, bytes) in &commands {
                 now += gap;
