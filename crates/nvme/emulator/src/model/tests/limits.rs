@@ -58,6 +58,13 @@ fn commands_a_second_are_obeyed_at_every_depth() {
 }
 
 #[test]
+fn no_completion_is_a_nanosecond_early() {
+    let mut pace = pace("iops = 3");
+    let due: Vec<u64> = (0..3).map(|_| pace.due(Nanos(0), &read(512)).0).collect();
+    assert_eq!(due, [333_333_334, 666_666_667, SECOND]);
+}
+
+#[test]
 fn a_hosts_turnaround_does_not_lower_the_rate() {
     near(
         reads_a_second("iops = 50_000", 1, Nanos(2_000)),

@@ -69,6 +69,23 @@ fn time_above_the_thresholds_is_counted() {
 }
 
 #[test]
+fn a_crossing_within_a_step_is_found() {
+    // Steps of a second, in the first of which it goes nearly straight from 30 to 110 °C.
+    let mut body = pace(
+        &BODY
+            .replace("10s", "1024s")
+            .replace("= 60", "= 1000")
+            .replace("= 80", "= 90"),
+    );
+    body.due(Nanos(0), &write(81_920_000_000));
+    assert_eq!(celsius(&mut body, 1), 110);
+    // It passed 70 after half a second, 90 after three quarters.
+    for time in [body.too_warm().0, body.too_warm().1] {
+        assert!((time.as_secs_f64() - 0.25).abs() < 0.001, "{time}");
+    }
+}
+
+#[test]
 fn it_slows_down_at_a_level_and_recovers_below_a_lower_one() {
     let levels = "throttle = [{ from_celsius = 85, until_celsius = 82, factor = 10 },\n\
         { from_celsius = 75, until_celsius = 60, factor = 2 }]\n";
