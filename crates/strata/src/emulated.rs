@@ -61,7 +61,11 @@ fn read(path: &Path) -> Result<Config> {
     let mut text = String::new();
     File::open(path)
         .and_then(|file| file.take(LONGEST).read_to_string(&mut text))
-        .map_err(|e| Usage::error(format!("cannot read the model {shown}: {e}; name a TOML file")))?;
+        .map_err(|e| {
+            Usage::error(format!(
+                "cannot read the model {shown}: {e}; name a TOML file"
+            ))
+        })?;
     toml::from_str(&text).map_err(|e| {
         let why: Vec<&str> = e.message().lines().collect();
         let line = e.span().and_then(|span| text.get(..span.start));
@@ -151,7 +155,9 @@ impl Process {
                 Err(_) => {}
             }
             if let Some(status) = self.child.try_wait().context("cannot wait for a child")? {
-                bail!("the emulated controller's process ended with {status}; its reason stands above");
+                bail!(
+                    "the emulated controller's process ended with {status}; its reason stands above"
+                );
             }
             std::thread::sleep(Duration::from_millis(5));
         }

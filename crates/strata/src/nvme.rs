@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
 use strata_measure::Job;
-use strata_nvme::{Controller, NvmeEngine, NvmeJob, NvmeTarget, Options, Stands, TargetError, VfioUser, Wanted, Whose};
+use strata_nvme::{
+    Controller, NvmeEngine, NvmeJob, NvmeTarget, Options, Stands, VfioUser, Wanted,
+    Whose,
+};
 use strata_nvme_spec::NamespaceId;
 use strata_record::{Cell, Layer, Op, Placement, Reality, Target, TargetKind};
 use strata_topology::WatchList;
@@ -276,7 +279,13 @@ pub(crate) fn add(
     let target = prepare(&mut ready.controllers, &part, &placement, session)?;
     for shape in shapes {
         let cell = cell(&target, &part, shape, &placement, &args.measuring)?;
-        let job = job(&mut ready.controllers, &target, &part, &cell, session.folder())?;
+        let job = job(
+            &mut ready.controllers,
+            &target,
+            &part,
+            &cell,
+            session.folder(),
+        )?;
         ready.cells.push(cell);
         ready.jobs.push(job);
     }
@@ -328,7 +337,13 @@ pub(crate) fn quick(
             verify: false,
         };
         let cell = cell(&target, &part, &shape, &placement, measuring)?;
-        let job = job(&mut ready.controllers, &target, &part, &cell, session.folder())?;
+        let job = job(
+            &mut ready.controllers,
+            &target,
+            &part,
+            &cell,
+            session.folder(),
+        )?;
         ready.cells.push(cell);
         ready.jobs.push(job);
     }
@@ -457,13 +472,20 @@ fn modelled(way: &Way) -> Result<String> {
         Way::Socket(_) => return Ok(String::new()),
         Way::Emulated { path, no_data } => (path, no_data),
     };
-    let null = if *no_data { ", which moves no data" } else { "" };
+    let null = if *no_data {
+        ", which moves no data"
+    } else {
+        ""
+    };
     let Some(path) = path else {
         return Ok(null.to_owned());
     };
     let text = std::fs::read(path)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    Ok(format!("{null}, as {name} ({:08x}) says", crc32fast::hash(&text)))
+    Ok(format!(
+        "{null}, as {name} ({:08x}) says",
+        crc32fast::hash(&text)
+    ))
 }
 
 /// The job of a cell.
