@@ -1,7 +1,8 @@
 //! The emulated controller as a process of its own, started for a run and ended with it.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -98,6 +99,7 @@ impl Emulated {
         let config = model.config()?;
         let folder = tempfile::Builder::new()
             .prefix("strata-emu-")
+            .permissions(Permissions::from_mode(0o700))
             .tempdir()
             .context("cannot make a folder for the emulated controller's socket")?;
         let program = std::env::current_exe().context("cannot find this program")?;

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use anyhow::{Result, anyhow};
 use strata_measure::Job;
 use strata_nvme::{
-    Controller, NvmeEngine, NvmeJob, NvmeTarget, Options, Stands, VfioUser, Wanted,
-    Whose,
+    Controller, NvmeEngine, NvmeJob, NvmeTarget, Options, Stands, VfioUser, Wanted, Whose,
 };
 use strata_nvme_spec::NamespaceId;
 use strata_record::{Cell, Layer, Op, Placement, Reality, Target, TargetKind};
