@@ -368,7 +368,7 @@ mod tests {
             all.extend(own);
             assert_eq!(all.len(), before + 3, "thread {thread}");
         }
-        assert!(all.iter().all(|at| (at.0 - FROM.0) % BLOCK.0 == 0));
+        assert!(all.iter().all(|at| at.0.is_multiple_of(BLOCK.0)));
         assert_eq!(all.first(), Some(&FROM));
     }
 
