@@ -240,3 +240,213 @@ impl StorageCell {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+    use crate::OpKind;
+    use strata_record::{Layer, Op, Placement, Reality, Target, TargetKind, Workload};
+    use strata_units::{CpuList, QueueDepth};
+
+    const BLOCK: Bytes = Bytes(4096);
+    const FROM: ByteOffset = ByteOffset(1 << 20);
+    const BLOCKS: u64 = 10;
+
+    fn target(state: WrittenState) -> StorageTarget<'static> {
+        StorageTarget {
+            kind: "namespace",
+            name: "0000:81:00.0 namespace 1",
+            from: FROM,
+            region: BLOCK * BLOCKS,
+            state,
+        }
+    }
+
+    fn cell(op: Op, threads: u16) -> Cell {
+        Cell {
+            layer: Layer::Nvme,
+            engine: "native".to_owned(),
+            reality: Reality::Emulated,
+            target: Target {
+                kind: TargetKind::Drive,
+                identity: "a test's namespace".to_owned(),
+                region_from_bytes: FROM,
+                region_bytes: Some(BLOCK * BLOCKS),
+                node: None,
+            },
+            via: "0000:81:00.0".to_owned(),
+            workload: Workload {
+                threads,
+                ..Workload::plain(op, BLOCK)
+            },
+            sockets: None,
+            placement: Placement {
+                cpus: (0..u32::from(threads)).map(CpuId).collect(),
+                peer_cpus: CpuList::default(),
+                poll_cpus: CpuList::default(),
+                mem_node: None,
+            },
+        }
+    }
+
+    fn verified(op: Op, threads: u16) -> Cell {
+        let mut cell = cell(op, threads);
+        cell.workload.verify = true;
+        cell
+    }
+
+    fn ours(cell: Cell) -> StorageCell {
+        StorageCell::new(cell, &target(WrittenState::Ours)).expect("a cell that can be")
+    }
+
+    #[test]
+    fn what_cannot_be_is_told_with_the_target_and_what_to_give() {
+        let odd = |change: fn(&mut Workload)| {
+            let mut cell = cell(Op::RandRead, 1);
+            change(&mut cell.workload);
+            cell
+        };
+        for (cell, state, expected) in [
+            (
+                cell(Op::Stream, 1),
+                WrittenState::Ours,
+                "`stream` is no operation of the nvme layer; expected randread",
+            ),
+            (
+                odd(|w| w.block_bytes = Bytes(1000)),
+                WrittenState::Ours,
+                "no multiple of the sector of 512B",
+            ),
+            (
+                odd(|w| w.block_bytes = BLOCK * (BLOCKS + 1)),
+                WrittenState::Ours,
+                "does not fit the namespace's 40KiB; give a smaller --bs",
+            ),
+            (
+                odd(|w| w.threads = 2),
+                WrittenState::Ours,
+                "2 threads need as many CPUs, and 1 are given",
+            ),
+            (
+                verified(Op::Read, 1),
+                WrittenState::Written,
+                "0000:81:00.0 namespace 1 was not written by strata",
+            ),
+            (
+                verified(Op::RandWrite, 11),
+                WrittenState::Written,
+                "the region of 40KiB has 10 of 4KiB; give fewer --threads",
+            ),
+            (odd(|w| w.ops = Some(1)), WrittenState::Ours, "--ops"),
+        ] {
+            let why = StorageCell::new(cell, &target(state)).expect_err(expected);
+            assert!(why.contains(expected) && !why.contains('\n'), "{why}");
+        }
+    }
+
+    #[test]
+    fn threads_of_verified_writes_share_no_block() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("ledger.bin");
+        let cell = ours(verified(Op::RandWrite, 3)).with_ledger(path.clone());
+        cell.begin_ledger().expect("made");
+        let head = Ledger::open(&path, false).expect("opened").head();
+        assert_eq!(
+            (head.block, head.from, head.blocks),
+            (BLOCK, FROM, BLOCKS),
+            "the whole region"
+        );
+        let mut all = BTreeSet::new();
+        for thread in 0..3 {
+            let mut stream = cell.stream(thread, 5).expect("the ledger is there");
+            let own: BTreeSet<ByteOffset> = (0..500).map(|_| stream.next_op().at).collect();
+            assert_eq!(own.len(), 3, "a third of ten blocks");
+            let before = all.len();
+            all.extend(own);
+            assert_eq!(all.len(), before + 3, "thread {thread}");
+        }
+        assert!(all.iter().all(|at| at.0.is_multiple_of(BLOCK.0)));
+        assert_eq!(all.first(), Some(&FROM));
+    }
+
+    #[test]
+    fn only_verified_writes_have_a_ledger() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("ledger.bin");
+        for cell in [cell(Op::RandWrite, 1), verified(Op::RandRead, 1)] {
+            ours(cell)
+                .with_ledger(path.clone())
+                .begin_ledger()
+                .expect("nothing to make");
+            assert!(!path.exists());
+        }
+        let nowhere = folder.path().join("no/ledger.bin");
+        let cell = ours(verified(Op::RandWrite, 1)).with_ledger(nowhere);
+        assert!(matches!(cell.begin_ledger(), Err(JobError::Failed(_))));
+        assert!(cell.stream(0, 1).is_err());
+    }
+
+    #[test]
+    fn sequential_threads_begin_at_their_parts_of_the_whole() {
+        let cell = ours(cell(Op::Read, 2));
+        for (thread, block) in [(0, 0), (1, BLOCKS / 2)] {
+            let first = cell.stream(thread, 5).expect("a stream").next_op();
+            let begins = ByteOffset(FROM.0 + block * BLOCK.0);
+            assert_eq!((first.kind, first.at), (OpKind::Read, begins));
+        }
+    }
+
+    #[test]
+    fn writes_send_random_bytes_and_reads_begin_with_what_is_there() {
+        for (op, filled) in [(Op::RandWrite, true), (Op::RandRead, false)] {
+            let cell = ours(cell(op, 1));
+            let buffers = Buffers::new(QueueDepth::ONE, BLOCK, cell.want()).expect("a page");
+            cell.fill(&buffers, 1);
+            let words: BTreeSet<_> = (0..4096)
+                .step_by(8)
+                .map(|at| buffers.first().word(at))
+                .collect();
+            assert_eq!(words.len(), if filled { 512 } else { 1 }, "{op}");
+        }
+    }
+
+    #[test]
+    fn huge_pages_are_wanted_where_they_would_be_full() {
+        let mut small = cell(Op::RandRead, 1);
+        small.workload.depth = QueueDepth::new(511).expect("a depth");
+        let mut large = small.clone();
+        large.workload.depth = QueueDepth::new(512).expect("a depth");
+        assert_eq!(ours(small).want().huge, Huge::Never);
+        assert_eq!(ours(large).want().huge, Huge::Prefer);
+    }
+
+    #[test]
+    fn only_reads_are_warned_of_what_was_never_written() {
+        for (op, state, warned) in [
+            (Op::RandRead, WrittenState::Unwritten, true),
+            (Op::RandRead, WrittenState::Written, false),
+            (Op::RandWrite, WrittenState::Unwritten, false),
+        ] {
+            let cell = StorageCell::new(cell(op, 1), &target(state)).expect("a cell");
+            let warning = cell.unwritten("no medium").map(|w| (w.code, w.text));
+            let expected = (WarningCode::Unwritten, "no medium".to_owned());
+            assert_eq!(warning, warned.then_some(expected), "{op} {state:?}");
+        }
+    }
+
+    #[test]
+    fn a_crew_has_a_cpu_a_thread_and_the_load_of_the_cell() {
+        let cell = ours(cell(Op::Read, 2));
+        let stop = AtomicBool::new(false);
+        let trial = Trial {
+            seed: 1,
+            interrupted: &stop,
+        };
+        let crew = cell.crew(&trial, None);
+        assert_eq!(crew.cpus, [CpuId(0), CpuId(1)]);
+        assert_eq!((crew.load, crew.role), (cell.load(), Role::Measure));
+    }
+}

@@ -147,7 +147,8 @@ mod tests {
             assert_eq!(target.reads.len(), 256);
             assert_eq!(target.reads.first(), Some(&(FROM, unit)));
             assert_eq!(target.reads.last(), Some(&(last, unit)));
-            let whole_units = |(at, len): &(ByteOffset, Bytes)| at.0 % unit.0 == 0 && *len == unit;
+            let whole_units =
+                |(at, len): &(ByteOffset, Bytes)| at.0.is_multiple_of(unit.0) && *len == unit;
             assert!(target.reads.iter().all(whole_units), "{:?}", target.reads);
         }
     }
