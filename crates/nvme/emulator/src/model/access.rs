@@ -1,5 +1,7 @@
 //! A command as the models see it.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use strata_nvme_spec::{Lba, NamespaceId};
 use strata_units::Bytes;
@@ -20,6 +22,13 @@ pub enum AccessKind {
     Deallocate,
     /// Any other command that is asked about.
     Other,
+}
+
+/// As it is written in a rule.
+impl fmt::Display for AccessKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
 }
 
 /// A command as the models see it.

@@ -200,7 +200,7 @@ fn fate(rule: &Rule, place: &Place) -> Result<Fate, ModelError> {
             place.check(
                 kind.is_none(),
                 "kind",
-                kind.map_or(String::new(), |kind| format!("{kind:?}")),
+                kind.map_or(String::new(), |kind| kind.to_string()),
                 "read or write with the fault `corrupt`",
                 "other commands have no data",
             )?;

@@ -136,7 +136,7 @@ impl Source {
         let tail = latency.tail.map(|tail| {
             place.check(
                 tail.share > 0.0 && tail.share <= 1.0,
-                "tail.share",
+                "latency.tail.share",
                 tail.share,
                 "a number above 0 and up to 1",
                 "leave the tail out if there is none",

@@ -11,7 +11,7 @@ use super::error::{ModelError, Place};
 ///
 /// A host that keeps one command in flight needs a moment between a completion and its next command; without the head start
 /// the rate would stay below its limit by that moment a command. It is also the largest burst: after a pause, what the limit
-/// lets through in 10 µs, and at least no command at once.
+/// lets through in 10 µs comes at once.
 pub const HEAD_START: Nanos = Nanos(10_000);
 
 /// Bits behind the point of a time of work: 2⁻³² ns, so that a second at 10⁹ commands is off by less than 1 ns.

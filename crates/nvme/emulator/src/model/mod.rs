@@ -93,6 +93,8 @@ mod limit;
 mod pace;
 mod quoted;
 mod slc;
+#[cfg(test)]
+mod tests;
 mod thermal;
 
 pub use access::{Access, AccessKind};

@@ -165,7 +165,8 @@ impl Pace {
             lane(&p.other, "other")?,
         ];
         let all = Limits::new(p.iops, p.bytes_per_s, &table)?;
-        let waits = lanes.iter().any(|lane| lane.latency.is_some());
+        let full = p.slc.as_ref().and_then(|slc| slc.latency.as_ref());
+        let waits = full.is_some() || lanes.iter().any(|lane| lane.latency.is_some());
         if let Some(parallel) = p.parallel {
             let expected = "1 to 65536, with a latency for them to take";
             let sound = (1..=65_536).contains(&parallel) && waits;
