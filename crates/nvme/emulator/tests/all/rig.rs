@@ -329,9 +329,14 @@ impl Host {
         cqe
     }
 
+    /// The admin rings, to be put back.
+    pub(crate) fn take_admin(&mut self) -> Ring {
+        std::mem::replace(&mut self.admin, Ring::new(0, 0, 0, 2))
+    }
+
     /// Carries an admin command out.
     pub(crate) fn admin(&mut self, sqe: Sqe) -> Cqe {
-        let mut ring = std::mem::replace(&mut self.admin, Ring::new(0, 0, 0, 2));
+        let mut ring = self.take_admin();
         let cqe = self.run(&mut ring, sqe);
         self.admin = ring;
         cqe
