@@ -43,7 +43,7 @@ const TOP: [&str; 14] = [
 ];
 
 /// Crates that cannot do without `unsafe`, and for what; all others forbid it.
-const UNSAFE: [(&str, &str); 7] = [
+const UNSAFE: [(&str, &str); 8] = [
     ("strata-block", "submission of raw buffers to the kernel"),
     (
         "strata-guard",
@@ -57,6 +57,10 @@ const UNSAFE: [(&str, &str); 7] = [
     (
         "strata-nvme",
         "doorbells and queues in memory that a device shares",
+    ),
+    (
+        "strata-nvme-emulator",
+        "queues and data in memory that a client shares, and the signal when it takes it away",
     ),
     ("strata-tcp", "send and recv on raw buffers"),
     (

@@ -1,0 +1,242 @@
+//! The poll loop's body: one look at each queue, all that waits there fetched and answered.
+//!
+//! Where no model is asked and no data moved a command costs a few loads, two stores and no call: no clock, no allocation, no
+//! system call. The four kinds of controller (asked or not, moving or not) have loops of their own, so that none pays for
+//! another.
+
+use strata_nvme_spec::{CommandId, QueueId, Sqe, Status};
+use strata_units::Nanos;
+
+use crate::controller::{Controller, Models};
+use crate::io::{Io, Request};
+use crate::later::How;
+use crate::model::Fate;
+use crate::ring::Completions;
+
+/// What a command that the models were asked about does to the controller.
+enum Then {
+    /// It completes now.
+    Completes(Status),
+    /// It completes now, looking like one of the round before.
+    Stale(Status),
+    /// It completes later, or never.
+    Waits,
+    /// The controller fails.
+    Fails,
+    /// The controller is pulled out.
+    Vanishes,
+}
+
+impl Controller {
+    /// Looks at every queue once; how many commands were fetched or completed.
+    #[inline]
+    pub(crate) fn round(&mut self) -> u32 {
+        if !self.live {
+            return 0;
+        }
+        let done = match (self.models.asked, self.moves) {
+            (false, false) => self.queues_once::<false, false>(),
+            (false, true) => self.queues_once::<false, true>(),
+            (true, false) => self.queues_once::<true, false>(),
+            (true, true) => self.queues_once::<true, true>(),
+        };
+        done + self.admin_once()
+    }
+
+    #[inline(always)]
+    fn queues_once<const ASKED: bool, const MOVES: bool>(&mut self) -> u32 {
+        let mut done = 0;
+        let mut now = Nanos(0);
+        if ASKED {
+            now = self.clock.now();
+            done += self.complete_due(now);
+        }
+        // The admin queue is the first.
+        for index in 1..self.queues.submissions.len() {
+            done += self.fetch::<ASKED, MOVES>(index, now);
+            if !self.live {
+                break;
+            }
+        }
+        done
+    }
+
+    /// Fetches and answers all that waits in a queue.
+    #[inline(always)]
+    fn fetch<const ASKED: bool, const MOVES: bool>(&mut self, index: usize, now: Nanos) -> u32 {
+        let Controller {
+            queues, io, models, ..
+        } = self;
+        let Some((queue, completions)) = queues.pair(index) else {
+            return 0;
+        };
+        let waiting = queue.waiting();
+        if waiting == 0 {
+            return 0;
+        }
+        let count = waiting.min(completions.room(waiting));
+        for _ in 0..count {
+            // A command's own words, and of the rest what reads, writes and ranges need.
+            let own = queue.word(0).to_le();
+            let (range, length) = (queue.word(5).to_le(), queue.word(6).to_le());
+            let (prp1, prp2) = match MOVES {
+                true => (queue.word(3).to_le(), queue.word(4).to_le()),
+                false => (0, 0),
+            };
+            let sqe = Sqe::from_words([own, 0, 0, prp1, prp2, range, length, 0]);
+            queue.advance();
+            let then = match io.check(&sqe) {
+                Err(status) => Then::Completes(io.health.failed(queue.id, &sqe, status)),
+                Ok(request) if ASKED => {
+                    let of = (queue.id, &sqe);
+                    ask::<MOVES>(models, io, completions, now, of, &request)
+                }
+                Ok(request) => Then::Completes(carry_out::<MOVES>(io, queue.id, &sqe, &request)),
+            };
+            if MOVES && io.torn {
+                self.fail();
+                return count;
+            }
+            match then {
+                Then::Completes(status) => completions.post(queue, sqe.cid(), 0, status),
+                Then::Stale(status) => completions.post_stale(queue, sqe.cid(), status),
+                Then::Waits => {}
+                Then::Fails => {
+                    self.fail();
+                    return count;
+                }
+                Then::Vanishes => {
+                    self.remove();
+                    return count;
+                }
+            }
+        }
+        if let Some(vector) = completions.interrupt() {
+            self.signal(vector);
+        }
+        count
+    }
+
+    /// Completes what is due.
+    fn complete_due(&mut self, now: Nanos) -> u32 {
+        let mut done = 0;
+        while let Some(due) = self.models.later.next(now) {
+            done += 1;
+            let Some(index) = self.queues.submission(due.queue) else {
+                continue;
+            };
+            let Some((queue, completions)) = self.queues.pair(index) else {
+                continue;
+            };
+            match due.how {
+                // Nobody kept room for it.
+                How::Again => {
+                    if completions.room(1) > 0 {
+                        completions.post(queue, due.cid, 0, due.status());
+                    }
+                }
+                How::Once => {
+                    completions.forgive();
+                    completions.post(queue, due.cid, 0, due.status());
+                }
+                How::Stale => {
+                    completions.forgive();
+                    completions.post_stale(queue, due.cid, due.status());
+                }
+            }
+            if let Some(vector) = completions.interrupt() {
+                self.signal(vector);
+            }
+        }
+        done
+    }
+
+    /// Completes a command that waits, for another reason than that it is due; whether it waited.
+    pub(crate) fn bring_back(&mut self, id: QueueId, cid: CommandId, status: Status) -> bool {
+        if !self.models.later.take(id, cid) {
+            return false;
+        }
+        let Some(index) = self.queues.submission(id) else {
+            return false;
+        };
+        let Some((queue, completions)) = self.queues.pair(index) else {
+            return false;
+        };
+        completions.forgive();
+        completions.post(queue, cid, 0, status);
+        if let Some(vector) = completions.interrupt() {
+            self.signal(vector);
+        }
+        true
+    }
+
+    /// Completes all commands of a queue that wait, since it is deleted.
+    pub(crate) fn abandon(&mut self, index: usize) {
+        let Controller { queues, models, .. } = self;
+        let Some((queue, completions)) = queues.pair(index) else {
+            return;
+        };
+        models.later.take_all(queue.id, |due| {
+            if due.how != How::Again {
+                completions.forgive();
+                completions.post(queue, due.cid, 0, Status::SQ_DELETED);
+            }
+        });
+        if let Some(vector) = completions.interrupt() {
+            self.signal(vector);
+        }
+    }
+}
+
+/// Does what a command asks for; its status, which the log knows more of where it failed.
+#[inline(always)]
+fn carry_out<const MOVES: bool>(io: &mut Io, id: QueueId, sqe: &Sqe, request: &Request) -> Status {
+    if !MOVES {
+        io.count(request);
+        return Status::SUCCESS;
+    }
+    let status = io.carry_out(request);
+    if status.is_success() {
+        return status;
+    }
+    io.health.failed(id, sqe, status)
+}
+
+/// Asks the models what becomes of a command, and does it as far as it is done at all.
+#[inline(never)]
+fn ask<const MOVES: bool>(
+    models: &mut Models,
+    io: &mut Io,
+    completions: &mut Completions,
+    now: Nanos,
+    (id, sqe): (QueueId, &Sqe),
+    request: &Request,
+) -> Then {
+    let of = (id, sqe.cid());
+    let fate = models.dice.fate(now, &request.access);
+    let status = match fate {
+        Fate::Fatal => return Then::Fails,
+        Fate::Removed => return Then::Vanishes,
+        Fate::Status(status) => io.health.failed(id, sqe, status),
+        Fate::Corrupt if MOVES => io.corrupt(request),
+        _ => carry_out::<MOVES>(io, id, sqe, request),
+    };
+    let mut at = models.pace.due(now, &request.access);
+    let mut how = How::Once;
+    match fate {
+        Fate::Lost => return Then::Waits,
+        Fate::Late(more) => at = at + more,
+        Fate::Twice(more) => models.later.add(at + more, of, How::Again, status),
+        Fate::WrongPhase => how = How::Stale,
+        _ => {}
+    }
+    if at <= now {
+        return match how {
+            How::Stale => Then::Stale(status),
+            _ => Then::Completes(status),
+        };
+    }
+    completions.owe();
+    models.later.add(at, of, how, status);
+    Then::Waits
+}

@@ -1,0 +1,163 @@
+//! Memory that its owner takes away: a client may make the file behind its memory shorter after it was mapped, and whoever
+//! touches what is gone gets SIGBUS (mmap(2)). Here a page of zeroes takes its place, and the controller is told, which then
+//! stops with a fatal status. Signals that are about other memory go to whoever handled them before.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::ptr::{self, NonNull};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+
+use libc::{c_int, c_void, sigaction, siginfo_t};
+use strata_units::Bytes;
+
+/// Mappings that are watched at a time, by all controllers of the process: each client may have 256.
+const MOST: usize = 1024;
+
+/// Where a watched mapping lies; `start` is 0 where none is.
+struct Slot {
+    taken: AtomicBool,
+    start: AtomicUsize,
+    end: AtomicUsize,
+    page: AtomicUsize,
+    torn: AtomicBool,
+}
+
+static SLOTS: [Slot; MOST] = [const {
+    Slot {
+        taken: AtomicBool::new(false),
+        start: AtomicUsize::new(0),
+        end: AtomicUsize::new(0),
+        page: AtomicUsize::new(0),
+        torn: AtomicBool::new(false),
+    }
+}; MOST];
+
+/// How often memory was found gone in this process.
+static TORN: AtomicU32 = AtomicU32::new(0);
+
+static BEFORE: OnceLock<sigaction> = OnceLock::new();
+
+/// How often memory was found gone in this process: while it does not change, none was.
+#[inline(always)]
+pub(crate) fn torn() -> u32 {
+    TORN.load(Ordering::Relaxed)
+}
+
+/// Installs the handler, once a process.
+pub(crate) fn install() -> io::Result<()> {
+    static DONE: OnceLock<Result<(), c_int>> = OnceLock::new();
+    DONE.get_or_init(|| {
+        let mut before = MaybeUninit::<sigaction>::uninit();
+        // SAFETY: an action of zeroes is a valid one, whose fields are then set; sigaction(2) fills `before` when it
+        // succeeds. The handler touches atomics and calls mmap and sigaction only.
+        let before = unsafe {
+            let mut action: sigaction = std::mem::zeroed();
+            action.sa_sigaction = on_sigbus as *const () as usize;
+            action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+            libc::sigemptyset(&mut action.sa_mask);
+            if sigaction_of(&action, before.as_mut_ptr()) != 0 {
+                return Err(io::Error::last_os_error().raw_os_error().unwrap_or(0));
+            }
+            before.assume_init()
+        };
+        let _ = BEFORE.set(before);
+        Ok(())
+    })
+    .map_err(io::Error::from_raw_os_error)
+}
+
+/// # Safety
+/// As sigaction(2): valid pointers, a handler that is safe in a signal.
+unsafe fn sigaction_of(new: *const sigaction, old: *mut sigaction) -> c_int {
+    // SAFETY: the caller's.
+    unsafe { libc::sigaction(libc::SIGBUS, new, old) }
+}
+
+extern "C" fn on_sigbus(_: c_int, info: *mut siginfo_t, _: *mut c_void) {
+    // SAFETY: the kernel gives a valid structure to a handler installed with SA_SIGINFO; SIGBUS has an address in it.
+    let at = unsafe { (*info).si_addr() }.addr();
+    for slot in &SLOTS {
+        if slot.patch(at) {
+            return;
+        }
+    }
+    // Not ours. The instruction runs again and the signal comes again, to whoever handled it before.
+    // SAFETY: an action of zeroes is the default one; sigaction(2) is safe in a signal.
+    unsafe {
+        let default: sigaction = std::mem::zeroed();
+        sigaction_of(BEFORE.get().unwrap_or(&default), ptr::null_mut());
+    }
+}
+
+impl Slot {
+    /// Puts zeroes in place of the page around `at`, if it lies here. Called in a signal.
+    fn patch(&self, at: usize) -> bool {
+        let start = self.start.load(Ordering::Acquire);
+        let end = self.end.load(Ordering::Acquire);
+        if start == 0 || !(start..end).contains(&at) || self.start.load(Ordering::Acquire) != start
+        {
+            return false;
+        }
+        let page = self.page.load(Ordering::Relaxed);
+        let from = (at & !(page - 1)).max(start);
+        let to = from.saturating_add(page).min(end);
+        // Pages of the file's own size first; else all of it, since a mapping of huge pages cannot be split anywhere.
+        if !zeroes(from, to) && !zeroes(start, end) {
+            return false;
+        }
+        self.torn.store(true, Ordering::Release);
+        TORN.fetch_add(1, Ordering::Release);
+        true
+    }
+}
+
+/// Maps zeroes over the addresses.
+fn zeroes(from: usize, to: usize) -> bool {
+    let flags = libc::MAP_FIXED | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    let both = libc::PROT_READ | libc::PROT_WRITE;
+    let at = ptr::without_provenance_mut(from);
+    // SAFETY: the addresses lie in a watched mapping, whose owner reads and writes it by raw accesses and unmaps it as a
+    // whole. mmap is a system call without state in the process.
+    unsafe { libc::mmap(at, to - from, both, flags, -1, 0) != libc::MAP_FAILED }
+}
+
+/// A mapping that is watched until this is dropped, which must be before it is unmapped.
+#[derive(Debug)]
+pub(crate) struct Watched(usize);
+
+impl Watched {
+    /// Watches a mapping of pages of `page`; `None` when as many are watched as can be.
+    pub(crate) fn new(start: NonNull<u8>, len: Bytes, page: Bytes) -> Option<Watched> {
+        let page = page.as_usize().clamp(4096, 1 << 30).next_power_of_two();
+        for (index, slot) in SLOTS.iter().enumerate() {
+            let free =
+                slot.taken
+                    .compare_exchange(false, true, Ordering::AcqRel, Ordering::Relaxed);
+            if free.is_err() {
+                continue;
+            }
+            let start = start.addr().get();
+            slot.torn.store(false, Ordering::Relaxed);
+            slot.page.store(page, Ordering::Relaxed);
+            slot.end.store(start + len.as_usize(), Ordering::Release);
+            slot.start.store(start, Ordering::Release);
+            return Some(Watched(index));
+        }
+        None
+    }
+
+    /// Whether a part of it was gone.
+    pub(crate) fn is_torn(&self) -> bool {
+        SLOTS[self.0].torn.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        let slot = &SLOTS[self.0];
+        slot.start.store(0, Ordering::Release);
+        slot.end.store(0, Ordering::Release);
+        slot.taken.store(false, Ordering::Release);
+    }
+}
