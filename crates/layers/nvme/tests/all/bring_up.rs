@@ -55,11 +55,12 @@ fn a_sound_controller_says_what_it_is() {
 fn a_controller_that_was_left_enabled_is_reset_first() {
     let fake = Fake::new();
     std::mem::forget(open(&fake));
-    let leaked = fake.lock().violations.len();
+    // Its memory went with the process.
+    fake.lock().maps.clear();
     let again = open(&fake);
     assert!(again.identity().was_enabled);
     let model = fake.lock();
-    assert_eq!((model.stops, model.violations.len()), (1, leaked));
+    assert_eq!((model.stops, model.violations.len()), (1, 0));
 }
 
 #[test]
@@ -107,7 +108,7 @@ fn ready_comes_fatal_or_not_at_all() {
     let why = refusal(&fake);
     assert!(
         why.to_string()
-            .contains("did not become ready within 40 ms"),
+            .contains("did not become ready within 40ms"),
         "{why}"
     );
     fake.is_left_clean();
@@ -171,8 +172,8 @@ fn capabilities_that_make_no_sense_are_refused() {
             1 << 44 | 1 << 24 | 1023,
             "does not take the NVM command set",
         ),
-        (1 << 48 | 1 << 37 | 1023, "from 8 KiB to 4 KiB"),
-        (0xff << 48 | 1 << 37 | 1023, "from 128 MiB to 128 MiB"),
+        (1 << 48 | 1 << 37 | 1023, "from 8KiB to 4KiB"),
+        (0xff << 48 | 1 << 37 | 1023, "from 128MiB to 128MiB"),
     ] {
         let fake = Fake::new().with(|model| model.cap = cap);
         let why = refusal(&fake);
@@ -262,7 +263,7 @@ fn wherever_the_carrier_fails_it_is_told() {
     for accesses in 0..200 {
         let fake = Fake::new().with(|model| model.accesses = Some(accesses));
         match Controller::open(fake.carrier(), &patient()) {
-            Err(NvmeError::Carrier(_)) => {}
+            Err(NvmeError::Carrier(_) | NvmeError::Memory { .. }) => {}
             Err(why) => panic!("after {accesses}: {why}"),
             Ok(controller) => {
                 opened = true;

@@ -82,7 +82,7 @@ fn unusable_namespaces_say_why() {
         ),
         (
             |ns| ns.lbaf[0].ms = 8.into(),
-            "has 8 B of metadata with each block of 512 B",
+            "has 8B of metadata with each block of 512B",
         ),
         (|ns| ns.dps = 3, "has protection information of type 3"),
         (
@@ -93,7 +93,7 @@ fn unusable_namespaces_say_why() {
             |ns| ns.lbaf[0].lbads = 200,
             "has blocks of 2 to the power of 200 bytes",
         ),
-        (|ns| ns.lbaf[0].lbads = 11, "has blocks of 2 KiB, and"),
+        (|ns| ns.lbaf[0].lbads = 11, "has blocks of 2KiB, and"),
         (
             |ns| ns.flbas = 9,
             "has a format that it does not list (FLBAS 0x09)",
