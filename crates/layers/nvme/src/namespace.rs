@@ -113,7 +113,7 @@ pub enum Unusable {
     },
     /// Its blocks are of another size.
     #[error(
-        "namespace {id} of {name} has {found}, and blocks of 512 B or 4 KiB can be measured; format it to one of them (nvme-format(1))"
+        "namespace {id} of {name} has {found}, and blocks of 512B or 4KiB can be measured; format it to one of them (nvme-format(1))"
     )]
     Format {
         /// The controller.

@@ -160,7 +160,7 @@ impl Registers {
         if smallest.bytes() > LARGEST_PAGE {
             return Err(self.unfit(
                 found(),
-                "the smallest may be 2 MiB at most; use the kernel's driver",
+                "the smallest may be 2MiB at most; use the kernel's driver",
             ));
         }
         Ok(smallest)
