@@ -1,11 +1,9 @@
 //! PCI configuration space: an NVMe controller's header and capabilities (PCIe Base 7.5, PCI Code and ID Assignment 1.2).
 
+use strata_nvme_spec::emulated::{DEVICE, NULL_DEVICE, VENDOR};
+
 /// Bytes: PCI Express's, with no extended capability.
 pub(crate) const LEN: usize = 4096;
-
-/// A vendor that PCI-SIG gave to nobody, so that no driver takes the controller for one that it knows.
-pub(crate) const VENDOR: u16 = 0xfeed;
-const DEVICE: u16 = 0x0e00;
 
 /// BAR 0: registers, doorbells, the MSI-X table and its pending bits, a page each.
 pub(crate) const BAR_LEN: u64 = 0x4000;
@@ -35,14 +33,15 @@ pub(crate) enum Wish {
 }
 
 impl ConfigSpace {
-    /// That of a controller with so many MSI-X vectors.
-    pub(crate) fn new(vectors: u16) -> ConfigSpace {
+    /// That of a controller with so many MSI-X vectors, which moves data or does not.
+    pub(crate) fn new(vectors: u16, moves_data: bool) -> ConfigSpace {
+        let device = if moves_data { DEVICE } else { NULL_DEVICE };
         let mut it = ConfigSpace {
             bytes: vec![0; LEN],
             mask: vec![0; LEN],
         };
         it.put(0x00, &VENDOR.to_le_bytes(), &[]);
-        it.put(0x02, &DEVICE.to_le_bytes(), &[]);
+        it.put(0x02, &device.to_le_bytes(), &[]);
         // Memory is decoded from the start, as firmware leaves it; SPDK's client turns on nothing but bus mastering.
         it.put(COMMAND, &[MEMORY, 0], &[0x46, 0x05]);
         // There is a list of capabilities.
@@ -54,7 +53,7 @@ impl ConfigSpace {
         let size = (!(BAR_LEN - 1)).to_le_bytes();
         it.put(0x10, &[0x04, 0, 0, 0, 0, 0, 0, 0], &size);
         it.put(0x2c, &VENDOR.to_le_bytes(), &[]);
-        it.put(0x2e, &DEVICE.to_le_bytes(), &[]);
+        it.put(0x2e, &device.to_le_bytes(), &[]);
         it.put(0x34, &[POWER as u8], &[]);
         it.put(0x3c, &[0], &[0xff]);
         // Power management: D0 and D3hot, which keeps its state (No_Soft_Reset).
@@ -126,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_host_finds_a_controller_and_its_capabilities() {
-        let mut space = ConfigSpace::new(65);
+        let mut space = ConfigSpace::new(65, true);
         assert_eq!(word(&space, 8) >> 8, 0x01_08_02);
         let mut found = Vec::new();
         let mut at = word(&space, 0x34) as usize;
@@ -148,7 +147,7 @@ mod tests {
 
     #[test]
     fn memory_mastering_power_and_reset_are_the_hosts_to_turn() {
-        let mut space = ConfigSpace::new(2);
+        let mut space = ConfigSpace::new(2, false);
         assert!(space.decodes() && !space.masters());
         assert_eq!(space.write(COMMAND, &[0x04, 0x04]), Wish::Nothing);
         assert!(!space.decodes() && space.masters());

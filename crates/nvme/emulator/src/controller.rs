@@ -105,7 +105,7 @@ impl Controller {
             clock: Clock::start(),
             events: Events::default(),
             registers: Registers::new(config),
-            config_space: ConfigSpace::new(vectors),
+            config_space: ConfigSpace::new(vectors, config.moves_data),
             regions,
             vectors: (0..vectors).map(|_| None).collect(),
             msix: vec![0; MSIX_LEN],
@@ -273,7 +273,7 @@ impl Controller {
         self.disable();
         self.registers.clear();
         let vectors = self.pairs + 1;
-        self.config_space = ConfigSpace::new(vectors);
+        self.config_space = ConfigSpace::new(vectors, self.moves);
         self.msix.fill(0);
     }
 

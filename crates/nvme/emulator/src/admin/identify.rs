@@ -7,12 +7,12 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use super::ABORTS;
 use crate::config::{Config, SMALLEST_PAGE};
-use crate::config_space::VENDOR;
 use crate::controller::Controller;
 use crate::events::REQUESTS;
 use crate::health::ENTRIES;
 use crate::namespace::{Namespace, transfer_power, uuid};
 use crate::registers::VERSION;
+use strata_nvme_spec::emulated::VENDOR;
 
 const INVALID_NAMESPACE: Status = Status::INVALID_NAMESPACE.do_not_retry();
 
