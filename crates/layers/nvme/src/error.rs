@@ -21,7 +21,7 @@ pub enum NvmeError {
         what: &'static str,
         /// Why.
         #[source]
-        why: RingsError,
+        why: Box<RingsError>,
     },
     /// The function is something else.
     #[error(

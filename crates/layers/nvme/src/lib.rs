@@ -43,13 +43,13 @@ mod split;
 mod vfio_user;
 
 pub use carrier::{Carrier, CarrierError};
-pub use controller::{Aborted, Controller};
+pub use controller::Controller;
 pub use doorbells::{Bell, Doorbells};
 pub use error::NvmeError;
 pub use function::{DmaError, Function, Mapped, Memory};
 pub use identity::Identity;
 pub use namespace::{Namespace, NamespaceIdentity, Unusable};
 pub use options::Options;
-pub use queue_pair::QueuePair;
+pub use queue_pair::{Aborted, QueuePair};
 pub use rings::{Completion, Layout, Rings, RingsError, Unbound};
 pub use vfio_user::VfioUser;

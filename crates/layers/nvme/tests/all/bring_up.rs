@@ -107,8 +107,7 @@ fn ready_comes_fatal_or_not_at_all() {
     let fake = Fake::new().with(|model| model.looks_to_rise = u32::MAX);
     let why = refusal(&fake);
     assert!(
-        why.to_string()
-            .contains("did not become ready within 40ms"),
+        why.to_string().contains("did not become ready within 40ms"),
         "{why}"
     );
     fake.is_left_clean();

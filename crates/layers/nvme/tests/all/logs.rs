@@ -91,7 +91,11 @@ fn events_come_and_are_asked_for_again() {
         (sqe.opcode == opcode::ASYNC_EVENT_REQUEST).then(|| Reply {
             completions: {
                 given += 1;
-                if given == 1 { vec![None, None] } else { Vec::new() }
+                if given == 1 {
+                    vec![None, None]
+                } else {
+                    Vec::new()
+                }
             },
             ..Reply::good(dword)
         })
