@@ -14,7 +14,7 @@ use crate::{layout, open, options};
 use strata_nvme::Controller;
 
 fn quick(fake: &Fake) -> std::sync::Arc<Controller> {
-    // What answers within a look of 2 ms is not late, whatever else the machine does: late looks count.
+    // What answers at the second look is not late, whatever else the machine does.
     Controller::open(fake.carrier(), &options()).expect("a sound controller")
 }
 
