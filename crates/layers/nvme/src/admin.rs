@@ -98,6 +98,8 @@ impl AdminQueue {
         self.rings.ring();
         let begin = Instant::now();
         let mut looked = begin;
+        // What came while this thread did not run is in time: there is one more look behind the deadline.
+        let mut overdue = false;
         loop {
             let now = Instant::now();
             let waited = now - begin;
@@ -125,13 +127,14 @@ impl AdminQueue {
                 looked = now;
                 registers.check(what)?;
             }
-            if late {
+            if late && overdue {
                 return Err(NvmeError::Deadline {
                     name: registers.name(),
                     what,
                     within,
                 });
             }
+            overdue = late;
             if waited < SPIN {
                 std::hint::spin_loop();
             } else {
@@ -140,7 +143,7 @@ impl AdminQueue {
         }
     }
 
-    /// Gives a command that answers with data of `T`'s size or, where that has none, of `len` bytes; [`LONGEST`] at most.
+    /// Gives a command that answers with `len` bytes: a multiple of 8, [`LONGEST`] at most.
     pub(crate) fn read(
         &mut self,
         registers: &Registers,
@@ -164,7 +167,7 @@ impl AdminQueue {
             .collect())
     }
 
-    /// The same for an answer of fixed size.
+    /// The same for an answer of one structure.
     pub(crate) fn read_one<T: FromBytes>(
         &mut self,
         registers: &Registers,
@@ -228,14 +231,44 @@ impl AdminQueue {
     fn post(&mut self, sqe: Sqe) -> CommandId {
         // One command and EVENTS requests never fill the queue.
         const { assert!(SUBMISSIONS.holds() > EVENTS as u32 + 1) }
-        loop {
-            // FFFFh is the error log's "no command".
-            self.last = CommandId((self.last.0 + 1) % u16::MAX);
-            if !self.requests.contains(&self.last) {
-                break;
-            }
-        }
+        self.last = identifier_after(self.last, &self.requests);
         self.rings.post(sqe.with_cid(self.last));
         self.last
+    }
+}
+
+/// The next identifier that none of `taken`, which are few, has.
+fn identifier_after(last: CommandId, taken: &[CommandId]) -> CommandId {
+    let mut next = last;
+    loop {
+        // FFFFh is the error log's "no command".
+        next = CommandId((next.0 + 1) % u16::MAX);
+        if !taken.contains(&next) {
+            return next;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identifiers_go_round_without_ffffh_and_those_that_wait() {
+        let waiting = [3, 4, 0xfffe].map(CommandId);
+        let mut given = vec![CommandId(0)];
+        for _ in 0..0x1_0000 {
+            let last = given[given.len() - 1];
+            given.push(identifier_after(last, &waiting));
+        }
+        assert!(!given.contains(&CommandId(u16::MAX)));
+        assert!(waiting.iter().all(|cid| !given.contains(cid)));
+        // All others come before one comes again.
+        assert_eq!(given[2..4], [2, 5].map(CommandId));
+        let round = 0xffff - waiting.len();
+        assert_eq!(
+            (given[round], given[round - 1]),
+            (CommandId(0), CommandId(0xfffd))
+        );
     }
 }

@@ -11,7 +11,7 @@ use strata_units::Bytes;
 
 use crate::admin::{AdminMemory, AdminQueue};
 use crate::registers::{Capabilities, Registers};
-use crate::{Bell, Doorbells, Identity, NvmeError, Options, RingsError, pci};
+use crate::{Bell, Doorbells, Identity, NvmeError, Options, pci};
 
 /// Most active namespaces that are looked at: as many as one subsystem of any drive has, and far less than fill memory.
 const MOST_NAMESPACES: usize = 64 * ActiveNamespaces::MOST;
@@ -38,8 +38,11 @@ pub(crate) fn bring_up(registers: &Registers, options: &Options) -> Result<Up, N
         }
         other => other?,
     };
-    let memory =
-        AdminMemory::new(registers, &capabilities).map_err(|why| no_memory(registers, why))?;
+    let memory = AdminMemory::new(registers, &capabilities).map_err(|why| NvmeError::Memory {
+        name: registers.name(),
+        what: "the admin queue",
+        why: Box::new(why),
+    })?;
     let stride = capabilities.cap.doorbell_stride();
     // How many there are is not known before the controller answers: those of the admin queue have to be there.
     let first = doorbells(registers, 0, stride)?;
@@ -212,13 +215,5 @@ pub(crate) fn bells(
             format!("the doorbells of queue {id} lie behind its BAR's end"),
             "its first BAR has to hold those of all queues that it grants; ask for fewer queue pairs",
         )),
-    }
-}
-
-pub(crate) fn no_memory(registers: &Registers, why: RingsError) -> NvmeError {
-    NvmeError::Memory {
-        name: registers.name(),
-        what: "an admin queue",
-        why: Box::new(why),
     }
 }

@@ -2,51 +2,36 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use strata_nvme_spec::command::admin::Abort;
-use strata_nvme_spec::command::{
-    CreateCompletionQueue, CreateSubmissionQueue, Priority, delete_completion_queue,
-    delete_submission_queue,
-};
-use strata_nvme_spec::{AsyncEvent, CommandId, NamespaceId, QueueId, Sqe};
+use strata_nvme_spec::{AsyncEvent, NamespaceId, Sqe};
 use strata_units::{Bytes, Nanos};
 use zerocopy::FromBytes;
 
 use crate::admin::AdminQueue;
-use crate::bring_up::{Up, bells, bring_up};
+use crate::bring_up::{Up, bring_up};
 use crate::life::Life;
-use crate::queue_pair::QueuePair;
 use crate::registers::{Capabilities, Registers};
-use crate::{Carrier, Doorbells, Function, Identity, Layout, NvmeError, Options, Unbound};
+use crate::{Carrier, Doorbells, Function, Identity, NvmeError, Options};
 
 /// A controller. Its queue pairs hold it, so that it outlives them; dropped, it is stopped.
 pub struct Controller {
-    registers: Registers,
+    pub(crate) registers: Registers,
     options: Options,
     identity: Identity,
     state: Mutex<State>,
 }
 
 /// All that changes; on no I/O path.
-struct State {
+pub(crate) struct State {
     /// None of a controller that is stopped or lost.
     admin: Option<AdminQueue>,
     /// Why the controller cannot be stopped.
     lost: Option<String>,
-    life: Arc<Life>,
-    capabilities: Capabilities,
-    doorbells: Arc<Doorbells>,
+    pub(crate) life: Arc<Life>,
+    pub(crate) capabilities: Capabilities,
+    pub(crate) doorbells: Arc<Doorbells>,
     namespaces: Vec<NamespaceId>,
     /// Which I/O queue identifiers are in use; the first is queue 1.
-    used: Vec<bool>,
-}
-
-/// What became of an Abort command (Base 5.1.1). Either way the command itself has a completion of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Aborted {
-    /// The command was aborted.
-    Yes,
-    /// It was not: it is done, unknown, or too far.
-    No,
+    pub(crate) used: Vec<bool>,
 }
 
 impl Controller {
@@ -91,125 +76,6 @@ impl Controller {
         self.lock().namespaces.clone()
     }
 
-    /// Makes a queue pair, which is polled: no interrupts.
-    ///
-    /// # Errors
-    /// [`NvmeError::Limit`] for sizes above [`Identity::most_entries`] or when all identifiers are in use;
-    /// [`NvmeError::Refused`], and the others, by the controller.
-    pub fn queue_pair(self: &Arc<Self>, layout: Layout) -> Result<QueuePair, NvmeError> {
-        self.check_layout(&layout)?;
-        let mut state = self.lock();
-        let index = state.used.iter().position(|used| !used);
-        let id = index.and_then(|index| u16::try_from(index + 1).ok());
-        let (Some(index), Some(id)) = (index, id.map(QueueId)) else {
-            let most = state.used.len() as u64;
-            return Err(NvmeError::Limit {
-                name: self.name(),
-                what: "a number of queue pairs",
-                asked: most + 1,
-                most,
-            });
-        };
-        let Capabilities { cap, page, .. } = state.capabilities;
-        let (tail, head) = bells(&self.registers, &state.doorbells, id, cap.doorbell_stride())?;
-        let memory =
-            Unbound::new(self.function(), layout, page).map_err(|why| NvmeError::Memory {
-                name: self.name(),
-                what: "an I/O queue",
-                why: Box::new(why),
-            })?;
-        let create = CreateCompletionQueue {
-            id,
-            size: layout.completion,
-            at: memory.completions(),
-            contiguous: true,
-            vector: None,
-        };
-        self.give(&mut state, "create a completion queue", create.sqe())?;
-        let create = CreateSubmissionQueue {
-            id,
-            size: layout.submission,
-            at: memory.submissions(),
-            contiguous: true,
-            priority: Priority::Urgent,
-            completions: id,
-        };
-        if let Err(why) = self.give(&mut state, "create a submission queue", create.sqe()) {
-            if matches!(why, NvmeError::Refused { .. }) {
-                self.delete(&mut state, &[DELETE_COMPLETIONS], id);
-            }
-            return Err(why);
-        }
-        state.used[index] = true;
-        let life = Arc::clone(&state.life);
-        drop(state);
-        let rings = memory.bind(tail, head);
-        Ok(QueuePair::new(rings, id, life, Arc::clone(self)))
-    }
-
-    fn check_layout(&self, layout: &Layout) -> Result<(), NvmeError> {
-        let most = self.identity.most_entries;
-        for (what, size) in [
-            ("a submission queue", layout.submission),
-            ("a completion queue", layout.completion),
-        ] {
-            if size > most {
-                return Err(NvmeError::Limit {
-                    name: self.name(),
-                    what,
-                    asked: size.entries().into(),
-                    most: most.entries().into(),
-                });
-            }
-        }
-        if layout.completion < layout.submission {
-            return Err(NvmeError::Limit {
-                name: self.name(),
-                what: "a submission queue with fewer completion entries than its own",
-                asked: layout.submission.entries().into(),
-                most: layout.completion.entries().into(),
-            });
-        }
-        Ok(())
-    }
-
-    /// Asks for a command of an I/O queue to be aborted. Aborts go one at a time, so that no limit of them is met (ACL).
-    ///
-    /// # Errors
-    /// [`NvmeError`]
-    pub fn abort(&self, queue: QueueId, cid: CommandId) -> Result<Aborted, NvmeError> {
-        self.give_abort(&mut self.lock(), queue, cid)
-    }
-
-    /// The same for a queue of that life; not aborted when that is over.
-    pub(crate) fn abort_of(
-        &self,
-        life: &Life,
-        queue: QueueId,
-        cid: CommandId,
-    ) -> Result<Aborted, NvmeError> {
-        let mut state = self.lock();
-        if !life.is_alive() {
-            return Ok(Aborted::No);
-        }
-        self.give_abort(&mut state, queue, cid)
-    }
-
-    fn give_abort(
-        &self,
-        state: &mut State,
-        queue: QueueId,
-        command: CommandId,
-    ) -> Result<Aborted, NvmeError> {
-        let abort = Abort { queue, command };
-        let dword = self.give(state, "abort a command", abort.sqe())?;
-        Ok(if Abort::was_aborted(dword) {
-            Aborted::Yes
-        } else {
-            Aborted::No
-        })
-    }
-
     /// Resets the controller, and brings it up again. All queue pairs made before are dead, and quiet, from then on.
     ///
     /// # Errors
@@ -250,39 +116,6 @@ impl Controller {
         looked
     }
 
-    /// Deletes a queue pair of that life; resets the controller where that fails. Then its memory may go.
-    pub(crate) fn close(&self, life: &Arc<Life>, id: QueueId) {
-        let mut state = self.lock();
-        if life.is_quiet() {
-            return;
-        }
-        if life.is_alive() {
-            self.delete(&mut state, &[DELETE_SUBMISSIONS, DELETE_COMPLETIONS], id);
-        } else {
-            // What becomes of it is in the state; the memory goes by the rule of what is mapped.
-            let _ = self.restart(&mut state);
-        }
-        if Arc::ptr_eq(life, &state.life)
-            && let Some(used) = state.used.get_mut(usize::from(id.0) - 1)
-        {
-            *used = false;
-        }
-    }
-
-    fn delete(&self, state: &mut State, steps: &[Delete], id: QueueId) {
-        for (what, sqe) in steps {
-            match self.give(state, what, sqe(id)) {
-                Ok(_) => {}
-                Err(NvmeError::Refused { .. }) => {
-                    let _ = self.restart(state);
-                    return;
-                }
-                // The controller was reset, or cannot be.
-                Err(_) => return,
-            }
-        }
-    }
-
     /// Gives an admin command without data.
     pub(crate) fn execute(&self, what: &'static str, sqe: Sqe) -> Result<u32, NvmeError> {
         self.give(&mut self.lock(), what, sqe)
@@ -316,7 +149,12 @@ impl Controller {
         state.admin.as_mut().map_or(Vec::new(), AdminQueue::events)
     }
 
-    fn give(&self, state: &mut State, what: &'static str, sqe: Sqe) -> Result<u32, NvmeError> {
+    pub(crate) fn give(
+        &self,
+        state: &mut State,
+        what: &'static str,
+        sqe: Sqe,
+    ) -> Result<u32, NvmeError> {
         self.with_admin(state, |admin, registers, within| {
             admin.execute(registers, what, sqe, within)
         })
@@ -356,7 +194,7 @@ impl Controller {
         Ok(())
     }
 
-    fn restart(&self, state: &mut State) -> Result<(), NvmeError> {
+    pub(crate) fn restart(&self, state: &mut State) -> Result<(), NvmeError> {
         if let Some(why) = &state.lost {
             return Err(NvmeError::Lost {
                 name: self.name(),
@@ -400,7 +238,7 @@ impl Controller {
         Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         // A thread that panicked within had given its commands or not; a late completion is no other command's.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -427,8 +265,3 @@ impl State {
         }
     }
 }
-
-type Delete = (&'static str, fn(QueueId) -> Sqe);
-
-const DELETE_SUBMISSIONS: Delete = ("delete a submission queue", delete_submission_queue);
-const DELETE_COMPLETIONS: Delete = ("delete a completion queue", delete_completion_queue);

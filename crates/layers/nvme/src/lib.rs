@@ -45,7 +45,7 @@ mod vfio_user;
 
 pub use blocking::{Blocking, LARGEST};
 pub use carrier::{Carrier, CarrierError};
-pub use controller::{Aborted, Controller};
+pub use controller::Controller;
 pub use doorbells::{Bell, Doorbells};
 pub use engine::NvmeEngine;
 pub use error::NvmeError;
@@ -54,7 +54,7 @@ pub use identity::Identity;
 pub use job::NvmeJob;
 pub use namespace::{Namespace, NamespaceIdentity, Unusable};
 pub use options::Options;
-pub use queue_pair::QueuePair;
+pub use queue_pair::{Aborted, QueuePair};
 pub use reality::Stands;
 pub use rings::{Completion, Layout, Rings, RingsError, Unbound};
 pub use target::{NvmeTarget, TargetError, Wanted, Whose};

@@ -125,7 +125,7 @@ fn a_timeout_of_nothing_is_not_taken_at_its_word() {
     // CAP.TO is 0, and RDY takes some looks: of 50 µs to 5 ms each, so below half a second.
     let fake = Fake::new().with(|model| {
         model.cap &= !(0xff << 24);
-        model.looks_to_rise = 12;
+        model.looks_to_rise = 6;
     });
     let controller = Controller::open(fake.carrier(), &patient());
     assert!(controller.is_ok(), "{:?}", controller.err());

@@ -2,19 +2,18 @@
 //! that no thread is needed and nothing depends on time.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
-use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use strata_memory::{Huge, Lock, Region, Want};
-use strata_nvme::{Carrier, CarrierError, Doorbells};
+use strata_nvme::{Carrier, CarrierError};
 use strata_nvme_spec::command::admin_opcode as opcode;
 use strata_nvme_spec::registers::{Aqa, Cap, Cc, Csts, Doorbell, offset};
 use strata_nvme_spec::{Cqe, QueueId, Sqe, Status};
-use strata_units::{ByteOffset, Bytes, Iova};
+use strata_units::{ByteOffset, Bytes};
 use strata_vfio_user::Mapping;
 
 use crate::answers::{self, Reply};
+use crate::carrier::error;
 
 /// Queue pairs that it grants.
 pub(crate) const PAIRS: u32 = 2;
@@ -66,7 +65,7 @@ pub(crate) struct Model {
     tail: u32,
     phase: bool,
     bells: Mapping,
-    bells_file: Region,
+    pub(crate) bells_file: Region,
     pub(crate) maps: BTreeMap<u64, Mapping>,
     /// I/O queues: where they lie, by completion (false) or submission (true) and number.
     pub(crate) queues: BTreeMap<(bool, u16), u64>,
@@ -159,13 +158,13 @@ impl Fake {
     }
 }
 
-fn map(region: &Region, len: Bytes) -> Mapping {
+pub(crate) fn map(region: &Region, len: Bytes) -> Mapping {
     let file = region.file().expect("a shared region");
     Mapping::new(file, ByteOffset(0), len, true).expect("mapped")
 }
 
 impl Model {
-    fn access(&mut self, what: &str) -> Result<(), CarrierError> {
+    pub(crate) fn access(&mut self, what: &str) -> Result<(), CarrierError> {
         match &mut self.accesses {
             Some(0) => Err(error(what)),
             Some(left) => {
@@ -201,7 +200,7 @@ impl Model {
         }
     }
 
-    fn look(&mut self) {
+    pub(crate) fn look(&mut self) {
         self.looks += 1;
         let (en, rdy) = (self.cc.en(), self.csts.rdy());
         if en && !rdy && self.looks > self.looks_to_rise {
@@ -215,7 +214,7 @@ impl Model {
         }
     }
 
-    fn stopped(&mut self) {
+    pub(crate) fn stopped(&mut self) {
         self.csts = Csts(0);
         self.queues.clear();
         let stride = Cap(self.cap).doorbell_stride();
@@ -224,13 +223,13 @@ impl Model {
         }
     }
 
-    fn configure(&mut self, cc: Cc) {
+    pub(crate) fn configure(&mut self, cc: Cc) {
         let before = std::mem::replace(&mut self.cc, cc);
         self.looks = 0;
         if cc.en() && !before.en() {
             (self.head, self.tail, self.phase) = (0, 0, true);
             let page = cc.page().bytes().0;
-            if self.asq % page != 0 || self.acq % page != 0 {
+            if !self.asq.is_multiple_of(page) || !self.acq.is_multiple_of(page) {
                 self.violations.push("admin queues off a page".to_owned());
             }
             if self.config[4] & 0b110 != 0b110 {
@@ -302,7 +301,7 @@ impl Model {
     fn create(&mut self, submission: bool, id: u16, sqe: &Sqe) {
         let page = self.cc.page().bytes().0;
         let at = sqe.prp1.get();
-        if at % page != 0 || sqe.cdw11.get() & 1 != 1 || id == 0 {
+        if !at.is_multiple_of(page) || sqe.cdw11.get() & 1 != 1 || id == 0 {
             self.violations.push(format!("queue {id} at {at:#x}"));
         }
         if submission && !self.queues.contains_key(&(false, id)) {
@@ -367,149 +366,5 @@ impl Model {
         if self.tail == 0 {
             self.phase = !self.phase;
         }
-    }
-}
-
-fn error(what: &str) -> CarrierError {
-    CarrierError {
-        what: what.to_owned(),
-        name: "a fake".to_owned(),
-        why: "the test wants it so".into(),
-    }
-}
-
-impl Carrier for Fake {
-    fn name(&self) -> &str {
-        "a fake"
-    }
-
-    fn read_config(&mut self, at: ByteOffset, into: &mut [u8]) -> Result<(), CarrierError> {
-        let mut model = self.lock();
-        model.access("read the configuration")?;
-        if model.gone {
-            into.fill(0xff);
-        } else {
-            into.copy_from_slice(&model.config[at.0 as usize..][..into.len()]);
-        }
-        Ok(())
-    }
-
-    fn write_config(&mut self, at: ByteOffset, from: &[u8]) -> Result<(), CarrierError> {
-        let mut model = self.lock();
-        model.access("write the configuration")?;
-        assert_eq!((at.0, from.len()), (4, 2), "only the command register");
-        let value = u16::from_le_bytes([from[0], from[1]]) & !model.stuck;
-        model.config[4..6].copy_from_slice(&value.to_le_bytes());
-        Ok(())
-    }
-
-    fn read32(&mut self, at: ByteOffset) -> Result<u32, CarrierError> {
-        let mut model = self.lock();
-        model.access("read a register")?;
-        if at.0 == offset::CSTS && !model.gone {
-            model.look();
-        }
-        Ok(match at.0 {
-            _ if model.gone => u32::MAX,
-            offset::VS => model.version,
-            offset::CC => model.cc.0,
-            offset::CSTS => model.csts.0,
-            offset::CRTO => model.crto,
-            other => panic!("reads {other:#x}"),
-        })
-    }
-
-    fn read64(&mut self, at: ByteOffset) -> Result<u64, CarrierError> {
-        let mut model = self.lock();
-        model.access("read a register")?;
-        assert_eq!(at.0, offset::CAP);
-        Ok(if model.gone { u64::MAX } else { model.cap })
-    }
-
-    fn write32(&mut self, at: ByteOffset, value: u32) -> Result<(), CarrierError> {
-        let mut model = self.lock();
-        model.access("write a register")?;
-        match at.0 {
-            _ if model.gone => {}
-            offset::CC => model.configure(Cc(value)),
-            offset::AQA => model.aqa = value,
-            other => panic!("writes {other:#x}"),
-        }
-        Ok(())
-    }
-
-    fn write64(&mut self, at: ByteOffset, value: u64) -> Result<(), CarrierError> {
-        let mut model = self.lock();
-        model.access("write a register")?;
-        match at.0 {
-            _ if model.gone => {}
-            offset::ASQ => model.asq = value,
-            offset::ACQ => model.acq = value,
-            other => panic!("writes {other:#x}"),
-        }
-        Ok(())
-    }
-
-    fn doorbells(&mut self, len: Bytes) -> Result<Doorbells, CarrierError> {
-        let mut model = self.lock();
-        model.access("map the doorbells")?;
-        if len.0 > model.bar {
-            return Err(error("map the doorbells"));
-        }
-        let map = map(&model.bells_file, Bytes(BAR));
-        let at = NonNull::new(map.as_ptr().cast::<u32>()).expect("an address");
-        // SAFETY: the mapping has so many bytes as long as it lives, may be written, and nobody has a reference into it.
-        Ok(unsafe { Doorbells::new(at, len, Box::new(map)) })
-    }
-
-    fn addresses(&self) -> Range<Iova> {
-        Iova(1 << 32)..Iova(1 << 40)
-    }
-
-    fn map(&mut self, region: &Region, iova: Iova) -> Result<(), CarrierError> {
-        let mut model = self.lock();
-        model.access("map memory")?;
-        let mapped = map(region, region.len());
-        if model.maps.insert(iova.0, mapped).is_some() {
-            model.violations.push(format!("{iova} is mapped twice"));
-        }
-        Ok(())
-    }
-
-    fn unmap(&mut self, iova: Iova, len: Bytes) -> Result<(), CarrierError> {
-        let mut model = self.lock();
-        let gone = iova.0..iova.0 + len.0;
-        if model.csts.rdy() && !model.gone {
-            let admin = (0, model.asq);
-            let queues = model.queues.iter().map(|((_, id), at)| (*id, *at));
-            let held: Vec<_> = queues
-                .chain([admin])
-                .filter(|(_, at)| gone.contains(at))
-                .collect();
-            for (id, _) in held {
-                model
-                    .violations
-                    .push(format!("queue {id} is unmapped while it works"));
-            }
-        }
-        if model.maps.remove(&iova.0).is_none() {
-            model
-                .violations
-                .push(format!("{iova} is unmapped, and was not mapped"));
-        }
-        Ok(())
-    }
-
-    fn reset(&mut self) -> Result<(), CarrierError> {
-        let mut model = self.lock();
-        model.access("reset it")?;
-        model.resets += 1;
-        if !model.resettable {
-            return Err(error("reset it"));
-        }
-        model.cc = Cc(0);
-        model.stopped();
-        model.config[4] = 0;
-        Ok(())
     }
 }

@@ -73,6 +73,7 @@ proptest! {
         }
         // Some tens of commands, each with a deadline and a reset behind it; far from what a hang takes.
         prop_assert!(begin.elapsed() < Duration::from_secs(60));
-        prop_assert!(fake.lock().violations.is_empty(), "{:#?}", fake.lock().violations);
+        let model = fake.lock();
+        prop_assert!(model.violations.is_empty(), "{:#?}", model.violations);
     }
 }

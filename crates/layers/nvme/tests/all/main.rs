@@ -1,7 +1,10 @@
-//! The driver against controllers: a fake one in this process, which is as wrong as a test wants it.
+//! The driver against controllers: the emulated one, and a fake one in this process that is as wrong as a test wants it.
 
 mod answers;
 mod bring_up;
+mod carrier;
+mod emulated;
+mod emulator;
 mod fake;
 mod hostile;
 mod logs;

@@ -14,7 +14,7 @@ use crate::{layout, open, options};
 use strata_nvme::Controller;
 
 fn quick(fake: &Fake) -> std::sync::Arc<Controller> {
-    // What answers within a look of 2 ms is not late, whatever else the machine does: late looks count.
+    // What answers at the second look is not late, whatever else the machine does.
     Controller::open(fake.carrier(), &options()).expect("a sound controller")
 }
 
@@ -54,13 +54,7 @@ fn threads_that_ask_for_a_reset_at_once_get_one() {
     let controller = open(&fake);
     let pairs = [(); 2].map(|()| controller.queue_pair(layout(4, 4)).expect("a pair"));
     thread::scope(|scope| {
-        for pair in &pairs {
-            // Rings are of one thread, so each is asked through its own.
-            let (controller, id) = (pair.controller(), pair.id());
-            assert!(id.0 > 0 && controller.health().is_ok());
-        }
-        let [first, second] = pairs;
-        for pair in [first, second] {
+        for pair in pairs {
             scope.spawn(move || {
                 pair.reset().expect("one reset");
                 assert!(!pair.is_alive() && pair.is_quiet());
@@ -116,18 +110,6 @@ fn a_second_completion_is_no_other_commands() {
     // Far more than the queue has entries, so that rings go round.
     for wanted in 1..=100 {
         assert_eq!(controller.feature(ASKED).expect("an answer"), wanted);
-    }
-    assert!(fake.lock().violations.is_empty());
-}
-
-#[test]
-fn identifiers_go_round_without_ffff() {
-    let fake = Fake::new();
-    let controller = open(&fake);
-    // The fake takes FFFFh for a violation. As many as there are numbers take too long here, so that events, which keep
-    // theirs, are asked for instead: the numbers in use are left out.
-    for _ in 0..50 {
-        controller.feature(ASKED).expect("an answer");
     }
     assert!(fake.lock().violations.is_empty());
 }
