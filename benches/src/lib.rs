@@ -7,14 +7,19 @@
 #![forbid(unsafe_code)]
 
 pub mod bare;
+pub mod emulated;
 
 use strata_measure::{
-    Clock, Engine, Load, NullEngine, Scratch, Step, Stream, Tally, Window, drive,
+    Buffers, Clock, Engine, Load, NullEngine, Scratch, Step, Stream, Tally, Window, drive,
 };
+use strata_memory::{Huge, Lock, Want};
+use strata_nvme::NvmeTarget;
 use strata_record::{Op, TimedBy};
 use strata_units::{Bytes, Nanos, QueueDepth};
 
-/// Exactly `ops` random 4 KiB reads of a 1 GiB target that does nothing, at depth 32, each timed.
+use emulated::{ALL, BLOCK, Outcome};
+
+/// Exactly `ops` random 4 KiB reads of a 256 MiB target that does nothing, at depth 32, each timed.
 pub fn harness(timed_by: TimedBy, ops: u64) -> Tally {
     let depth = QueueDepth::new(32).unwrap_or(QueueDepth::ONE);
     of(&mut NullEngine::new(depth), depth, timed_by, ops)
@@ -29,6 +34,27 @@ pub fn nops(depth: QueueDepth, ops: u64) -> Result<Tally, String> {
     Ok(of(&mut engine, depth, TimedBy::Operation, ops))
 }
 
+/// Exactly `ops` random 4 KiB reads through our NVMe driver at depth 32, each timed.
+///
+/// # Errors
+/// No queue or memory for it, or it breaks.
+pub fn native(target: &NvmeTarget, ops: u64) -> Outcome<Tally> {
+    let depth = QueueDepth::new(32)?;
+    let want = Want {
+        bytes: Bytes(0),
+        node: None,
+        huge: Huge::Never,
+        lock: Lock::Never,
+    };
+    let buffers = Buffers::shared(depth, BLOCK, want)?;
+    let mut engine = target.engine(buffers, depth, None, Nanos::SECOND * 60)?;
+    let tally = of(&mut engine, depth, TimedBy::Operation, ops);
+    match tally.broken() {
+        None => Ok(tally),
+        Some(why) => Err(why.into()),
+    }
+}
+
 fn of<E: Engine>(engine: &mut E, depth: QueueDepth, timed_by: TimedBy, ops: u64) -> Tally {
     let load = Load {
         depth,
@@ -38,7 +64,7 @@ fn of<E: Engine>(engine: &mut E, depth: QueueDepth, timed_by: TimedBy, ops: u64)
         timed_by,
         patience: Load::PATIENCE,
     };
-    let mut stream = Stream::new(Op::RandRead, Bytes(4096), 1 << 18, 1);
+    let mut stream = Stream::new(Op::RandRead, Bytes(4096), ALL.0 / BLOCK.0, 1);
     let clock = Clock::get();
     let scratch = Scratch::new(&load, &mut stream);
     drive(

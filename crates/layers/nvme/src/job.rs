@@ -4,15 +4,13 @@ use std::path::PathBuf;
 
 use strata_measure::storage::{StorageCell, StorageTarget};
 use strata_measure::{
-    Buffers, CrewRun, Fatal, Job, JobError, Member, Nominal, Trial, TrialResult, contradictions,
-    hold_against, host_doubts, thread_proof,
+    Buffers, CrewRun, Engine, Fatal, Job, JobError, Member, Nominal, Trial, TrialResult,
+    contradictions, hold_against, host_doubts, thread_proof,
 };
 use strata_record::{Cell, Role};
 use strata_topology::{OtherThread, WatchList};
 use strata_units::{CpuList, Nanos};
 
-use crate::native::Native;
-use crate::requests::{Requests, Shape};
 use crate::{NvmeEngine, NvmeTarget};
 
 /// A cell on a namespace.
@@ -106,26 +104,16 @@ impl NvmeJob {
         NvmeJob { nominal, ..self }
     }
 
-    fn member(&self, thread: usize, seed: u64) -> Result<Member<Native>, Fatal> {
-        let w = &self.storage.cell().workload;
-        let controller = &self.target.controller;
+    fn member(&self, thread: usize, seed: u64) -> Result<Member<impl Engine + use<>>, Fatal> {
+        let cell = self.storage.cell();
+        let w = &cell.workload;
         let buffers = Buffers::shared(w.depth, w.block_bytes, self.storage.want())
             .map_err(|e| Fatal(e.to_string()))?;
         self.storage.fill(&buffers, seed);
-        let shape = Shape {
-            depth: w.depth.get(),
-            len: w.block_bytes,
-            stride: buffers.stride(),
-            node: self.storage.cell().placement.mem_node,
-            deadline: self.deadline,
-        };
-        let fatal = |e: &dyn std::fmt::Display| Fatal(e.to_string());
-        let memory = controller.function().map(buffers).map_err(|e| fatal(&e))?;
-        let namespace = self.target.namespace.clone();
-        let requests = Requests::new(controller, namespace, memory, shape);
-        let requests = requests.map_err(|e| fatal(&e))?;
+        let node = cell.placement.mem_node;
+        let engine = self.target.engine(buffers, w.depth, node, self.deadline);
         Ok(Member {
-            engine: Native::new(requests, w.depth.get(), self.target.moves),
+            engine: engine.map_err(|e| Fatal(e.to_string()))?,
             stream: self.storage.stream(thread, seed)?,
         })
     }

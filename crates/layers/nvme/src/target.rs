@@ -6,9 +6,12 @@ use std::sync::atomic::AtomicBool;
 
 use strata_guard::{Ends, FIRST, LAST, signatures};
 use strata_measure::storage::{Seen, WrittenState, fill};
+use strata_measure::{Buffers, Engine};
 use strata_nvme_spec::NamespaceId;
-use strata_units::{ByteOffset, Bytes};
+use strata_units::{ByteOffset, Bytes, Nanos, NodeId, QueueDepth};
 
+use crate::native::Native;
+use crate::requests::{Requests, Shape};
 use crate::{Blocking, Controller, LARGEST, Namespace, NvmeError, Stands, Unusable};
 
 /// Why a namespace cannot be measured.
@@ -313,6 +316,30 @@ impl NvmeTarget {
                     .join(", "),
             }),
         }
+    }
+
+    /// An engine of so many operations in flight, each with its buffer of `buffers`, which lie in a shared region; its queues
+    /// lie on `node`. A command that takes longer than `deadline` is aborted.
+    ///
+    /// # Errors
+    /// No memory or no queue of the controller's for it.
+    pub fn engine(
+        &self,
+        buffers: Buffers,
+        depth: QueueDepth,
+        node: Option<NodeId>,
+        deadline: Nanos,
+    ) -> Result<impl Engine + use<>, NvmeError> {
+        let shape = Shape {
+            depth: depth.get(),
+            len: buffers.size(),
+            stride: buffers.stride(),
+            node,
+            deadline,
+        };
+        let memory = self.controller.function().map(buffers)?;
+        let requests = Requests::new(&self.controller, self.namespace.clone(), memory, shape)?;
+        Ok(Native::new(requests, depth.get(), self.moves))
     }
 
     /// The same target for operations of `block` bytes: its region in whole blocks.
