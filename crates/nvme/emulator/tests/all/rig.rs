@@ -48,6 +48,13 @@ pub(crate) fn memory(len: u64) -> OwnedFd {
     fd
 }
 
+/// A folder that nobody else enters.
+pub(crate) fn folder() -> TempDir {
+    let private = Permissions::from_mode(0o700);
+    let made = tempfile::Builder::new().permissions(private).tempdir();
+    made.expect("a folder")
+}
+
 /// A controller in a thread.
 pub(crate) struct Emulator {
     pub(crate) folder: TempDir,
@@ -58,9 +65,7 @@ pub(crate) struct Emulator {
 impl Emulator {
     pub(crate) fn new(toml: &str) -> Emulator {
         let config: Config = toml::from_str(toml).expect(toml);
-        let private = Permissions::from_mode(0o700);
-        let folder = tempfile::Builder::new().permissions(private).tempdir();
-        let folder = folder.expect("a folder");
+        let folder = folder();
         let stop = Arc::new(AtomicBool::new(false));
         let (path, stopped) = (folder.path().to_owned(), Arc::clone(&stop));
         let thread = spawn(move || serve(&config, &path, None, &stopped));
