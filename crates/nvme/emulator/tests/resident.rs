@@ -3,8 +3,12 @@
 #[path = "all/rig.rs"]
 #[allow(dead_code, reason = "shared with the other tests")]
 mod rig;
+#[path = "all/served.rs"]
+#[allow(dead_code, reason = "shared with the other tests")]
+mod served;
 
-use rig::{DATA, Emulator, Host};
+use rig::{DATA, Host};
+use served::Emulator;
 
 /// Bytes of this process that are in memory (proc_pid_statm(5)); none where that cannot be read.
 fn resident() -> Option<u64> {

@@ -13,7 +13,8 @@ use strata_nvme_spec::registers::{
 use strata_units::{ByteOffset, Bytes, Nanos};
 use strata_vfio_user::region;
 
-use crate::rig::{BASE, Emulator, Host, folder};
+use crate::rig::{BASE, Host};
+use crate::served::{Emulator, folder};
 
 #[test]
 fn a_controller_says_what_it_can_and_becomes_ready() {

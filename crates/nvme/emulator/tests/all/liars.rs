@@ -11,7 +11,8 @@ use strata_nvme_spec::{QueueId, QueueSize, Status};
 use strata_units::{ByteOffset, Bytes, Iova};
 use strata_vfio_user::region;
 
-use crate::rig::{BASE, DATA, Emulator, Host, LISTS, MEMORY, RINGS, Ring, memory, pattern};
+use crate::rig::{BASE, DATA, Host, LISTS, MEMORY, RINGS, Ring, memory, pattern};
+use crate::served::Emulator;
 
 /// The next client can do its work.
 fn works(emulator: &Emulator) {
