@@ -23,7 +23,7 @@ fn resident() -> Option<u64> {
 fn client(emulator: &Emulator) {
     let mut host = Host::new(emulator);
     let mut rings = [host.pair(1, 64, None), host.pair(2, 64, None)];
-    for round in 0..20 {
+    for round in 0..10 {
         for ring in &mut rings {
             for n in 0..60 {
                 // Every third is beyond the end, and stands in the error log.
@@ -55,7 +55,7 @@ fn clients_leave_no_memory_behind() {
         let emulator = Emulator::new(&toml);
         (0..5).for_each(|_| client(&emulator));
         let before = resident().expect("read before");
-        (0..40).for_each(|_| client(&emulator));
+        (0..20).for_each(|_| client(&emulator));
         let after = resident().expect("read before");
         assert!(after < before + (1 << 20), "{before} bytes, then {after}");
         emulator.end();
