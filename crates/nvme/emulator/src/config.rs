@@ -58,7 +58,7 @@ pub struct Config {
     pub queues: u16,
     /// Entries of the largest I/O queue (CAP.MQES), 2 to 65536.
     pub entries: u32,
-    /// The most that one command may move (MDTS): a power of two from 4 KiB, or none.
+    /// The most that one command may move (MDTS): a power of two from 8 KiB, or none.
     pub transfer: Transfer,
     /// The boundary that an I/O should not cross (NOIOB): a power of two of blocks; none when not said.
     pub boundary: Option<Quoted<Bytes>>,

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
-use strata_nvme_spec::feature::FeatureId;
 use strata_nvme_spec::registers::{Cc, CommandSet, Csts, Doorbell, Shutdown, ShutdownStatus};
 use strata_nvme_spec::{QueueId, QueueSize};
 use strata_units::{ByteOffset, Bytes, Iova, Nanos};
@@ -17,7 +16,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::config_space::{BAR_LEN, ConfigSpace, LEN};
 use crate::error::EmulatorError;
-use crate::events::{self, Events};
+use crate::events::Events;
 use crate::io::Io;
 use crate::later::Later;
 use crate::model::{Dice, Pace};
@@ -26,9 +25,7 @@ use crate::queues::Queues;
 use crate::registers::{DOORBELL_PAGE, Registers};
 use crate::ring::{Bell, Completions, Submissions};
 use crate::sigbus;
-
-/// How often the temperature is looked at.
-const GLANCE: Nanos = Nanos::from_millis(10);
+use crate::watch::Watch;
 
 /// Entries of a page of the MSI-X table.
 pub(crate) const MSIX_LEN: usize = 4096;
@@ -64,13 +61,11 @@ pub(crate) struct Controller {
     pub(crate) live: bool,
     /// Whether it was pulled out.
     pub(crate) removed: bool,
-    page: Rc<Mapping>,
+    /// The doorbells that the client maps.
+    pub(crate) page: Rc<Mapping>,
     ready_after: Nanos,
     enabled: Option<Nanos>,
-    /// The queue whose doorbells are looked at next, in case it is none.
-    scanned: u16,
-    glanced: Nanos,
-    hot: bool,
+    pub(crate) watch: Watch,
 }
 
 impl Controller {
@@ -116,9 +111,7 @@ impl Controller {
             page,
             ready_after: config.ready_after.0,
             enabled: None,
-            scanned: 0,
-            glanced: Nanos(0),
-            hot: false,
+            watch: Watch::default(),
         })
     }
 
@@ -210,7 +203,7 @@ impl Controller {
     }
 
     /// Where a doorbell lies in the page.
-    fn place_of(&self, doorbell: Doorbell) -> ByteOffset {
+    pub(crate) fn place_of(&self, doorbell: Doorbell) -> ByteOffset {
         let stride = self.registers.cap.doorbell_stride();
         ByteOffset(doorbell.offset(stride).saturating_sub(0x1000))
     }
@@ -294,103 +287,6 @@ impl Controller {
         self.io.health.power_cycles += 1;
         self.reset_function();
         self.removed = false;
-    }
-
-    /// A doorbell is rung by a message.
-    pub(crate) fn ring(&mut self, at: u64, value: u32) {
-        let doorbell = Doorbell::at(at, self.registers.cap.doorbell_stride());
-        let exists = match doorbell {
-            Some(Doorbell::Tail(id)) => self.queues.submission(id).is_some(),
-            Some(Doorbell::Head(id)) => self.queues.completion(id).is_some(),
-            None => false,
-        };
-        match doorbell {
-            Some(doorbell) if exists => {
-                self.page.store_u32(self.place_of(doorbell), value);
-            }
-            Some(Doorbell::Tail(id) | Doorbell::Head(id)) => self.stray(id),
-            None => self.stray(QueueId(u16::MAX)),
-        }
-    }
-
-    /// The doorbell of a queue that is not there was rung.
-    fn stray(&mut self, id: QueueId) {
-        self.io.health.bad_doorbell(id);
-        self.events.raise(events::INVALID_DOORBELL);
-    }
-
-    /// What is looked at now and then: doorbells that cannot be, and the temperature.
-    pub(crate) fn tend(&mut self, busy: Nanos) {
-        self.io.health.busy = self.io.health.busy + busy;
-        if !self.live {
-            return;
-        }
-        // Of what holds a queue, commands themselves do not find that it is gone.
-        self.io.look();
-        if self.io.torn {
-            self.fail();
-            return;
-        }
-        for index in 0..self.queues.submissions.len() {
-            if self.queues.submissions[index].was_wrong() {
-                let id = self.queues.submissions[index].id;
-                self.io.health.bad_doorbell(id);
-                self.events.raise(events::INVALID_VALUE);
-            }
-        }
-        for index in 0..self.queues.completions.len() {
-            self.queues.completions[index].look();
-            if self.queues.completions[index].was_wrong() {
-                let id = self.queues.completions[index].id;
-                self.io.health.bad_doorbell(id);
-                self.events.raise(events::INVALID_VALUE);
-            }
-        }
-        self.scan();
-        let now = self.clock.now();
-        if now - self.glanced >= GLANCE {
-            self.glanced = now;
-            self.feel(now);
-        }
-    }
-
-    /// Looks at the doorbells of one queue, in case there is none.
-    fn scan(&mut self) {
-        let id = QueueId(self.scanned);
-        self.scanned = if self.scanned >= self.pairs {
-            0
-        } else {
-            self.scanned + 1
-        };
-        let tail = self
-            .queues
-            .submission(id)
-            .is_none()
-            .then_some(Doorbell::Tail(id));
-        let head = self
-            .queues
-            .completion(id)
-            .is_none()
-            .then_some(Doorbell::Head(id));
-        for doorbell in [tail, head].into_iter().flatten() {
-            let place = self.place_of(doorbell);
-            if self.page.load_u32(place).is_some_and(|value| value != 0) {
-                self.page.store_u32(place, 0);
-                self.stray(id);
-            }
-        }
-    }
-
-    /// Tells of a temperature that went beyond its threshold, where that was asked for.
-    fn feel(&mut self, now: Nanos) {
-        let temperature = self.models.pace.temperature(now);
-        let hot = self.features.is_beyond(temperature);
-        let news = hot && !self.hot;
-        self.hot = hot;
-        let asked = self.features.value(FeatureId::EVENT_CONFIG) >> 1 & 1 == 1;
-        if news && asked {
-            self.events.raise(events::TEMPERATURE);
-        }
     }
 
     /// Signals an interrupt, if the client set it up. A descriptor that would block has its interrupt waiting.

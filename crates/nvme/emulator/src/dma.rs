@@ -144,3 +144,105 @@ impl Space {
         Some(Place { start, memory })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+    use strata_units::ByteOffset;
+
+    use super::*;
+
+    fn dma(iova: u64, len: u64, read: bool, write: bool) -> Dma {
+        let file = memfd_create("client", MemfdFlags::CLOEXEC).expect("a memory object");
+        ftruncate(&file, len).expect("a length");
+        Dma {
+            iova: Iova(iova),
+            len: Bytes(len),
+            read,
+            write,
+            file: Some((file, ByteOffset(0))),
+        }
+    }
+
+    #[test]
+    fn only_what_lies_in_one_mapping_is_found() {
+        let mut space = Space::default();
+        for it in [
+            dma(0x9000, 0x2000, true, true),
+            dma(0x1000, 0x2000, true, true),
+            // It goes on where the one before ends, in another file.
+            dma(0x3000, 0x1000, true, true),
+        ] {
+            space.add(&it).expect("mapped");
+        }
+        for (at, len, found) in [
+            (0x1000, 0x2000, true),
+            (0x1000, 0x2001, false),
+            (0x2ff8, 8, true),
+            (0x2ffc, 8, false),
+            (0x2fff, u64::MAX, false),
+            (0x3000, 0x1000, true),
+            (0x3000, 0x1001, false),
+            (0x0fff, 2, false),
+            (0x4000, 1, false),
+            (0xaffc, 4, true),
+            (0xb000, 1, false),
+            (u64::MAX, 1, false),
+            (0, u64::MAX, false),
+        ] {
+            let at = Iova(at);
+            assert_eq!(
+                space.readable(at, Bytes(len)).is_some(),
+                found,
+                "{at} {len:#x}"
+            );
+            assert_eq!(
+                space.writable(at, Bytes(len)).is_some(),
+                found,
+                "{at} {len:#x}"
+            );
+            assert_eq!(
+                space.place(at, Bytes(len), true).is_some(),
+                found,
+                "{at} {len:#x}"
+            );
+        }
+        space
+            .writable(Iova(0x2ff8), Bytes(8))
+            .expect("found")
+            .store(&[7; 8]);
+        assert_eq!(space.entry(Iova(0x2ff8)), Some(0x0707_0707_0707_0707));
+        assert_eq!(space.entry(Iova(0x3000)), Some(0));
+        space.remove(Iova(0x1000));
+        assert_eq!(space.entry(Iova(0x2ff8)), None);
+        assert_eq!(space.entry(Iova(0x3000)), Some(0));
+    }
+
+    #[test]
+    fn memory_is_used_as_it_was_given() {
+        let mut space = Space::default();
+        space
+            .add(&dma(0x1000, 0x1000, true, false))
+            .expect("mapped");
+        space
+            .add(&dma(0x2000, 0x1000, false, true))
+            .expect("mapped");
+        let mut nameless = dma(0x3000, 0x1000, true, true);
+        nameless.file = None;
+        space.add(&nameless).expect("named");
+        let four = Bytes(4);
+        let can = |at| {
+            let at = Iova(at);
+            let readable = space.readable(at, four).is_some();
+            assert_eq!(space.place(at, four, false).is_some(), readable);
+            (readable, space.writable(at, four).is_some())
+        };
+        assert_eq!(can(0x1000), (true, false));
+        assert_eq!(can(0x2000), (false, true));
+        assert_eq!(can(0x3000), (false, false));
+        // A descriptor whose memory ends before.
+        let mut short = dma(0x4000, 0x1000, true, true);
+        short.len = Bytes(0x2000);
+        assert_eq!(space.add(&short), Err(Refusal::Invalid));
+    }
+}

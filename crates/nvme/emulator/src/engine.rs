@@ -85,13 +85,19 @@ impl Controller {
             };
             let sqe = Sqe::from_words([own, 0, 0, prp1, prp2, range, length, 0]);
             queue.advance();
-            let then = match io.check(&sqe) {
-                Err(status) => Then::Completes(io.health.failed(queue.id, &sqe, status)),
-                Ok(request) if ASKED => {
-                    let of = (queue.id, &sqe);
-                    ask::<MOVES>(models, io, completions, now, of, &request)
+            // By value where it is rare, so that the entry stays in registers where it is not.
+            let then = match Io::transfers(&sqe) {
+                true => match io.transfer(&sqe) {
+                    Ok(request) => {
+                        let step = (now, queue.id, sqe);
+                        carry_out::<ASKED, MOVES>(models, io, completions, step, &request)
+                    }
+                    Err(status) => Then::Completes(io.health.failed(queue.id, sqe, status)),
+                },
+                false => {
+                    let step = (now, queue.id, sqe);
+                    carry_out_other::<ASKED, MOVES>(models, io, completions, step)
                 }
-                Ok(request) => Then::Completes(carry_out::<MOVES>(io, queue.id, &sqe, &request)),
             };
             if MOVES && io.torn {
                 self.fail();
@@ -188,9 +194,41 @@ impl Controller {
     }
 }
 
-/// Does what a command asks for; its status, which the log knows more of where it failed.
+/// A command that is fetched: when, from which queue, and its entry.
+type Step = (Nanos, QueueId, Sqe);
+
+/// Does what a command asks for.
 #[inline(always)]
-fn carry_out<const MOVES: bool>(io: &mut Io, id: QueueId, sqe: &Sqe, request: &Request) -> Status {
+fn carry_out<const ASKED: bool, const MOVES: bool>(
+    models: &mut Models,
+    io: &mut Io,
+    completions: &mut Completions,
+    step: Step,
+    request: &Request,
+) -> Then {
+    if ASKED {
+        return ask::<MOVES>(models, io, completions, step, request);
+    }
+    Then::Completes(act::<MOVES>(io, step.1, step.2, request))
+}
+
+/// The same for what is neither read nor write.
+#[inline(never)]
+fn carry_out_other<const ASKED: bool, const MOVES: bool>(
+    models: &mut Models,
+    io: &mut Io,
+    completions: &mut Completions,
+    step: Step,
+) -> Then {
+    match io.other(&step.2) {
+        Ok(request) => carry_out::<ASKED, MOVES>(models, io, completions, step, &request),
+        Err(status) => Then::Completes(io.health.failed(step.1, step.2, status)),
+    }
+}
+
+/// Does it at once; its status, of which the log knows more where it failed.
+#[inline(always)]
+fn act<const MOVES: bool>(io: &mut Io, id: QueueId, sqe: Sqe, request: &Request) -> Status {
     if !MOVES {
         io.count(request);
         return Status::SUCCESS;
@@ -208,8 +246,7 @@ fn ask<const MOVES: bool>(
     models: &mut Models,
     io: &mut Io,
     completions: &mut Completions,
-    now: Nanos,
-    (id, sqe): (QueueId, &Sqe),
+    (now, id, sqe): Step,
     request: &Request,
 ) -> Then {
     let of = (id, sqe.cid());
@@ -219,7 +256,7 @@ fn ask<const MOVES: bool>(
         Fate::Removed => return Then::Vanishes,
         Fate::Status(status) => io.health.failed(id, sqe, status),
         Fate::Corrupt if MOVES => io.corrupt(request),
-        _ => carry_out::<MOVES>(io, id, sqe, request),
+        _ => act::<MOVES>(io, id, sqe, request),
     };
     let mut at = models.pace.due(now, &request.access);
     let mut how = How::Once;

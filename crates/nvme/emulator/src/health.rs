@@ -64,7 +64,7 @@ impl Health {
 
     /// A command failed: what it is answered with, now that the log says more.
     #[cold]
-    pub(crate) fn failed(&mut self, queue: QueueId, sqe: &Sqe, status: Status) -> Status {
+    pub(crate) fn failed(&mut self, queue: QueueId, sqe: Sqe, status: Status) -> Status {
         if status.kind() == 2 {
             self.media_errors += 1;
         }
@@ -151,7 +151,7 @@ mod tests {
         let mut health = Health::new();
         let sqe = Sqe::default().with_cid(CommandId(7));
         for _ in 0..70 {
-            let status = health.failed(QueueId(3), &sqe, Status::UNRECOVERED_READ_ERROR);
+            let status = health.failed(QueueId(3), sqe, Status::UNRECOVERED_READ_ERROR);
             assert!(status.has_more());
         }
         let log: Vec<_> = health.errors().collect();

@@ -64,16 +64,10 @@ impl Io {
         }
     }
 
-    /// Whether a command makes sense, and what it asks for.
+    /// Whether it is a command that [`Io::transfer`] knows.
     #[inline(always)]
-    pub(crate) fn check(&self, sqe: &Sqe) -> Result<Request, Status> {
-        if sqe.is_fused() || !sqe.uses_prp() {
-            return Err(INVALID_FIELD);
-        }
-        match sqe.opcode {
-            nvm_opcode::READ | nvm_opcode::WRITE => self.transfer(sqe),
-            _ => self.other(sqe),
-        }
+    pub(crate) fn transfers(sqe: &Sqe) -> bool {
+        matches!(sqe.opcode, nvm_opcode::READ | nvm_opcode::WRITE)
     }
 
     #[inline(always)]
@@ -83,8 +77,10 @@ impl Io {
         Ok((index, namespace))
     }
 
+    /// Whether a read or write makes sense, and what it asks for.
     #[inline(always)]
-    fn transfer(&self, sqe: &Sqe) -> Result<Request, Status> {
+    pub(crate) fn transfer(&self, sqe: &Sqe) -> Result<Request, Status> {
+        plain(sqe)?;
         let asked = ReadWrite::of(sqe);
         let (index, namespace) = self.namespace(asked.nsid)?;
         let (refused, kind) = match asked.write {
@@ -116,8 +112,9 @@ impl Io {
         })
     }
 
-    #[inline(never)]
-    fn other(&self, sqe: &Sqe) -> Result<Request, Status> {
+    /// Whether another command makes sense, and what it asks for.
+    pub(crate) fn other(&self, sqe: &Sqe) -> Result<Request, Status> {
+        plain(sqe)?;
         let mut request = Request {
             access: Access {
                 kind: AccessKind::Other,
@@ -342,6 +339,15 @@ impl Io {
         }
         Ok(())
     }
+}
+
+/// Neither one of a pair of fused commands nor with a scatter-gather list.
+#[inline(always)]
+fn plain(sqe: &Sqe) -> Result<(), Status> {
+    if sqe.is_fused() || !sqe.uses_prp() {
+        return Err(INVALID_FIELD);
+    }
+    Ok(())
 }
 
 #[inline(always)]

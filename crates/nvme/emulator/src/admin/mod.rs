@@ -59,7 +59,7 @@ impl Controller {
             Ok(Answer::Now(dword)) => (dword, Status::SUCCESS),
             Ok(Answer::WithAnEvent) => return,
             Err(status) => {
-                let status = self.io.health.failed(QueueId::ADMIN, sqe, status);
+                let status = self.io.health.failed(QueueId::ADMIN, *sqe, status);
                 (0, status)
             }
         };

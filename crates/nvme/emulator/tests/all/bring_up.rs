@@ -1,7 +1,11 @@
 //! Registers, enabling and resetting.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use strata_nvme_emulator::{Config, serve};
 use strata_nvme_spec::PageSize;
 use strata_nvme_spec::registers::{
     Aqa, Cc, Crto, Csts, Shutdown, ShutdownStatus, offset, ready_timeout,
@@ -9,7 +13,8 @@ use strata_nvme_spec::registers::{
 use strata_units::{ByteOffset, Bytes, Nanos};
 use strata_vfio_user::region;
 
-use crate::rig::{BASE, Emulator, Host};
+use crate::rig::{BASE, Host};
+use crate::served::{Emulator, folder};
 
 #[test]
 fn a_controller_says_what_it_can_and_becomes_ready() {
@@ -157,5 +162,40 @@ fn without_memory_or_power_registers_read_as_ones() {
     assert_eq!(set(4, 6), 0x0001_0400);
     assert_eq!(set(0x44, 3), u32::MAX, "D3");
     assert_eq!(set(0x44, 0), 0x0001_0400);
+    emulator.end();
+}
+
+#[test]
+fn what_cannot_be_served_is_said() {
+    let stop = AtomicBool::new(true);
+    let folder = folder();
+    let refused = |toml: &str, folder: &std::path::Path| {
+        let config: Config = toml::from_str(toml).expect(toml);
+        let served = serve(&config, folder, None, &stop);
+        served.expect_err(toml).to_string()
+    };
+    let why = refused("queues = 65", folder.path());
+    assert!(why.contains("queues: found 65, expected 1 to 64"), "{why}");
+    let why = refused(
+        "[[namespace]]\nmemory = { file = \"/nowhere/at/all\" }",
+        folder.path(),
+    );
+    assert!(
+        why.contains("cannot open /nowhere/at/all for namespace 1"),
+        "{why}"
+    );
+    let why = refused(
+        "[performance]\nlatency = { uniform = [\"2us\", \"1us\"] }",
+        folder.path(),
+    );
+    assert!(why.contains("latency"), "{why}");
+    let open = tempfile::tempdir().expect("a folder");
+    std::fs::set_permissions(open.path(), Permissions::from_mode(0o755)).expect("set");
+    let why = refused("", open.path());
+    assert!(why.contains("mode 0700"), "{why}");
+    let emulator = Emulator::new("");
+    drop(emulator.client());
+    let why = refused("", emulator.path());
+    assert!(why.contains("cannot serve at"), "{why}");
     emulator.end();
 }

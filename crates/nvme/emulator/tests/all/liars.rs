@@ -5,13 +5,17 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use rustix::fs::ftruncate;
+use strata_nvme_spec::command::admin::LogPage;
 use strata_nvme_spec::command::{CreateCompletionQueue, CreateSubmissionQueue, Priority};
+use strata_nvme_spec::log::ErrorEntry;
 use strata_nvme_spec::registers::{Csts, Doorbell, offset};
 use strata_nvme_spec::{QueueId, QueueSize, Status};
 use strata_units::{ByteOffset, Bytes, Iova};
 use strata_vfio_user::region;
+use zerocopy::FromBytes;
 
-use crate::rig::{BASE, DATA, Emulator, Host, LISTS, MEMORY, RINGS, Ring, memory, pattern};
+use crate::rig::{BASE, DATA, Host, LISTS, MEMORY, RINGS, Ring, memory, pattern};
+use crate::served::Emulator;
 
 /// The next client can do its work.
 fn works(emulator: &Emulator) {
@@ -122,6 +126,10 @@ fn doorbells_that_cannot_be_change_nothing() {
             assert!(host.run(&mut ring, sqe).status().is_success());
         }
     }
+    // Three tails and three heads, each told once.
+    let log = host.log(LogPage::Errors, 64, true);
+    let entry = ErrorEntry::read_from_bytes(&log).expect("64 bytes");
+    assert_eq!((entry.error_count.get(), entry.sqid.get()), (6, 1));
     // Of queues that are not there, and between doorbells, all over the page.
     let own = Doorbell::Tail(QueueId(2)).offset(host.cap.doorbell_stride()) - offset::DOORBELLS;
     for at in (own..4096).step_by(4) {

@@ -8,7 +8,8 @@ use strata_nvme_spec::log::SmartLog;
 use strata_nvme_spec::registers::Csts;
 use zerocopy::FromBytes;
 
-use crate::rig::{DATA, Emulator, Host, Ring, pattern};
+use crate::rig::{DATA, Host, Ring, pattern};
+use crate::served::Emulator;
 
 fn started(toml: &str) -> (Emulator, Host, Ring) {
     let emulator = Emulator::new(&format!("{toml}\n[[namespace]]\nsize = \"1MiB\""));
