@@ -8,7 +8,7 @@ mod rescue;
 
 use std::sync::Arc;
 use strata_nvme_spec::command::nvm::{self, ReadWrite};
-use strata_nvme_spec::prp::{self, contiguous};
+use strata_nvme_spec::prp::{self, Pointers, contiguous};
 use strata_nvme_spec::{BlockCount, CommandId, Lba, PageSize, QueueSize, Sqe, Status};
 use strata_units::{ByteOffset, Bytes, Iova, Nanos, NodeId};
 
@@ -108,12 +108,30 @@ struct Request {
     failure: i32,
 }
 
+/// What posting looks at first, reckoned once.
+#[derive(Debug, Clone, Copy)]
+struct Small {
+    /// Bits that no offset and no length has: those within a block.
+    mask: u64,
+    /// The longest request.
+    longest: u64,
+    /// Where the namespace ends.
+    end: u64,
+    /// Where the device sees the first request's place.
+    places: u64,
+    /// The longest request that is one command with one pointer, if it crosses no boundary; 0 where there is none such.
+    page: u64,
+    /// The bits of an offset that tell between which boundaries it lies; none where there are no boundaries.
+    above: u64,
+}
+
 /// Requests of one thread.
 pub(crate) struct Requests<M: Memory> {
     queue: QueuePair,
     memory: Mapped<M>,
     namespace: Namespace,
     page: PageSize,
+    small: Small,
     shift: u32,
     stride: u64,
     lists: Lists,
@@ -188,7 +206,22 @@ impl<M: Memory> Requests<M> {
             first: start.next_multiple_of(first) - start,
             ..lists
         };
+        let page_bytes = page.bytes();
+        let boundary = namespace.boundary.map_or(0, |b| b.0);
+        // Places begin at pages, so that what is not longer than one has one pointer.
+        let is_small = shape.stride.is_multiple_of(page_bytes)
+            && namespace.most >= page_bytes
+            && (boundary == 0 || boundary.is_power_of_two());
+        let end = namespace.blocks << namespace.block.0.trailing_zeros();
         Ok(Requests {
+            small: Small {
+                mask: namespace.block.0 - 1,
+                longest: shape.len.0.min(shape.stride.0).min(end),
+                end,
+                places: memory.iova().0,
+                page: if is_small { page_bytes.0 } else { 0 },
+                above: boundary.wrapping_neg(),
+            },
             shift: namespace.block.0.trailing_zeros(),
             namespace,
             page,
@@ -248,18 +281,45 @@ impl<M: Memory> Requests<M> {
         at: ByteOffset,
         len: Bytes,
     ) -> Result<(), Unposted> {
-        let end = at.0.checked_add(len.0);
-        if (at.0 | len.0) & (self.namespace.block.0 - 1) != 0
-            || len.0 == 0
-            || len.0 > self.stride
-            || end.is_none_or(|end| end > self.namespace.blocks << self.shift)
+        let small = self.small;
+        // No length is longer than the namespace, nor than a place.
+        if (at.0 | len.0) & small.mask != 0
+            || len.0.wrapping_sub(1) >= small.longest
+            || at.0 > small.end - len.0
         {
             return Err(Unposted::Misplaced);
         }
         if !self.takes(number) {
             return Err(Unposted::Full);
         }
-        let place = self.memory.iova().0 + self.stride * number as u64;
+        let place = small.places + self.stride * number as u64;
+        let crosses = (at.0 ^ (at.0 + len.0 - 1)) & small.above != 0;
+        if len.0 > small.page || crosses {
+            return self.split(number, write, at, len, place);
+        }
+        let data = Pointers {
+            prp1: Iova(place),
+            prp2: Iova(0),
+        };
+        let command = number << self.spread;
+        self.command(
+            number,
+            command,
+            self.transfer(write, at, len).with_data(data),
+        );
+        Ok(())
+    }
+
+    /// Posts a request that may be of several commands, or of more than a page.
+    #[inline(never)]
+    fn split(
+        &mut self,
+        number: usize,
+        write: bool,
+        at: ByteOffset,
+        len: Bytes,
+        place: u64,
+    ) -> Result<(), Unposted> {
         let (page, lists) = (self.page, self.lists);
         let limits = (Some(self.namespace.most), self.namespace.boundary);
         let commands = number << self.spread..;
@@ -279,16 +339,23 @@ impl<M: Memory> Requests<M> {
             let Ok(data) = data else {
                 return Err(Unposted::Misplaced);
             };
-            let sqe = ReadWrite {
-                write,
-                nsid: self.namespace.id,
-                first: Lba((at.0 + offset.0) >> self.shift),
-                blocks: BlockCount::from_field(((part.0 >> self.shift) - 1) as u16),
-                fua: false,
-            };
-            self.command(number, command, sqe.sqe().with_data(data));
+            let sqe = self.transfer(write, ByteOffset(at.0 + offset.0), part);
+            self.command(number, command, sqe.with_data(data));
         }
         Ok(())
+    }
+
+    /// A command without its data pointer.
+    #[inline(always)]
+    fn transfer(&self, write: bool, at: ByteOffset, len: Bytes) -> Sqe {
+        let read_write = ReadWrite {
+            write,
+            nsid: self.namespace.id,
+            first: Lba(at.0 >> self.shift),
+            blocks: BlockCount::from_field(((len.0 >> self.shift) - 1) as u16),
+            fua: false,
+        };
+        read_write.sqe()
     }
 
     /// Posts a flush as request `number`: what was written before is on the medium when it completes.
