@@ -43,7 +43,7 @@ impl<E: Engine> Engine for Late<E> {
         self.0.limits()
     }
 
-    #[inline]
+    #[inline(always)]
     fn post(&mut self, slot: Slot, op: measure::Op) -> Result<(), Refused> {
         self.0.post(slot, op)
     }
@@ -55,7 +55,7 @@ impl<E: Engine> Engine for Late<E> {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn reap(&mut self, wait: Wait, done: impl FnMut(Slot, Done)) -> Result<usize, Fatal> {
         self.0.reap(wait, done)
     }

@@ -41,6 +41,7 @@ impl Blocking {
         let shape = Shape {
             depth: 1,
             len: LARGEST,
+            align: Bytes(1),
             stride: LARGEST,
             node: None,
             deadline: DEADLINE,

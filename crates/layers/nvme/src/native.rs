@@ -17,7 +17,9 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// Polls a queue pair of its own.
 pub(crate) struct Native {
     requests: Requests<Buffers>,
-    slots: Box<[Option<(Slot, Bytes)>]>,
+    /// What is in flight: the slot, and how many blocks it moves.
+    slots: Box<[(Option<Slot>, u32)]>,
+    shift: u32,
     /// Whether the controller moves data; the null controller does not.
     moves: bool,
 }
@@ -26,8 +28,9 @@ impl Native {
     /// As many slots as the requests have.
     pub(crate) fn new(requests: Requests<Buffers>, depth: u16, moves: bool) -> Native {
         Native {
+            shift: requests.namespace().block.0.trailing_zeros(),
             requests,
-            slots: (0..depth).map(|_| None).collect(),
+            slots: (0..depth).map(|_| (None, 0)).collect(),
             moves,
         }
     }
@@ -44,7 +47,7 @@ impl Engine for Native {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn post(&mut self, slot: Slot, op: Op) -> Result<(), Refused> {
         let number = slot.index();
         let posted = self
@@ -52,7 +55,7 @@ impl Engine for Native {
             .post(number, op.kind == OpKind::Write, op.at, op.len);
         match posted {
             Ok(()) => {
-                self.slots[number] = Some((slot, op.len));
+                self.slots[number] = (Some(slot), (op.len.0 >> self.shift) as u32);
                 Ok(())
             }
             Err(why) => Err(self.refused(slot, op, why)),
@@ -64,16 +67,17 @@ impl Engine for Native {
         self.requests.ring().map_err(Fatal)
     }
 
-    #[inline]
+    #[inline(always)]
     fn reap(&mut self, _: Wait, mut done: impl FnMut(Slot, Outcome)) -> Result<usize, Fatal> {
-        let (slots, moves) = (&mut self.slots, self.moves);
+        let (slots, moves, shift) = (&mut self.slots, self.moves, self.shift);
         let reaped = self.requests.reap(|number, answer| {
             // Each request is answered once, by the identifiers of its commands.
-            let Some((slot, len)) = slots[number].take() else {
+            let (slot, blocks) = &mut slots[number];
+            let (Some(slot), blocks) = (slot.take(), *blocks) else {
                 return;
             };
             let outcome = match answer {
-                Ok(()) => Outcome::Done(if moves { len } else { Bytes(0) }),
+                Ok(()) => Outcome::Done(Bytes(if moves { u64::from(blocks) << shift } else { 0 })),
                 Err(Failure(code)) => Outcome::Failed(FailCode(code)),
             };
             done(slot, outcome);
@@ -83,17 +87,12 @@ impl Engine for Native {
 
     fn quiesce(&mut self, by: Tick) -> Result<(), Stuck> {
         let _ = by;
-        let slots = &mut self.slots;
-        let settled = self
-            .requests
-            .settle(Instant::now() + DRAIN, &mut |number, _| {
-                slots[number] = None;
-            });
-        match (settled, self.requests.outstanding()) {
-            (_, 0) => Ok(()),
-            (settled, operations) => Err(Stuck {
+        self.requests.settle(Instant::now() + DRAIN);
+        match self.requests.outstanding() {
+            0 => Ok(()),
+            operations => Err(Stuck {
                 operations,
-                why: settled.err().unwrap_or_default(),
+                why: self.requests.ended().unwrap_or_default().to_owned(),
             }),
         }
     }

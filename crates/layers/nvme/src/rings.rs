@@ -123,12 +123,13 @@ pub struct Rings {
     head: u32,
     /// The phase tag that a new entry has, in bit 48 of its second word.
     phase: u64,
-    /// Posted and not yet told.
-    untold: u32,
-    /// Posted and not yet completed.
-    outstanding: u32,
-    /// Taken and not yet told.
-    untaken: u32,
+    /// The tail that was told last.
+    told: u32,
+    /// Commands posted, and completions of those taken: both go round.
+    posted: u32,
+    taken: u32,
+    /// How many had been taken when the head was told last.
+    head_told: u32,
     /// From so many on the head is told.
     lazy: u32,
     entries: u32,
@@ -212,9 +213,10 @@ impl Unbound {
             tail: 0,
             head: 0,
             phase: 1 << 48,
-            untold: 0,
-            outstanding: 0,
-            untaken: 0,
+            told: 0,
+            posted: 0,
+            taken: 0,
+            head_told: 0,
             // What was taken and not told, and what is outstanding, never fill the completion queue.
             lazy: (completion_entries.saturating_sub(entries) / 2).max(1),
             entries,
@@ -233,12 +235,13 @@ impl Rings {
     /// How many more commands may be posted.
     #[inline(always)]
     pub fn room(&self) -> u32 {
-        self.entries - 1 - self.outstanding
+        self.entries - 1 - self.outstanding()
     }
 
     /// How many commands are outstanding.
+    #[inline(always)]
     pub fn outstanding(&self) -> u32 {
-        self.outstanding
+        self.posted.wrapping_sub(self.taken)
     }
 
     /// The submission queue's entries.
@@ -271,18 +274,18 @@ impl Rings {
         if self.tail == self.entries {
             self.tail = 0;
         }
-        self.untold += 1;
-        self.outstanding += 1;
+        self.posted = self.posted.wrapping_add(1);
     }
 
     /// Tells the controller of all that was posted, by one doorbell; nothing when nothing was.
     #[inline(always)]
     pub fn ring(&mut self) {
-        if self.untold == 0 {
+        // Never all the way round, since one entry stays free.
+        if self.told == self.tail {
             return;
         }
-        self.untold = 0;
-        if self.untaken >= self.lazy {
+        self.told = self.tail;
+        if self.taken.wrapping_sub(self.head_told) >= self.lazy {
             // Before the tail: what will be fetched finds room for its completions.
             self.tell_head();
         }
@@ -291,7 +294,7 @@ impl Rings {
 
     #[inline(always)]
     fn tell_head(&mut self) {
-        self.untaken = 0;
+        self.head_told = self.taken;
         self.head_bell.write(self.head as u16);
     }
 
@@ -314,9 +317,9 @@ impl Rings {
             self.head = 0;
             self.phase ^= 1 << 48;
         }
-        self.untaken += 1;
-        // A controller that completes what was never given is found by its identifiers.
-        self.outstanding = self.outstanding.saturating_sub(1);
+        // More than were posted are of a controller that completes what was never given: it is found by the identifiers.
+        let is_one = self.taken != self.posted;
+        self.taken = self.taken.wrapping_add(u32::from(is_one));
         Some(Completion { word })
     }
 

@@ -333,6 +333,7 @@ impl NvmeTarget {
         let shape = Shape {
             depth: depth.get(),
             len: buffers.size(),
+            align: buffers.size(),
             stride: buffers.stride(),
             node,
             deadline,

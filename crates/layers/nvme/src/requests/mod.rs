@@ -20,8 +20,8 @@ use crate::{Completion, Controller, Layout, Mapped, Memory, Namespace, NvmeError
 /// Commands have numbers of so many bits, below their generation.
 const NUMBER: u32 = 12;
 
-/// No command: what a controller must not use either (Base 4.1.1).
-const NONE: u16 = u16::MAX;
+/// No beat of the watch.
+const IDLE: u16 = 0;
 
 /// A request that failed: a status of the controller, or what the driver did to end it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +54,8 @@ pub(crate) struct Shape {
     pub(crate) depth: u16,
     /// The largest.
     pub(crate) len: Bytes,
+    /// What all offsets and lengths are multiples of; the namespace's block at least.
+    pub(crate) align: Bytes,
     /// From one request's place to the next one's.
     pub(crate) stride: Bytes,
     /// The node of the queues.
@@ -92,18 +94,23 @@ impl Lists {
 
 #[derive(Debug, Clone, Copy)]
 struct Command {
-    /// Its identifier while it is outstanding, else [`NONE`].
+    /// Its identifier, the same again after sixteen uses.
     cid: u16,
-    /// When it was posted, in beats of the watch.
-    beat: u16,
+    /// When it was posted, in beats of the watch; [`IDLE`] when it is not outstanding.
+    since: u16,
 }
 
+impl Command {
+    fn is_outstanding(&self) -> bool {
+        self.since != IDLE
+    }
+}
+
+/// A request of several commands; one of a single command needs none of this.
 #[derive(Debug, Clone, Copy)]
 struct Request {
     /// Commands outstanding.
     left: u16,
-    /// Of the next command.
-    generation: u16,
     /// What its first failed command failed with; 0 is success.
     failure: i32,
 }
@@ -111,7 +118,7 @@ struct Request {
 /// What posting looks at first, reckoned once.
 #[derive(Debug, Clone, Copy)]
 struct Small {
-    /// Bits that no offset and no length has: those within a block.
+    /// Bits that no offset and no length has: those within what both are multiples of.
     mask: u64,
     /// The longest request.
     longest: u64,
@@ -119,10 +126,10 @@ struct Small {
     end: u64,
     /// Where the device sees the first request's place.
     places: u64,
-    /// The longest request that is one command with one pointer, if it crosses no boundary; 0 where there is none such.
+    /// The longest request that is one command with one pointer; 0 where there is none such.
     page: u64,
-    /// The bits of an offset that tell between which boundaries it lies; none where there are no boundaries.
-    above: u64,
+    /// The most commands of a request.
+    commands: u32,
 }
 
 /// Requests of one thread.
@@ -140,6 +147,8 @@ pub(crate) struct Requests<M: Memory> {
     requests: Box<[Request]>,
     commands: Box<[Command]>,
     watch: Watch,
+    /// Answers of requests that had to be called back, until they are handed out.
+    answers: Vec<(usize, Result<(), Failure>)>,
     /// Why nothing more can be posted.
     ended: Option<String>,
 }
@@ -166,13 +175,12 @@ impl<M: Memory> Requests<M> {
     ) -> Result<Requests<M>, NvmeError> {
         let identity = controller.identity();
         let page = identity.page;
-        let spread = most_pieces(
-            shape.len,
-            Some(namespace.most),
-            namespace.boundary,
-            namespace.block,
-        )
-        .next_power_of_two();
+        let align = match shape.align.0.is_power_of_two() {
+            true => shape.align.max(namespace.block),
+            false => namespace.block,
+        };
+        let spread = most_pieces(shape.len, Some(namespace.most), namespace.boundary, align)
+            .next_power_of_two();
         let commands = spread.saturating_mul(u64::from(shape.depth));
         // One number less, so that no identifier is FFFFh.
         let holds = u64::from(identity.most_entries.holds()).min((1 << NUMBER) - 1);
@@ -207,20 +215,17 @@ impl<M: Memory> Requests<M> {
             ..lists
         };
         let page_bytes = page.bytes();
-        let boundary = namespace.boundary.map_or(0, |b| b.0);
-        // Places begin at pages, so that what is not longer than one has one pointer.
-        let is_small = shape.stride.is_multiple_of(page_bytes)
-            && namespace.most >= page_bytes
-            && (boundary == 0 || boundary.is_power_of_two());
         let end = namespace.blocks << namespace.block.0.trailing_zeros();
+        // Places begin at pages, so that what is not longer than one has one pointer.
+        let is_small = spread == 1 && shape.stride.is_multiple_of(page_bytes);
         Ok(Requests {
             small: Small {
-                mask: namespace.block.0 - 1,
+                mask: align.0 - 1,
                 longest: shape.len.0.min(shape.stride.0).min(end),
                 end,
                 places: memory.iova().0,
                 page: if is_small { page_bytes.0 } else { 0 },
-                above: boundary.wrapping_neg(),
+                commands: spread as u32,
             },
             shift: namespace.block.0.trailing_zeros(),
             namespace,
@@ -231,14 +236,16 @@ impl<M: Memory> Requests<M> {
             requests: vec![
                 Request {
                     left: 0,
-                    generation: 0,
                     failure: 0,
                 };
                 usize::from(shape.depth)
             ]
             .into(),
-            commands: vec![Command { cid: NONE, beat: 0 }; Bytes(commands).as_usize()].into(),
+            commands: (0..commands as u16)
+                .map(|cid| Command { cid, since: IDLE })
+                .collect(),
             watch: Watch::new(shape.deadline),
+            answers: Vec::new(),
             ended: None,
             queue,
             memory,
@@ -257,7 +264,7 @@ impl<M: Memory> Requests<M> {
 
     /// Commands outstanding.
     pub(crate) fn outstanding(&self) -> usize {
-        self.commands.iter().filter(|c| c.cid != NONE).count()
+        self.commands.iter().filter(|c| c.is_outstanding()).count()
     }
 
     /// Why nothing more can be posted, if so.
@@ -289,24 +296,18 @@ impl<M: Memory> Requests<M> {
         {
             return Err(Unposted::Misplaced);
         }
-        if !self.takes(number) {
+        if self.queue.rings().room() < small.commands {
             return Err(Unposted::Full);
         }
         let place = small.places + self.stride * number as u64;
-        let crosses = (at.0 ^ (at.0 + len.0 - 1)) & small.above != 0;
-        if len.0 > small.page || crosses {
+        if len.0 > small.page {
             return self.split(number, write, at, len, place);
         }
         let data = Pointers {
             prp1: Iova(place),
             prp2: Iova(0),
         };
-        let command = number << self.spread;
-        self.command(
-            number,
-            command,
-            self.transfer(write, at, len).with_data(data),
-        );
+        self.command(number, self.transfer(write, at, len).with_data(data));
         Ok(())
     }
 
@@ -340,7 +341,7 @@ impl<M: Memory> Requests<M> {
                 return Err(Unposted::Misplaced);
             };
             let sqe = self.transfer(write, ByteOffset(at.0 + offset.0), part);
-            self.command(number, command, sqe.with_data(data));
+            self.part(number, command, sqe.with_data(data));
         }
         Ok(())
     }
@@ -366,31 +367,29 @@ impl<M: Memory> Requests<M> {
     /// # Panics
     /// As [`Requests::post`].
     pub(crate) fn flush(&mut self, number: usize) -> Result<(), Unposted> {
-        if !self.takes(number) {
+        if self.queue.rings().room() < self.small.commands {
             return Err(Unposted::Full);
         }
-        self.command(number, number << self.spread, nvm::flush(self.namespace.id));
+        self.part(number, number << self.spread, nvm::flush(self.namespace.id));
         Ok(())
     }
 
-    #[inline(always)]
-    fn takes(&self, number: usize) -> bool {
-        self.requests[number].left == 0 && self.queue.rings().room() >> self.spread != 0
+    /// Posts one of a request's commands.
+    fn part(&mut self, number: usize, index: usize, sqe: Sqe) {
+        if self.spread > 0 {
+            self.requests[number].left += 1;
+        }
+        self.command(index, sqe);
     }
 
     #[inline(always)]
-    fn command(&mut self, number: usize, command: usize, sqe: Sqe) {
-        let request = &mut self.requests[number];
-        if request.left == 0 {
-            request.generation = request.generation.wrapping_add(1 << NUMBER);
-        }
-        request.left += 1;
-        let cid = request.generation | command as u16;
-        self.commands[command] = Command {
-            cid,
-            beat: self.watch.now(),
-        };
-        self.queue.rings_mut().post(sqe.with_cid(CommandId(cid)));
+    fn command(&mut self, index: usize, sqe: Sqe) {
+        let command = &mut self.commands[index];
+        debug_assert!(!command.is_outstanding(), "command {index} is outstanding");
+        command.cid = command.cid.wrapping_add(1 << NUMBER);
+        command.since = self.watch.now();
+        let cid = CommandId(command.cid);
+        self.queue.rings_mut().post(sqe.with_cid(cid));
     }
 
     /// Tells the controller of what was posted.
@@ -416,55 +415,90 @@ impl<M: Memory> Requests<M> {
         mut done: impl FnMut(usize, Result<(), Failure>),
     ) -> Result<usize, String> {
         let mut answered = 0;
-        while let Some(completion) = self.queue.rings_mut().take() {
-            answered += usize::from(self.completed(completion, &mut done)?);
+        let mut looked = false;
+        // One loop with one call, which is worth being part of it.
+        loop {
+            let (number, answer) = match self.queue.rings_mut().take() {
+                Some(completion) => match self.resolve(completion) {
+                    Resolved::Last(number, answer) => (number, answer),
+                    Resolved::Part => continue,
+                    Resolved::Stranger => break,
+                },
+                None if looked => match self.answers.pop() {
+                    Some(given_up) => given_up,
+                    None => break,
+                },
+                None if self.watch.is_due() => {
+                    looked = true;
+                    self.look();
+                    continue;
+                }
+                None => break,
+            };
+            answered += 1;
+            done(number, answer);
         }
-        if self.watch.is_due() {
-            answered += self.look(&mut done)?;
+        if answered > 0 {
+            self.watch.fresh();
         }
-        Ok(answered)
+        match &self.ended {
+            None => Ok(answered),
+            Some(why) => Err(why.clone()),
+        }
     }
 
-    /// Whether the completion was the last of a request.
+    /// What a completion is of.
     #[inline(always)]
-    fn completed(
-        &mut self,
-        completion: Completion,
-        done: &mut impl FnMut(usize, Result<(), Failure>),
-    ) -> Result<bool, String> {
+    fn resolve(&mut self, completion: Completion) -> Resolved {
         let cid = completion.cid().0;
         let index = usize::from(cid & ((1 << NUMBER) - 1));
-        let Some(command) = self.commands.get_mut(index).filter(|c| c.cid == cid) else {
-            return Err(self.stranger(completion));
+        let found = self.commands.get_mut(index);
+        let Some(command) = found.filter(|c| c.cid == cid && c.is_outstanding()) else {
+            self.stranger(completion);
+            return Resolved::Stranger;
         };
-        command.cid = NONE;
+        command.since = IDLE;
+        let status = completion.status();
+        if self.spread == 0 {
+            return Resolved::Last(index, answer(status));
+        }
         let number = index >> self.spread;
-        let request = &mut self.requests[number];
-        if !completion.status().is_success() {
-            failed(request, Failure::of(completion.status()));
+        match part(&mut self.requests[number], status) {
+            Some(answer) => Resolved::Last(number, answer),
+            None => Resolved::Part,
         }
-        request.left -= 1;
-        if request.left > 0 {
-            return Ok(false);
-        }
-        self.watch.fresh();
-        done(number, answer(request));
-        Ok(true)
     }
 }
 
-/// What a request is answered with; it is free then.
+/// What a completion was found to be.
+enum Resolved {
+    /// The last of a request.
+    Last(usize, Result<(), Failure>),
+    /// One of several of a request.
+    Part,
+    /// Of nothing that was given; there is no queue any more.
+    Stranger,
+}
+
 #[inline(always)]
-fn answer(request: &mut Request) -> Result<(), Failure> {
-    match std::mem::take(&mut request.failure) {
+fn answer(status: Status) -> Result<(), Failure> {
+    if status.is_success() {
+        Ok(())
+    } else {
+        Err(Failure::of(status))
+    }
+}
+
+/// One command of a request has completed; the request's answer, if it was the last.
+fn part(request: &mut Request, status: Status) -> Option<Result<(), Failure>> {
+    if let Err(Failure(code)) = answer(status)
+        && request.failure == 0
+    {
+        request.failure = code;
+    }
+    request.left -= 1;
+    (request.left == 0).then(|| match std::mem::take(&mut request.failure) {
         0 => Ok(()),
         code => Err(Failure(code)),
-    }
-}
-
-#[cold]
-fn failed(request: &mut Request, failure: Failure) {
-    if request.failure == 0 {
-        request.failure = failure.0;
-    }
+    })
 }
