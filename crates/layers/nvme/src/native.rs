@@ -17,21 +17,19 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// Polls a queue pair of its own.
 pub(crate) struct Native {
     requests: Requests<Buffers>,
-    /// What is in flight: the slot, and how many blocks it moves.
+    /// What is in flight: the slot, and how many bytes it moves.
     slots: Box<[(Option<Slot>, u32)]>,
-    shift: u32,
-    /// Whether the controller moves data; the null controller does not.
-    moves: bool,
+    /// All bits where the controller moves data; the null controller does not.
+    moves: u32,
 }
 
 impl Native {
     /// As many slots as the requests have.
     pub(crate) fn new(requests: Requests<Buffers>, depth: u16, moves: bool) -> Native {
         Native {
-            shift: requests.namespace().block.0.trailing_zeros(),
             requests,
             slots: (0..depth).map(|_| (None, 0)).collect(),
-            moves,
+            moves: if moves { u32::MAX } else { 0 },
         }
     }
 }
@@ -55,7 +53,7 @@ impl Engine for Native {
             .post(number, op.kind == OpKind::Write, op.at, op.len);
         match posted {
             Ok(()) => {
-                self.slots[number] = (Some(slot), (op.len.0 >> self.shift) as u32);
+                self.slots[number] = (Some(slot), op.len.0 as u32);
                 Ok(())
             }
             Err(why) => Err(self.refused(slot, op, why)),
@@ -69,15 +67,15 @@ impl Engine for Native {
 
     #[inline(always)]
     fn reap(&mut self, _: Wait, mut done: impl FnMut(Slot, Outcome)) -> Result<usize, Fatal> {
-        let (slots, moves, shift) = (&mut self.slots, self.moves, self.shift);
+        let (slots, moves) = (&mut self.slots, self.moves);
         let reaped = self.requests.reap(|number, answer| {
             // Each request is answered once, by the identifiers of its commands.
-            let (slot, blocks) = &mut slots[number];
-            let (Some(slot), blocks) = (slot.take(), *blocks) else {
+            let (slot, len) = &mut slots[number];
+            let (Some(slot), len) = (slot.take(), *len) else {
                 return;
             };
             let outcome = match answer {
-                Ok(()) => Outcome::Done(Bytes(if moves { u64::from(blocks) << shift } else { 0 })),
+                Ok(()) => Outcome::Done(Bytes(u64::from(len & moves))),
                 Err(Failure(code)) => Outcome::Failed(FailCode(code)),
             };
             done(slot, outcome);

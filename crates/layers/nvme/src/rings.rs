@@ -125,7 +125,7 @@ pub struct Rings {
     phase: u64,
     /// The tail that was told last.
     told: u32,
-    /// Commands posted, and completions of those taken: both go round.
+    /// Commands posted, and completions taken of such ones: both go round.
     posted: u32,
     taken: u32,
     /// How many had been taken when the head was told last.
@@ -254,13 +254,11 @@ impl Rings {
         &self.memory
     }
 
-    /// Stores a command behind the tail. Its identifier must be of no outstanding one.
-    ///
-    /// # Panics
-    /// When there is no [`room`](Rings::room).
+    /// Stores a command behind the tail. Its identifier must be of no outstanding one, and there must be
+    /// [`room`](Rings::room): without, it takes the place of one that was not yet fetched.
     #[inline(always)]
     pub fn post(&mut self, sqe: Sqe) {
-        assert!(self.room() > 0, "a submission queue without room");
+        debug_assert!(self.room() > 0, "a submission queue without room");
         // SAFETY: `tail` is below the queue's entries, for which the region has room; the controller does not read behind
         // the tail that it was told. Volatile, since it reads what is stored; aligned, since entries of 64 bytes begin at a
         // page.
@@ -298,7 +296,8 @@ impl Rings {
         self.head_bell.write(self.head as u16);
     }
 
-    /// The next completion, if there is one.
+    /// The next completion, if there is one; whether it is of a command that was given, its identifier tells
+    /// ([`Rings::answered`]).
     #[inline(always)]
     pub fn take(&mut self) -> Option<Completion> {
         // SAFETY: `head` is below the queue's entries, for which the region has room; entries of 16 bytes begin at a page, so
@@ -317,10 +316,13 @@ impl Rings {
             self.head = 0;
             self.phase ^= 1 << 48;
         }
-        // More than were posted are of a controller that completes what was never given: it is found by the identifiers.
-        let is_one = self.taken != self.posted;
-        self.taken = self.taken.wrapping_add(u32::from(is_one));
         Some(Completion { word })
+    }
+
+    /// What was taken was of a command that was outstanding, and is no more: there is room for another.
+    #[inline(always)]
+    pub fn answered(&mut self) {
+        self.taken = self.taken.wrapping_add(1);
     }
 
     /// Command specific dword 0 of the completion that was just taken.

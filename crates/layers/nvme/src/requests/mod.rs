@@ -221,7 +221,13 @@ impl<M: Memory> Requests<M> {
         Ok(Requests {
             small: Small {
                 mask: align.0 - 1,
-                longest: shape.len.0.min(shape.stride.0).min(end),
+                // An engine keeps lengths in 32 bits.
+                longest: shape
+                    .len
+                    .0
+                    .min(shape.stride.0)
+                    .min(end)
+                    .min(u32::MAX.into()),
                 end,
                 places: memory.iova().0,
                 page: if is_small { page_bytes.0 } else { 0 },
@@ -458,6 +464,7 @@ impl<M: Memory> Requests<M> {
             return Resolved::Stranger;
         };
         command.since = IDLE;
+        self.queue.rings_mut().answered();
         let status = completion.status();
         if self.spread == 0 {
             return Resolved::Last(index, answer(status));
