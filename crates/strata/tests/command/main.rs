@@ -16,6 +16,7 @@ mod plans;
 mod printed;
 mod quick;
 mod rates;
+mod soak;
 mod stopped;
 mod usage;
 mod verify;
