@@ -18,6 +18,9 @@ pub(crate) const LARGEST_PAGE: PageSize = PageSize::from_field(4);
 /// The most I/O queue pairs.
 const MOST_QUEUES: u16 = 64;
 
+/// The most I/O queue pairs of which each has its doorbells in a cache line of its own; what is emulated when nothing is said.
+const APART: u16 = 63;
+
 /// The most namespaces; each list of active ones holds as many.
 const MOST_NAMESPACES: usize = 1024;
 
@@ -54,7 +57,7 @@ pub struct Config {
     pub model: String,
     /// Firmware revision: up to 8.
     pub firmware: String,
-    /// I/O queue pairs, 1 to 64. Doorbells of a pair lie in a cache line of their own up to 63.
+    /// I/O queue pairs, 1 to 64. Doorbells of a pair lie in a cache line of their own up to 63, the default.
     pub queues: u16,
     /// Entries of the largest I/O queue (CAP.MQES), 2 to 65536.
     pub entries: u32,
@@ -139,7 +142,7 @@ impl Default for Config {
             serial: "STRATA0000000001".to_owned(),
             model: "Strata emulated controller".to_owned(),
             firmware: env!("CARGO_PKG_VERSION").to_owned(),
-            queues: MOST_QUEUES,
+            queues: APART,
             entries: 4096,
             transfer: Transfer(Some(Bytes(128 << 10))),
             boundary: None,
