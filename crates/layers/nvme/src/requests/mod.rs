@@ -135,6 +135,39 @@ pub(crate) enum Unposted {
     Misplaced,
 }
 
+/// Commands that a request of `len` bytes on a namespace takes at most, a power of two.
+///
+/// # Errors
+/// [`NvmeError::TooDeep`], when the controller's queues hold fewer than `depth` such requests may need at a time.
+pub(crate) fn fits(
+    controller: &Controller,
+    namespace: &Namespace,
+    depth: u16,
+    len: Bytes,
+) -> Result<u64, NvmeError> {
+    let spread = most_pieces(
+        len,
+        Some(namespace.most),
+        namespace.boundary,
+        namespace.block,
+    )
+    .next_power_of_two();
+    let commands = spread.saturating_mul(u64::from(depth));
+    // One number less, so that no identifier is FFFFh.
+    let entries = controller.identity().most_entries;
+    let holds = u64::from(entries.holds()).min((1 << NUMBER) - 1);
+    if commands > holds {
+        return Err(NvmeError::TooDeep {
+            name: controller.name(),
+            depth,
+            len,
+            commands,
+            holds,
+        });
+    }
+    Ok(spread)
+}
+
 impl<M: Memory> Requests<M> {
     /// Requests of `shape` on a namespace, with their data in `memory`.
     ///
@@ -146,27 +179,10 @@ impl<M: Memory> Requests<M> {
         memory: Mapped<M>,
         shape: Shape,
     ) -> Result<Requests<M>, NvmeError> {
+        let spread = fits(controller, &namespace, shape.depth, shape.len)?;
+        let commands = spread * u64::from(shape.depth);
         let identity = controller.identity();
         let page = identity.page;
-        let spread = most_pieces(
-            shape.len,
-            Some(namespace.most),
-            namespace.boundary,
-            namespace.block,
-        )
-        .next_power_of_two();
-        let commands = spread.saturating_mul(u64::from(shape.depth));
-        // One number less, so that no identifier is FFFFh.
-        let holds = u64::from(identity.most_entries.holds()).min((1 << NUMBER) - 1);
-        if commands > holds {
-            return Err(NvmeError::TooDeep {
-                name: controller.name(),
-                depth: shape.depth,
-                len: shape.len,
-                commands,
-                holds,
-            });
-        }
         let entries = |holds: u64| QueueSize::new((holds + 1).next_power_of_two() as u32);
         let largest = identity.most_entries;
         let fits = |size: Option<QueueSize>| size.filter(|s| *s <= largest).unwrap_or(largest);
