@@ -41,4 +41,4 @@ mod sigbus;
 
 pub use config::{Config, Memory, NamespaceConfig, Transfer};
 pub use error::{ConfigError, EmulatorError};
-pub use serve::serve;
+pub use serve::{serve, serve_then};
