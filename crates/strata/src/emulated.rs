@@ -101,7 +101,8 @@ fn read(path: &Path) -> Result<Config> {
 /// A controller in a process of its own, and the driver's end of it. Dropped, the process ends.
 pub(crate) struct Emulated {
     pub(crate) controller: Arc<Controller>,
-    config: Config,
+    /// Its namespaces; none where it only answers.
+    held: Vec<Held>,
     process: Process,
 }
 
@@ -164,21 +165,24 @@ impl Emulated {
         };
         let carrier = process.connect(options.register_patience)?;
         let controller = Controller::open(Box::new(carrier), &options)?;
+        let namespaces = config.namespace.iter().filter(|_| config.moves_data);
+        let held = namespaces
+            .map(|namespace| Held {
+                size: namespace.size.0,
+                in_memory: namespace.memory == Memory::Ordinary,
+            })
+            .collect();
         Ok(Emulated {
             controller,
-            config,
+            held,
             process,
         })
     }
 
     /// A namespace, if it is there and keeps what is written.
-    pub(crate) fn held(&self, namespace: u32) -> Option<Held> {
+    pub(crate) fn held(&self, namespace: u32) -> Option<&Held> {
         let at = usize::try_from(namespace.checked_sub(1)?).ok()?;
-        let found = self.config.namespace.get(at)?;
-        self.config.moves_data.then_some(Held {
-            size: found.size.0,
-            in_memory: found.memory == Memory::Ordinary,
-        })
+        self.held.get(at)
     }
 
     /// Its process.

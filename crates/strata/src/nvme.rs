@@ -169,8 +169,26 @@ pub(crate) fn run(args: NvmeArgs) -> Result<End> {
     session.run(ready, repeats)
 }
 
+/// The block when none is asked for.
+const BLOCK: Bytes = Bytes(4096);
+
+fn largest(blocks: &[Bytes]) -> Bytes {
+    blocks.iter().copied().max().unwrap_or(BLOCK)
+}
+
 /// The shapes that are asked for, each once.
 pub(crate) fn shapes(args: &NvmeArgs) -> Result<Vec<Shape>> {
+    if args.target.is_none() && args.emulated.is_none() {
+        return Err(Usage::error(
+            "no controller is named; give --emulated, or --target with the folder of a vfio-user socket",
+        ));
+    }
+    let largest = largest(&args.bs);
+    if let Some(size) = args.size.filter(|size| *size < largest) {
+        return Err(Usage::error(format!(
+            "--size {size} holds no block of {largest}; give a larger one, or a smaller --bs"
+        )));
+    }
     if args.timeout == Some(Nanos(0)) {
         return Err(Usage::error(
             "--timeout 0s: a command takes longer than no time; give 100ms, 5s, …",
@@ -243,7 +261,7 @@ fn place(host: &Host, measuring: &Measuring, peer: Option<&CpuList>) -> Result<P
 }
 
 /// The same, of what is asked for.
-fn placement(host: &Host, args: &NvmeArgs) -> Result<Placement> {
+pub(crate) fn placement(host: &Host, args: &NvmeArgs) -> Result<Placement> {
     if args.target.is_some() {
         // Where its threads run is the business of whoever started it.
         return host.place_beside(&args.measuring, &CpuList::default(), None);
@@ -259,26 +277,14 @@ pub(crate) fn add(
     host: &Host,
     session: &Session,
 ) -> Result<()> {
-    let way = match (&args.target, &args.emulated) {
-        (Some(folder), _) => Way::Socket(std::path::absolute(folder).unwrap_or(folder.clone())),
-        (None, Some(model)) => Way::Emulated {
-            path: model
-                .as_ref()
-                .map(|path| std::path::absolute(path).unwrap_or(path.clone())),
+    let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or(path.clone());
+    let way = match &args.target {
+        Some(folder) => Way::Socket(absolute(folder)),
+        None => Way::Emulated {
+            path: args.emulated.iter().flatten().next().map(absolute),
             no_data: args.no_data,
         },
-        (None, None) => {
-            return Err(Usage::error(
-                "no controller is named; give --emulated, or --target with the folder of a vfio-user socket",
-            ));
-        }
     };
-    let largest = shapes.iter().map(|s| s.bs).max().unwrap_or(Bytes(4096));
-    if let Some(size) = args.size.filter(|size| *size < largest) {
-        return Err(Usage::error(format!(
-            "--size {size} holds no block of {largest}; give a larger one, or a smaller --bs"
-        )));
-    }
     let via = Via {
         way,
         namespace: args.namespace,
@@ -287,8 +293,8 @@ pub(crate) fn add(
         via,
         size: args.size,
         from: ByteOffset(args.offset.0),
-        block: largest,
-        smallest: shapes.iter().map(|s| s.bs).min().unwrap_or(largest),
+        block: largest(&args.bs),
+        smallest: args.bs.iter().copied().min().unwrap_or(BLOCK),
         writes: shapes.iter().any(|s| s.op.writes()),
         destroy: args.destroy.as_deref(),
         timeout: args.timeout.unwrap_or(TIMEOUT),

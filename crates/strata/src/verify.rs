@@ -1,5 +1,6 @@
 //! `strata verify`: what verified writes left on a target.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
@@ -42,6 +43,16 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<End> {
         .map(|path| Ledger::open(path, false))
         .transpose()?;
     let found = if args.target.is_dir() {
+        let socket = args.target.join("cntrl");
+        if socket
+            .symlink_metadata()
+            .is_err_and(|e| e.kind() == ErrorKind::NotFound)
+        {
+            return Err(Usage::error(format!(
+                "{} is a folder and holds no socket of a controller (cntrl); name the file or drive that was written, or the folder that `strata emu` serves in",
+                args.target.display()
+            )));
+        }
         let namespace = NamespaceId(args.namespace.unwrap_or(1));
         polled(&args.target, namespace, ledger.as_ref(), &interrupted)?
     } else if args.namespace.is_some() {

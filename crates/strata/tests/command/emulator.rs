@@ -469,5 +469,5 @@ fn checks_of_what_cannot_be_checked_are_refused() {
     fails(command, 2, &["--namespace", "no folder"]);
     let mut command = strata(["verify", "--target"]);
     command.arg(served.path(""));
-    fails(command, 1, &["cannot connect", "cntrl"]);
+    fails(command, 2, &["is a folder", "cntrl", "strata emu"]);
 }

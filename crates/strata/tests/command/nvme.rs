@@ -100,7 +100,7 @@ fn the_null_controller_counts_commands_and_moves_no_byte() {
     let output = folder.path().join("run");
     let ran = done(nvme(
         &output,
-        "--no-data --depth 1,64 --op randread,randwrite",
+        "--no-data --depth 1,64 --op randread,randwrite --ops 5000",
     ));
     for record in records(&output) {
         assert_eq!(record["status"], "ok", "{record}");
@@ -169,7 +169,9 @@ fn an_ordinary_user_without_locked_memory_measures() {
     let open = user.path("open");
     fs::create_dir(&open).expect("made");
     mode(&open, 0o777);
-    let inner = user.strata(&words("--verify --op randread,randwrite --depth 1,16"));
+    let inner = user.strata(&words(
+        "--verify --op randread,randwrite --depth 1,16 --ops 500",
+    ));
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -l 0 && exec \"$@\"", "sh"]);
     command.arg(inner.get_program()).args(inner.get_args());
@@ -353,7 +355,7 @@ fn the_model_of_the_help_text_is_one() {
     fs::write(&path, model.join("\n")).expect("written");
     let output = folder.path().join("run");
     let emulated = format!("--emulated {}", path.display());
-    for record in measured(&output, &format!("{emulated} --depth 1")) {
+    for record in measured(&output, &format!("{emulated} --ops 300")) {
         let identity = record["target"]["identity"].as_str().expect("text");
         assert!(identity.contains("NODE7-0"), "{identity}");
         // One in ten thousand fails, so that a trial may.
@@ -367,7 +369,7 @@ fn the_model_of_the_help_text_is_one() {
 fn both_ways(folder: &Path, rounds: u32) -> Command {
     let model = folder.join("model.toml");
     fs::write(&model, "[performance.read]\nlatency = \"50us\"").expect("written");
-    let common = "bs = \"4KiB\"\nsize = \"8MiB\"\nduration = \"50ms\"\nramp = \"0s\"\n";
+    let common = "bs = \"4KiB\"\nsize = \"8MiB\"\nops = 500\nramp = \"0s\"\n";
     let plan = format!(
         "name = \"both\"\nrounds = {rounds}\nseed = 3
 [[block]]\nengine = \"psync\"\n{common}
