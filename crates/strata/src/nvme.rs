@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
 use strata_measure::Job;
+use strata_memory::memory_available;
 use strata_nvme::{
     Controller, NvmeEngine, NvmeJob, NvmeTarget, Options, Stands, VfioUser, Wanted, Whose,
 };
@@ -161,15 +162,38 @@ pub(crate) fn run(args: NvmeArgs) -> Result<End> {
     let host = Host::read()?;
     let repeats = args.measuring.repeats;
     // What is wrong with where it shall run is told before a folder is made.
-    place(&host, &args.measuring, args.peer_cpus.as_ref())?;
+    placement(&host, &args)?;
     let session = Session::begin("nvme", args.keeping.clone(), args.printing.clone())?;
     let mut ready = Ready::default();
     add(&mut ready, &args, &shapes, &host, &session)?;
     session.run(ready, repeats)
 }
 
+/// The block when none is asked for.
+const BLOCK: Bytes = Bytes(4096);
+
+fn largest(blocks: &[Bytes]) -> Bytes {
+    blocks.iter().copied().max().unwrap_or(BLOCK)
+}
+
 /// The shapes that are asked for, each once.
 pub(crate) fn shapes(args: &NvmeArgs) -> Result<Vec<Shape>> {
+    if args.target.is_none() && args.emulated.is_none() {
+        return Err(Usage::error(
+            "no controller is named; give --emulated, or --target with the folder of a vfio-user socket",
+        ));
+    }
+    let largest = largest(&args.bs);
+    if let Some(size) = args.size.filter(|size| *size < largest) {
+        return Err(Usage::error(format!(
+            "--size {size} holds no block of {largest}; give a larger one, or a smaller --bs"
+        )));
+    }
+    if args.timeout == Some(Nanos(0)) {
+        return Err(Usage::error(
+            "--timeout 0s: a command takes longer than no time; give 100ms, 5s, …",
+        ));
+    }
     let mut shapes = Vec::new();
     for op in &args.op {
         if !op.is_storage() {
@@ -207,7 +231,7 @@ pub(crate) fn shapes(args: &NvmeArgs) -> Result<Vec<Shape>> {
 fn place(host: &Host, measuring: &Measuring, peer: Option<&CpuList>) -> Result<Placement> {
     let none = CpuList::default();
     let own = host.place_beside(measuring, peer.unwrap_or(&none), None)?;
-    let one = match peer {
+    let one: CpuList = match peer {
         Some(given) => {
             host.check("--peer-cpus", given)?;
             if given.len() != 1 {
@@ -219,10 +243,30 @@ fn place(host: &Host, measuring: &Measuring, peer: Option<&CpuList>) -> Result<P
         }
         None => host.choose_among(&host.allowed.cpus, 1, None, &own.cpus)?,
     };
+    // Where only some of the threads share its CPU a warning stands beside the figure.
+    if own.cpus == one {
+        let next = if host.allowed.cpus.len() < 2 {
+            "this process may use no other; allow it one (taskset, cpuset)"
+        } else {
+            "give it another by --cpus or --peer-cpus"
+        };
+        return Err(Usage::error(format!(
+            "driver and emulated controller poll, and with both on CPU {one} each would wait for the end of the other's turn: {next}"
+        )));
+    }
     Ok(Placement {
         peer_cpus: one,
         ..own
     })
+}
+
+/// The same, of what is asked for.
+pub(crate) fn placement(host: &Host, args: &NvmeArgs) -> Result<Placement> {
+    if args.target.is_some() {
+        // Where its threads run is the business of whoever started it.
+        return host.place_beside(&args.measuring, &CpuList::default(), None);
+    }
+    place(host, &args.measuring, args.peer_cpus.as_ref())
 }
 
 /// Makes the target ready, and a cell and a job of each shape.
@@ -233,48 +277,29 @@ pub(crate) fn add(
     host: &Host,
     session: &Session,
 ) -> Result<()> {
-    let way = match (&args.target, &args.emulated) {
-        (Some(folder), _) => Way::Socket(std::path::absolute(folder).unwrap_or(folder.clone())),
-        (None, Some(model)) => Way::Emulated {
-            path: model
-                .as_ref()
-                .map(|path| std::path::absolute(path).unwrap_or(path.clone())),
+    let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or(path.clone());
+    let way = match &args.target {
+        Some(folder) => Way::Socket(absolute(folder)),
+        None => Way::Emulated {
+            path: args.emulated.iter().flatten().next().map(absolute),
             no_data: args.no_data,
         },
-        (None, None) => {
-            return Err(Usage::error(
-                "no controller is named; give --emulated, or --target with the folder of a vfio-user socket",
-            ));
-        }
     };
     let via = Via {
         way,
         namespace: args.namespace,
     };
-    let sizes = |least: bool| {
-        let sizes = shapes.iter().map(|s| s.bs);
-        let found = if least { sizes.min() } else { sizes.max() };
-        found.unwrap_or(Bytes(4096))
-    };
     let part = Part {
         via,
         size: args.size,
         from: ByteOffset(args.offset.0),
-        block: sizes(false),
-        smallest: sizes(true),
+        block: largest(&args.bs),
+        smallest: args.bs.iter().copied().min().unwrap_or(BLOCK),
         writes: shapes.iter().any(|s| s.op.writes()),
         destroy: args.destroy.as_deref(),
         timeout: args.timeout.unwrap_or(TIMEOUT),
     };
-    let placement = place(host, &args.measuring, args.peer_cpus.as_ref())?;
-    let placement = match part.via.way {
-        Way::Emulated { .. } => placement,
-        // Where its threads run is the business of whoever started it.
-        Way::Socket(_) => Placement {
-            peer_cpus: CpuList::default(),
-            ..placement
-        },
-    };
+    let placement = placement(host, args)?;
     let target = prepare(&mut ready.controllers, &part, &placement, session)?;
     for shape in shapes {
         let cell = cell(&target, &part, shape, &placement, &args.measuring)?;
@@ -370,8 +395,10 @@ impl Part<'_> {
             (Way::Socket(_), _) => None,
             // In whole blocks, so that it is known by the region alone when the run is gone on with.
             (_, Some(size)) => {
-                let whole = size.0 / self.block.0.max(1) * self.block.0;
-                Some(Bytes(whole.saturating_add(self.from.0)))
+                let block = self.block.0.max(1);
+                let end = (size.0 / block * block).saturating_add(self.from.0);
+                // An offset within a block is refused, and not the size that would come of it.
+                Some(Bytes(end.checked_next_multiple_of(block).unwrap_or(end)))
             }
             (
                 Way::Emulated {
@@ -393,6 +420,24 @@ pub(crate) fn prepare(
     session: &Session,
 ) -> Result<NvmeTarget> {
     let up = controllers.up(&part.via.way, part.made(), &placement.peer_cpus)?;
+    let name = part.via.to_string();
+    if let Up::Emulated(it) = up
+        && let Some(held) = it.held(part.via.namespace)
+    {
+        let room = Bytes(held.size.0.saturating_sub(part.from.0));
+        let region = part.size.unwrap_or(room);
+        // It takes pages as they are filled, until the kernel ends somebody for them.
+        if held.in_memory
+            && let Some(available) = memory_available()
+            && available < region
+        {
+            let available = Bytes(available.0 >> 20 << 20);
+            return Err(Usage::error(format!(
+                "{name} would be filled with {region} of memory, and {available} are available; give a smaller --size, or --no-data"
+            )));
+        }
+        session.say(&format!("filling {name} with {region}"));
+    }
     let wanted = Wanted {
         namespace: NamespaceId(part.via.namespace),
         size: part.size,
@@ -406,7 +451,6 @@ pub(crate) fn prepare(
         },
         seed: session.seed(),
     };
-    let name = format!("{}", part.via);
     NvmeTarget::prepare(up.controller(), &name, &wanted, session.interrupted()).map_err(|e| {
         if e.is_usage() {
             Usage::error(e)

@@ -7,10 +7,11 @@ use strata_measure::{
     Buffers, CrewRun, Engine, Fatal, Job, JobError, Member, Nominal, Trial, TrialResult,
     contradictions, hold_against, host_doubts, thread_proof,
 };
-use strata_record::{Cell, Role};
+use strata_record::{Cell, Role, Warning, WarningCode};
 use strata_topology::{OtherThread, WatchList};
 use strata_units::{CpuList, Nanos};
 
+use crate::requests::fits;
 use crate::{NvmeEngine, NvmeTarget};
 
 /// A cell on a namespace.
@@ -51,6 +52,22 @@ impl NvmeJob {
                 target.name
             ));
         }
+        let granted = target.controller.identity().queue_pairs;
+        if u32::from(w.threads) > granted {
+            return Err(format!(
+                "{} threads need a queue pair each, and {} has {granted}; give fewer --threads",
+                w.threads,
+                target.controller.name()
+            ));
+        }
+        let fit = fits(
+            &target.controller,
+            &target.namespace,
+            w.depth.get(),
+            w.block_bytes,
+            w.block_bytes,
+        );
+        fit.map_err(|e| e.to_string())?;
         let storage = StorageCell::new(
             cell,
             &StorageTarget {
@@ -118,6 +135,15 @@ impl NvmeJob {
         })
     }
 
+    fn shared_cpus(&self) -> Option<Warning> {
+        let (_, theirs) = self.emulator.as_ref()?;
+        let both = self.storage.cell().placement.cpus.and(theirs);
+        (!both.is_empty()).then(|| Warning {
+            code: WarningCode::SharedCpu,
+            text: format!("a thread of ours and the emulated controller both poll on CPU {both}, in turns of the scheduler's: give other --cpus or --peer-cpus, or fewer --threads"),
+        })
+    }
+
     fn run_crew(&self, trial: &Trial<'_>) -> Result<CrewRun, JobError> {
         // A trial before may have left it broken.
         let controller = &self.target.controller;
@@ -139,10 +165,10 @@ impl Job for NvmeJob {
             .and_then(|(process, _)| OtherThread::start(*process));
         let run = self.run_crew(trial)?;
         let other = emulator.and_then(OtherThread::finish);
-        let warnings = self.storage.unwritten(
+        let unwritten = self.storage.unwritten(
             "the namespace has blocks of zeros, which were never written or were deallocated: reading those measures no medium; write it first",
         );
-        let mut result = run.into_result(warnings.into_iter().collect());
+        let mut result = run.into_result(unwritten.into_iter().chain(self.shared_cpus()).collect());
         if let Some((_, asked)) = &self.emulator {
             match other {
                 Some(found) => prove_emulator(&mut result, asked, found),

@@ -42,4 +42,4 @@ mod watch;
 
 pub use config::{Config, Memory, NamespaceConfig, Transfer};
 pub use error::{ConfigError, EmulatorError};
-pub use serve::serve;
+pub use serve::{serve, serve_then};

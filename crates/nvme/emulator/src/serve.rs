@@ -38,12 +38,27 @@ pub fn serve(
     cpu: Option<CpuId>,
     stop: &AtomicBool,
 ) -> Result<(), EmulatorError> {
+    serve_then(config, folder, cpu, stop, || {})
+}
+
+/// The same, with `begun` called once clients can connect.
+///
+/// # Errors
+/// As [`serve`].
+pub fn serve_then(
+    config: &Config,
+    folder: &Path,
+    cpu: Option<CpuId>,
+    stop: &AtomicBool,
+    begun: impl FnOnce(),
+) -> Result<(), EmulatorError> {
     config.check()?;
     if let Some(cpu) = cpu {
         pin_current_thread(&[cpu].into_iter().collect())?;
     }
     let mut controller = Controller::new(config)?;
     let mut server = Server::bind(folder)?;
+    begun();
     let mut turns = Turns::new();
     while !stop.load(Ordering::Relaxed) {
         let heard = listen(&mut server, &mut controller)?;

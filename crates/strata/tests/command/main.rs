@@ -7,10 +7,12 @@ mod support;
 
 mod about;
 mod drives;
+mod emulator;
 mod folders;
 mod full;
 mod ledger;
 mod network;
+mod nvme;
 mod permission;
 mod plans;
 mod printed;

@@ -162,6 +162,44 @@ pub(crate) enum Unposted {
     Misplaced,
 }
 
+/// The power of two that all offsets and lengths are multiples of, when they are of `align`.
+fn multiple(namespace: &Namespace, align: Bytes) -> Bytes {
+    match align.0.is_power_of_two() {
+        true => align.max(namespace.block),
+        false => namespace.block,
+    }
+}
+
+/// Commands that a request of `len` bytes at a multiple of `align` of a namespace takes at most, a power of two.
+///
+/// # Errors
+/// [`NvmeError::TooDeep`], when the controller's queues hold fewer than `depth` such requests may need at a time.
+pub(crate) fn fits(
+    controller: &Controller,
+    namespace: &Namespace,
+    depth: u16,
+    len: Bytes,
+    align: Bytes,
+) -> Result<u64, NvmeError> {
+    let align = multiple(namespace, align);
+    let pieces = most_pieces(len, Some(namespace.most), namespace.boundary, align);
+    let spread = pieces.next_power_of_two();
+    let commands = spread.saturating_mul(u64::from(depth));
+    // One number less, so that no identifier is FFFFh.
+    let entries = controller.identity().most_entries;
+    let holds = u64::from(entries.holds()).min((1 << NUMBER) - 1);
+    if commands > holds {
+        return Err(NvmeError::TooDeep {
+            name: controller.name(),
+            depth,
+            len,
+            commands,
+            holds,
+        });
+    }
+    Ok(spread)
+}
+
 impl<M: Memory> Requests<M> {
     /// Requests of `shape` on a namespace, with their data in `memory`.
     ///
@@ -173,26 +211,11 @@ impl<M: Memory> Requests<M> {
         memory: Mapped<M>,
         shape: Shape,
     ) -> Result<Requests<M>, NvmeError> {
+        let spread = fits(controller, &namespace, shape.depth, shape.len, shape.align)?;
+        let commands = spread * u64::from(shape.depth);
         let identity = controller.identity();
         let page = identity.page;
-        let align = match shape.align.0.is_power_of_two() {
-            true => shape.align.max(namespace.block),
-            false => namespace.block,
-        };
-        let spread = most_pieces(shape.len, Some(namespace.most), namespace.boundary, align)
-            .next_power_of_two();
-        let commands = spread.saturating_mul(u64::from(shape.depth));
-        // One number less, so that no identifier is FFFFh.
-        let holds = u64::from(identity.most_entries.holds()).min((1 << NUMBER) - 1);
-        if commands > holds {
-            return Err(NvmeError::TooDeep {
-                name: controller.name(),
-                depth: shape.depth,
-                len: shape.len,
-                commands,
-                holds,
-            });
-        }
+        let align = multiple(&namespace, shape.align);
         let entries = |holds: u64| QueueSize::new((holds + 1).next_power_of_two() as u32);
         let largest = identity.most_entries;
         let fits = |size: Option<QueueSize>| size.filter(|s| *s <= largest).unwrap_or(largest);
