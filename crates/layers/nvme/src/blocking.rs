@@ -103,6 +103,7 @@ impl Blocking {
             // A slow drive is not spun for.
             if reaped == 0 && asked.elapsed() > Duration::from_millis(1) {
                 std::thread::sleep(Duration::from_micros(50));
+                requests.hurry();
             }
         }
         match found {

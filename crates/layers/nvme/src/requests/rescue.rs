@@ -11,7 +11,7 @@ use strata_units::Nanos;
 use super::{Failure, NONE, Requests, answer, failed};
 use crate::{Completion, Memory};
 
-/// The clock is read each so many polls.
+/// The clock is read each so many polls at most; more often where polls take long.
 const POLLS: u32 = 1 << 14;
 
 /// A deadline is so many beats.
@@ -26,8 +26,13 @@ type Done<'a> = &'a mut dyn FnMut(usize, Result<(), Failure>);
 pub(super) struct Watch {
     /// Polls until the clock is read.
     polls: u32,
+    /// Polls from one reading to the next.
+    every: u32,
+    /// When it was read.
+    looked: Instant,
     /// Time of a beat.
     beat: Duration,
+    /// When the last one was over.
     last: Instant,
     /// In beats.
     now: u16,
@@ -39,10 +44,13 @@ pub(super) struct Watch {
 
 impl Watch {
     pub(super) fn new(deadline: Nanos) -> Watch {
+        let now = Instant::now();
         Watch {
-            polls: POLLS,
+            polls: 1,
+            every: 1,
+            looked: now,
             beat: deadline.as_duration() / u32::from(BEATS),
-            last: Instant::now(),
+            last: now,
             now: 0,
             silent: 0,
             fresh: false,
@@ -59,6 +67,11 @@ impl Watch {
         self.fresh = true;
     }
 
+    /// The next poll looks at the clock: somebody slept.
+    pub(super) fn hurry(&mut self) {
+        self.polls = 1;
+    }
+
     /// One poll more; whether it is time to look at the clock.
     #[inline(always)]
     pub(super) fn is_due(&mut self) -> bool {
@@ -69,11 +82,18 @@ impl Watch {
     /// Reads the clock; whether a beat has passed. A thread that was stopped for long, and took no completions meanwhile,
     /// has but one behind it.
     fn beats(&mut self) -> bool {
-        self.polls = POLLS;
-        if self.last.elapsed() < self.beat {
+        let now = Instant::now();
+        // A poll takes long where data is checked behind it: then fewer of them fill a beat.
+        self.every = if now - self.looked > self.beat / 4 {
+            (self.every / 2).max(1)
+        } else {
+            (self.every * 2).min(POLLS)
+        };
+        (self.looked, self.polls) = (now, self.every);
+        if now - self.last < self.beat {
             return false;
         }
-        self.last = Instant::now();
+        self.last = now;
         self.now = self.now.wrapping_add(1);
         self.silent = match std::mem::take(&mut self.fresh) {
             true => 0,
@@ -84,6 +104,11 @@ impl Watch {
 }
 
 impl<M: Memory> Requests<M> {
+    /// The caller sleeps between polls, so that the next one looks at the clock.
+    pub(crate) fn hurry(&mut self) {
+        self.watch.hurry();
+    }
+
     /// Looks at the clock, and whether anything is overdue.
     #[cold]
     #[inline(never)]
