@@ -4,17 +4,22 @@
 //! identifiers follow from that number, with a generation on top, so that a controller that completes a command twice, or
 //! one that was never given, is found out and not believed.
 
+mod failure;
 mod rescue;
+mod shape;
 
 use std::sync::Arc;
 use strata_nvme_spec::command::nvm::{self, ReadWrite};
 use strata_nvme_spec::prp::{self, contiguous};
-use strata_nvme_spec::{BlockCount, CommandId, Lba, PageSize, QueueSize, Sqe, Status};
-use strata_units::{ByteOffset, Bytes, Iova, Nanos, NodeId};
+use strata_nvme_spec::{BlockCount, CommandId, Lba, PageSize, QueueSize, Sqe};
+use strata_units::{ByteOffset, Bytes, Iova};
 
+pub(crate) use failure::Failure;
 use rescue::Watch;
+use shape::Lists;
+pub(crate) use shape::{Shape, holds, most_commands};
 
-use crate::split::{most_pieces, pieces};
+use crate::split::pieces;
 use crate::{Completion, Controller, Layout, Mapped, Memory, Namespace, NvmeError, QueuePair};
 
 /// Commands have numbers of so many bits, below their generation.
@@ -22,73 +27,6 @@ const NUMBER: u32 = 12;
 
 /// No command: what a controller must not use either (Base 4.1.1).
 const NONE: u16 = u16::MAX;
-
-/// A request that failed: a status of the controller, or what the driver did to end it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Failure(pub(crate) i32);
-
-impl Failure {
-    /// Ended by the reset that one overdue command of the controller needed.
-    pub(crate) const RESET: Failure = Failure(-1);
-
-    fn of(status: Status) -> Failure {
-        Failure(i32::from(status.field()))
-    }
-
-    /// In words.
-    pub(crate) fn explain(self) -> String {
-        match (self, u16::try_from(self.0)) {
-            (_, Ok(field)) => Status::from_field(field).to_string(),
-            (Failure::RESET, _) => {
-                "ended by a reset of the controller, since a command was overdue".to_owned()
-            }
-            _ => format!("code {}", self.0),
-        }
-    }
-}
-
-/// Where the requests go, and how large they may be.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Shape {
-    /// Requests at a time; each has a place in the memory.
-    pub(crate) depth: u16,
-    /// The largest.
-    pub(crate) len: Bytes,
-    /// From one request's place to the next one's.
-    pub(crate) stride: Bytes,
-    /// The node of the queues.
-    pub(crate) node: Option<NodeId>,
-    /// How long a command may take before it is aborted.
-    pub(crate) deadline: Nanos,
-}
-
-/// What the memory of a command's PRP list looks like.
-#[derive(Debug, Clone, Copy)]
-struct Lists {
-    /// Of the first, in the memory beside the rings.
-    first: u64,
-    /// From one command's to the next one's; 0 where no command needs any.
-    stride: u64,
-}
-
-impl Lists {
-    /// For commands of up to `len` bytes.
-    fn of(page: PageSize, len: Bytes) -> Lists {
-        let size = page.bytes().0;
-        // A transfer that begins within a page touches one page more.
-        let entries = len.0.div_ceil(size);
-        let stride = if entries < 2 {
-            0
-        } else if entries * prp::ENTRY <= size {
-            // Within one page wherever it lies.
-            (entries * prp::ENTRY).next_power_of_two()
-        } else {
-            // Each page but the last gives one entry up to the next page's address.
-            entries.div_ceil(size / prp::ENTRY - 1) * size
-        };
-        Lists { first: 0, stride }
-    }
-}
 
 #[derive(Debug, Clone, Copy)]
 struct Command {
@@ -115,6 +53,8 @@ pub(crate) struct Requests<M: Memory> {
     namespace: Namespace,
     page: PageSize,
     shift: u32,
+    /// The largest request.
+    len: Bytes,
     stride: u64,
     lists: Lists,
     /// A request's first command is its number shifted so far.
@@ -131,7 +71,7 @@ pub(crate) struct Requests<M: Memory> {
 pub(crate) enum Unposted {
     /// The queue has no room now.
     Full,
-    /// It lies outside of the namespace, off its blocks, or off a dword.
+    /// It lies outside of the namespace or off its blocks, or is larger than requests are.
     Misplaced,
 }
 
@@ -148,16 +88,9 @@ impl<M: Memory> Requests<M> {
     ) -> Result<Requests<M>, NvmeError> {
         let identity = controller.identity();
         let page = identity.page;
-        let spread = most_pieces(
-            shape.len,
-            Some(namespace.most),
-            namespace.boundary,
-            namespace.block,
-        )
-        .next_power_of_two();
+        let spread = most_commands(&namespace, shape.len);
         let commands = spread.saturating_mul(u64::from(shape.depth));
-        // One number less, so that no identifier is FFFFh.
-        let holds = u64::from(identity.most_entries.holds()).min((1 << NUMBER) - 1);
+        let holds = holds(controller);
         if commands > holds {
             return Err(NvmeError::TooDeep {
                 name: controller.name(),
@@ -192,6 +125,7 @@ impl<M: Memory> Requests<M> {
             shift: namespace.block.0.trailing_zeros(),
             namespace,
             page,
+            len: shape.len,
             stride: shape.stride.0,
             lists,
             spread: spread.trailing_zeros(),
@@ -248,12 +182,7 @@ impl<M: Memory> Requests<M> {
         at: ByteOffset,
         len: Bytes,
     ) -> Result<(), Unposted> {
-        let end = at.0.checked_add(len.0);
-        if (at.0 | len.0) & (self.namespace.block.0 - 1) != 0
-            || len.0 == 0
-            || len.0 > self.stride
-            || end.is_none_or(|end| end > self.namespace.blocks << self.shift)
-        {
+        if len > self.len || !self.is_placed(at, len) {
             return Err(Unposted::Misplaced);
         }
         if !self.takes(number) {
@@ -304,6 +233,15 @@ impl<M: Memory> Requests<M> {
         }
         self.command(number, number << self.spread, nvm::flush(self.namespace.id));
         Ok(())
+    }
+
+    /// Whether these are whole blocks within the namespace.
+    #[inline(always)]
+    pub(crate) fn is_placed(&self, at: ByteOffset, len: Bytes) -> bool {
+        let end = at.0.checked_add(len.0);
+        (at.0 | len.0) & (self.namespace.block.0 - 1) == 0
+            && len.0 > 0
+            && end.is_some_and(|end| end <= self.namespace.blocks << self.shift)
     }
 
     #[inline(always)]
