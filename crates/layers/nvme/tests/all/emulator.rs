@@ -12,8 +12,6 @@ use strata_nvme_emulator::{Config, EmulatorError, serve};
 use strata_units::Nanos;
 use tempfile::TempDir;
 
-use crate::patient;
-
 /// Long enough for a busy machine; nobody waits for it where all is well.
 pub(crate) const LONG: Duration = Duration::from_secs(30);
 
@@ -75,6 +73,8 @@ impl Drop for Emulator {
 pub(crate) fn long() -> Options {
     Options {
         register_patience: Nanos::from(LONG),
-        ..patient()
+        admin_deadline: Nanos::from(LONG),
+        ready_at_most: Nanos::from(LONG),
+        ..Options::default()
     }
 }

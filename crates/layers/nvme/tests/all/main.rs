@@ -1,11 +1,14 @@
 //! The driver against controllers: the emulated one, and a fake one in this process that is as wrong as a test wants it.
 
 mod answers;
+mod blocking;
 mod bring_up;
 mod carrier;
+mod cells;
 mod emulated;
 mod emulator;
 mod fake;
+mod faults;
 mod hostile;
 mod logs;
 mod namespaces;
