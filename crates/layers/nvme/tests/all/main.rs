@@ -5,6 +5,7 @@ mod blocking;
 mod bring_up;
 mod carrier;
 mod cells;
+mod data;
 mod emulated;
 mod emulator;
 mod fake;
@@ -13,7 +14,10 @@ mod hostile;
 mod logs;
 mod namespaces;
 mod queues;
+mod record;
+mod refusals;
 mod resets;
+mod together;
 
 use std::sync::Arc;
 
