@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use strata_memory::{Huge, Lock, Region, Want};
 use strata_units::{ByteOffset, Bytes, Nanos};
 
-use crate::requests::{Failure, Requests, Shape, Unposted};
+use crate::requests::{Failure, Requests, Shape, Unposted, fits};
 use crate::{Controller, Namespace, NvmeError};
 
 /// The largest request.
@@ -16,9 +16,11 @@ pub const LARGEST: Bytes = Bytes::MIB;
 /// How long one may take.
 const DEADLINE: Nanos = Nanos::from_millis(5000);
 
-/// A queue pair with a buffer of [`LARGEST`], for one request at a time.
+/// A queue pair with a buffer, for one request at a time.
 pub struct Blocking {
     requests: Requests<Region>,
+    /// The buffer: [`LARGEST`] where the controller's queues hold as many commands as that may need, else a part of it.
+    part: Bytes,
 }
 
 impl Blocking {
@@ -27,8 +29,21 @@ impl Blocking {
     /// # Errors
     /// No queue or no memory.
     pub fn new(controller: &Arc<Controller>, namespace: Namespace) -> Result<Blocking, NvmeError> {
+        let of = |part: Bytes| Shape {
+            depth: 1,
+            len: part,
+            align: namespace.block,
+            stride: part,
+            node: None,
+            deadline: DEADLINE,
+        };
+        let mut part = LARGEST;
+        while part > namespace.block && fits(controller, &namespace, &of(part)).is_err() {
+            part = Bytes(part.0 / 2);
+        }
+        let shape = of(part);
         let region = Region::shared(&Want {
-            bytes: LARGEST,
+            bytes: part,
             node: None,
             huge: Huge::Never,
             lock: Lock::Prefer,
@@ -38,16 +53,9 @@ impl Blocking {
             why: Box::new(why),
         })?;
         let memory = controller.function().map(region)?;
-        let shape = Shape {
-            depth: 1,
-            len: LARGEST,
-            align: Bytes(1),
-            stride: LARGEST,
-            node: None,
-            deadline: DEADLINE,
-        };
         Ok(Blocking {
             requests: Requests::new(controller, namespace, memory, shape)?,
+            part,
         })
     }
 
@@ -57,8 +65,12 @@ impl Blocking {
     /// The controller's status or what became of the queue, in words; [`io::ErrorKind::InvalidInput`] for what is no whole
     /// blocks of the namespace.
     pub fn read(&mut self, at: ByteOffset, into: &mut [u8]) -> io::Result<()> {
-        self.one(|requests| requests.post(0, false, at, Bytes(into.len() as u64)))?;
-        self.requests.memory().copy_out(Bytes(0), into);
+        self.check(at, into.len())?;
+        for (at, part) in starts(at, self.part).zip(into.chunks_mut(self.part.as_usize())) {
+            let len = Bytes(part.len() as u64);
+            self.one(|requests| requests.post(0, false, at, len))?;
+            self.requests.memory().copy_out(Bytes(0), part);
+        }
         Ok(())
     }
 
@@ -67,11 +79,22 @@ impl Blocking {
     /// # Errors
     /// As [`Blocking::read`].
     pub fn write(&mut self, at: ByteOffset, from: &[u8]) -> io::Result<()> {
-        if from.len() as u64 > LARGEST.0 {
+        self.check(at, from.len())?;
+        for (at, part) in starts(at, self.part).zip(from.chunks(self.part.as_usize())) {
+            let len = Bytes(part.len() as u64);
+            self.requests.memory().copy_in(Bytes(0), part);
+            self.one(|requests| requests.post(0, true, at, len))?;
+        }
+        Ok(())
+    }
+
+    /// Whether it can be done, before the first part of it is.
+    fn check(&self, at: ByteOffset, len: usize) -> io::Result<()> {
+        let len = Bytes(len as u64);
+        if len > LARGEST || !self.requests.is_placed(at, len) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        self.requests.memory().copy_in(Bytes(0), from);
-        self.one(|requests| requests.post(0, true, at, Bytes(from.len() as u64)))
+        Ok(())
     }
 
     /// What was written before is on the medium when this returns.
@@ -104,6 +127,7 @@ impl Blocking {
             // A slow drive is not spun for.
             if reaped == 0 && asked.elapsed() > Duration::from_millis(1) {
                 std::thread::sleep(Duration::from_micros(50));
+                requests.hurry();
             }
         }
         match found {
@@ -111,4 +135,9 @@ impl Blocking {
             _ => Ok(()),
         }
     }
+}
+
+/// Where the parts of a request begin that is placed well.
+fn starts(at: ByteOffset, part: Bytes) -> impl Iterator<Item = ByteOffset> {
+    (at.0..).step_by(part.as_usize()).map(ByteOffset)
 }

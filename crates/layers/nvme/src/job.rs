@@ -60,14 +60,8 @@ impl NvmeJob {
                 target.controller.name()
             ));
         }
-        let fit = fits(
-            &target.controller,
-            &target.namespace,
-            w.depth.get(),
-            w.block_bytes,
-            w.block_bytes,
-        );
-        fit.map_err(|e| e.to_string())?;
+        let shape = target.shape(w.depth, w.block_bytes, None, deadline);
+        fits(&target.controller, &target.namespace, &shape).map_err(|e| e.to_string())?;
         let storage = StorageCell::new(
             cell,
             &StorageTarget {

@@ -330,17 +330,30 @@ impl NvmeTarget {
         node: Option<NodeId>,
         deadline: Nanos,
     ) -> Result<impl Engine + use<>, NvmeError> {
-        let shape = Shape {
-            depth: depth.get(),
-            len: buffers.size(),
-            align: buffers.size(),
-            stride: buffers.stride(),
-            node,
-            deadline,
-        };
+        let shape = self.shape(depth, buffers.size(), node, deadline);
         let memory = self.controller.function().map(buffers)?;
         let requests = Requests::new(&self.controller, self.namespace.clone(), memory, shape)?;
         Ok(Native::new(requests, depth.get(), self.moves))
+    }
+
+    /// So many requests of one size, each at a multiple of it in its region.
+    pub(crate) fn shape(
+        &self,
+        depth: QueueDepth,
+        len: Bytes,
+        node: Option<NodeId>,
+        deadline: Nanos,
+    ) -> Shape {
+        // A region begins where the user said: at a multiple of the largest operation.
+        let align = Bytes(1 << (self.from.0 | len.0).trailing_zeros());
+        Shape {
+            depth: depth.get(),
+            len,
+            align,
+            stride: Bytes(len.0.next_multiple_of(4096)),
+            node,
+            deadline,
+        }
     }
 
     /// The same target for operations of `block` bytes: its region in whole blocks.

@@ -4,17 +4,22 @@
 //! identifiers follow from that number, with a generation on top, so that a controller that completes a command twice, or
 //! one that was never given, is found out and not believed.
 
+mod failure;
 mod rescue;
+mod shape;
 
 use std::sync::Arc;
 use strata_nvme_spec::command::nvm::{self, ReadWrite};
 use strata_nvme_spec::prp::{self, Pointers, contiguous};
 use strata_nvme_spec::{BlockCount, CommandId, Lba, PageSize, QueueSize, Sqe, Status};
-use strata_units::{ByteOffset, Bytes, Iova, Nanos, NodeId};
+use strata_units::{ByteOffset, Bytes, Iova};
 
+pub(crate) use failure::Failure;
 use rescue::Watch;
+use shape::Lists;
+pub(crate) use shape::{Shape, fits};
 
-use crate::split::{most_pieces, pieces};
+use crate::split::pieces;
 use crate::{Completion, Controller, Layout, Mapped, Memory, Namespace, NvmeError, QueuePair};
 
 /// Commands have numbers of so many bits, below their generation.
@@ -22,75 +27,6 @@ const NUMBER: u32 = 12;
 
 /// No beat of the watch.
 const IDLE: u16 = 0;
-
-/// A request that failed: a status of the controller, or what the driver did to end it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Failure(pub(crate) i32);
-
-impl Failure {
-    /// Ended by the reset that one overdue command of the controller needed.
-    pub(crate) const RESET: Failure = Failure(-1);
-
-    fn of(status: Status) -> Failure {
-        Failure(i32::from(status.field()))
-    }
-
-    /// In words.
-    pub(crate) fn explain(self) -> String {
-        match (self, u16::try_from(self.0)) {
-            (_, Ok(field)) => Status::from_field(field).to_string(),
-            (Failure::RESET, _) => {
-                "ended by a reset of the controller, since a command was overdue".to_owned()
-            }
-            _ => format!("code {}", self.0),
-        }
-    }
-}
-
-/// Where the requests go, and how large they may be.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Shape {
-    /// Requests at a time; each has a place in the memory.
-    pub(crate) depth: u16,
-    /// The largest.
-    pub(crate) len: Bytes,
-    /// What all offsets and lengths are multiples of; the namespace's block at least.
-    pub(crate) align: Bytes,
-    /// From one request's place to the next one's.
-    pub(crate) stride: Bytes,
-    /// The node of the queues.
-    pub(crate) node: Option<NodeId>,
-    /// How long a command may take before it is aborted.
-    pub(crate) deadline: Nanos,
-}
-
-/// What the memory of a command's PRP list looks like.
-#[derive(Debug, Clone, Copy)]
-struct Lists {
-    /// Of the first, in the memory beside the rings.
-    first: u64,
-    /// From one command's to the next one's; 0 where no command needs any.
-    stride: u64,
-}
-
-impl Lists {
-    /// For commands of up to `len` bytes.
-    fn of(page: PageSize, len: Bytes) -> Lists {
-        let size = page.bytes().0;
-        // A transfer that begins within a page touches one page more.
-        let entries = len.0.div_ceil(size);
-        let stride = if entries < 2 {
-            0
-        } else if entries * prp::ENTRY <= size {
-            // Within one page wherever it lies.
-            (entries * prp::ENTRY).next_power_of_two()
-        } else {
-            // Each page but the last gives one entry up to the next page's address.
-            entries.div_ceil(size / prp::ENTRY - 1) * size
-        };
-        Lists { first: 0, stride }
-    }
-}
 
 #[derive(Debug, Clone, Copy)]
 struct Command {
@@ -158,46 +94,8 @@ pub(crate) struct Requests<M: Memory> {
 pub(crate) enum Unposted {
     /// The queue has no room now.
     Full,
-    /// It lies outside of the namespace, off its blocks, or off a dword.
+    /// It lies outside of the namespace or off its blocks, or is larger than requests are.
     Misplaced,
-}
-
-/// The power of two that all offsets and lengths are multiples of, when they are of `align`.
-fn multiple(namespace: &Namespace, align: Bytes) -> Bytes {
-    match align.0.is_power_of_two() {
-        true => align.max(namespace.block),
-        false => namespace.block,
-    }
-}
-
-/// Commands that a request of `len` bytes at a multiple of `align` of a namespace takes at most, a power of two.
-///
-/// # Errors
-/// [`NvmeError::TooDeep`], when the controller's queues hold fewer than `depth` such requests may need at a time.
-pub(crate) fn fits(
-    controller: &Controller,
-    namespace: &Namespace,
-    depth: u16,
-    len: Bytes,
-    align: Bytes,
-) -> Result<u64, NvmeError> {
-    let align = multiple(namespace, align);
-    let pieces = most_pieces(len, Some(namespace.most), namespace.boundary, align);
-    let spread = pieces.next_power_of_two();
-    let commands = spread.saturating_mul(u64::from(depth));
-    // One number less, so that no identifier is FFFFh.
-    let entries = controller.identity().most_entries;
-    let holds = u64::from(entries.holds()).min((1 << NUMBER) - 1);
-    if commands > holds {
-        return Err(NvmeError::TooDeep {
-            name: controller.name(),
-            depth,
-            len,
-            commands,
-            holds,
-        });
-    }
-    Ok(spread)
 }
 
 impl<M: Memory> Requests<M> {
@@ -211,11 +109,11 @@ impl<M: Memory> Requests<M> {
         memory: Mapped<M>,
         shape: Shape,
     ) -> Result<Requests<M>, NvmeError> {
-        let spread = fits(controller, &namespace, shape.depth, shape.len, shape.align)?;
+        let spread = fits(controller, &namespace, &shape)?;
         let commands = spread * u64::from(shape.depth);
         let identity = controller.identity();
         let page = identity.page;
-        let align = multiple(&namespace, shape.align);
+        let align = shape.multiple(&namespace);
         let entries = |holds: u64| QueueSize::new((holds + 1).next_power_of_two() as u32);
         let largest = identity.most_entries;
         let fits = |size: Option<QueueSize>| size.filter(|s| *s <= largest).unwrap_or(largest);
@@ -289,6 +187,14 @@ impl<M: Memory> Requests<M> {
     /// The namespace.
     pub(crate) fn namespace(&self) -> &Namespace {
         &self.namespace
+    }
+
+    /// Whether these are whole blocks within the namespace.
+    pub(crate) fn is_placed(&self, at: ByteOffset, len: Bytes) -> bool {
+        let end = at.0.checked_add(len.0);
+        (at.0 | len.0) & (self.namespace.block.0 - 1) == 0
+            && len.0 > 0
+            && end.is_some_and(|end| end <= self.small.end)
     }
 
     /// Commands outstanding.

@@ -11,7 +11,7 @@ use strata_units::Nanos;
 use super::{Command, Failure, IDLE, Requests, Resolved};
 use crate::{Completion, Memory};
 
-/// The clock is read each so many polls.
+/// The clock is read each so many polls at most; more often where polls take long.
 const POLLS: u32 = 1 << 14;
 
 /// A deadline is so many beats.
@@ -24,8 +24,13 @@ const GRACE: Duration = Duration::from_millis(100);
 pub(super) struct Watch {
     /// Polls until the clock is read.
     polls: u32,
+    /// Polls from one reading to the next.
+    every: u32,
+    /// When it was read.
+    looked: Instant,
     /// Time of a beat.
     beat: Duration,
+    /// When the last one was over.
     last: Instant,
     /// In beats.
     now: u16,
@@ -37,10 +42,13 @@ pub(super) struct Watch {
 
 impl Watch {
     pub(super) fn new(deadline: Nanos) -> Watch {
+        let now = Instant::now();
         Watch {
-            polls: POLLS,
+            polls: 1,
+            every: 1,
+            looked: now,
             beat: deadline.as_duration() / u32::from(BEATS),
-            last: Instant::now(),
+            last: now,
             now: IDLE + 1,
             silent: 0,
             fresh: false,
@@ -57,6 +65,11 @@ impl Watch {
         self.fresh = true;
     }
 
+    /// The next poll looks at the clock: somebody slept.
+    pub(super) fn hurry(&mut self) {
+        self.polls = 1;
+    }
+
     /// One poll more; whether it is time to look at the clock.
     #[inline(always)]
     pub(super) fn is_due(&mut self) -> bool {
@@ -67,11 +80,18 @@ impl Watch {
     /// Reads the clock; whether a beat has passed. A thread that was stopped for long, and took no completions meanwhile,
     /// has but one behind it.
     fn beats(&mut self) -> bool {
-        self.polls = POLLS;
-        if self.last.elapsed() < self.beat {
+        let now = Instant::now();
+        // A poll takes long where data is checked behind it: then fewer of them fill a beat.
+        self.every = if now - self.looked > self.beat / 4 {
+            (self.every / 2).max(1)
+        } else {
+            (self.every * 2).min(POLLS)
+        };
+        (self.looked, self.polls) = (now, self.every);
+        if now - self.last < self.beat {
             return false;
         }
-        self.last = Instant::now();
+        self.last = now;
         self.now = self.now.checked_add(1).unwrap_or(IDLE + 1);
         self.silent = match std::mem::take(&mut self.fresh) {
             true => 0,
@@ -82,6 +102,11 @@ impl Watch {
 }
 
 impl<M: Memory> Requests<M> {
+    /// The caller sleeps between polls, so that the next one looks at the clock.
+    pub(crate) fn hurry(&mut self) {
+        self.watch.hurry();
+    }
+
     /// Looks at the clock, and whether anything is overdue. What has to be called back is answered among the answers.
     #[cold]
     #[inline(never)]

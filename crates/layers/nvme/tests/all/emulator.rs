@@ -2,6 +2,7 @@
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{JoinHandle, sleep, spawn};
@@ -11,8 +12,6 @@ use strata_nvme::{Controller, NvmeError, Options, VfioUser};
 use strata_nvme_emulator::{Config, EmulatorError, serve};
 use strata_units::Nanos;
 use tempfile::TempDir;
-
-use crate::patient;
 
 /// Long enough for a busy machine; nobody waits for it where all is well.
 pub(crate) const LONG: Duration = Duration::from_secs(30);
@@ -26,9 +25,7 @@ pub(crate) struct Emulator {
 impl Emulator {
     pub(crate) fn new(toml: &str) -> Emulator {
         let config: Config = toml::from_str(toml).expect(toml);
-        let private = Permissions::from_mode(0o700);
-        let folder = tempfile::Builder::new().permissions(private).tempdir();
-        let folder = folder.expect("a folder");
+        let folder = private_folder();
         let stop = Arc::new(AtomicBool::new(false));
         let (path, stopped) = (folder.path().to_owned(), Arc::clone(&stop));
         let thread = spawn(move || serve(&config, &path, None, &stopped));
@@ -39,24 +36,16 @@ impl Emulator {
         }
     }
 
-    /// The carrier, as soon as somebody listens and has let go of who came before.
-    fn carrier(&self, patience: Nanos) -> Box<VfioUser> {
-        let begin = Instant::now();
-        loop {
-            match VfioUser::connect(self.folder.path(), patience) {
-                Ok(carrier) => return Box::new(carrier),
-                Err(why) => assert!(begin.elapsed() < LONG, "{why}"),
-            }
-            sleep(Duration::from_millis(2));
-        }
-    }
-
     pub(crate) fn open(&self, options: &Options) -> Result<Arc<Controller>, NvmeError> {
-        Controller::open(self.carrier(options.register_patience), options)
+        connect(self.folder(), options)
     }
 
     pub(crate) fn controller(&self) -> Arc<Controller> {
         self.open(&long()).expect("a sound controller")
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     pub(crate) fn end(mut self) {
@@ -72,9 +61,32 @@ impl Drop for Emulator {
     }
 }
 
+/// A folder that a controller can be served in.
+pub(crate) fn private_folder() -> TempDir {
+    let private = Permissions::from_mode(0o700);
+    let folder = tempfile::Builder::new().permissions(private).tempdir();
+    folder.expect("a folder")
+}
+
+/// The controller of a folder, as soon as somebody serves it and has let go of who came before.
+pub(crate) fn connect(folder: &Path, options: &Options) -> Result<Arc<Controller>, NvmeError> {
+    let begin = Instant::now();
+    let carrier = loop {
+        match VfioUser::connect(folder, options.register_patience) {
+            Ok(carrier) => break carrier,
+            Err(why) => assert!(begin.elapsed() < LONG, "{why}"),
+        }
+        sleep(Duration::from_millis(2));
+    };
+    Controller::open(Box::new(carrier), options)
+}
+
+/// Deadlines that no test meets.
 pub(crate) fn long() -> Options {
     Options {
         register_patience: Nanos::from(LONG),
-        ..patient()
+        admin_deadline: Nanos::from(LONG),
+        ready_at_most: Nanos::from(LONG),
+        ..Options::default()
     }
 }

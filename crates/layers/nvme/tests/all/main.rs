@@ -1,16 +1,23 @@
 //! The driver against controllers: the emulated one, and a fake one in this process that is as wrong as a test wants it.
 
 mod answers;
+mod blocking;
 mod bring_up;
 mod carrier;
+mod cells;
+mod data;
 mod emulated;
 mod emulator;
 mod fake;
+mod faults;
 mod hostile;
 mod logs;
 mod namespaces;
 mod queues;
+mod record;
+mod refusals;
 mod resets;
+mod together;
 
 use std::sync::Arc;
 

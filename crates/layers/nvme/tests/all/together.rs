@@ -1,0 +1,115 @@
+//! Several threads on one controller, each with a queue pair of its own.
+
+use std::time::{Duration, Instant};
+
+use strata_record::Op;
+use strata_units::{Bytes, Nanos};
+
+use crate::cells::{cell, clocked, cpus, job, kept, measured, once, ops, target, timed};
+use crate::emulator::Emulator;
+
+const BLOCK: Bytes = Bytes(4096);
+
+#[test]
+fn two_threads_count_together() {
+    let test = "two_threads_count_together";
+    let Some(two) = cpus(2) else {
+        println!("SKIP {test}: this process may use one CPU only");
+        return;
+    };
+    let emulator = Emulator::new("queues = 2");
+    let controller = emulator.controller();
+    let target = target(&controller, BLOCK);
+    let mut cell = cell(Op::RandRead, BLOCK, 8, &target);
+    cell.workload.threads = 2;
+    cell.placement.cpus = two.into();
+    let result = measured(&cell, &target);
+    assert_eq!(result.measured.ops, 2000, "a thousand each");
+    drop((target, controller));
+    emulator.end();
+}
+
+#[test]
+fn more_threads_than_queue_pairs_are_refused() {
+    let test = "more_threads_than_queue_pairs_are_refused";
+    let Some(two) = cpus(2) else {
+        println!("SKIP {test}: this process may use one CPU only");
+        return;
+    };
+    let emulator = Emulator::new("queues = 1");
+    let controller = emulator.controller();
+    let target = target(&controller, BLOCK);
+    let mut cell = cell(Op::RandRead, BLOCK, 8, &target);
+    cell.workload.threads = 2;
+    cell.placement.cpus = two.into();
+    let why = once(&mut job(&cell, &target, Nanos::SECOND)).expect_err("one pair");
+    assert!(
+        why.to_string()
+            .contains("a number of queue pairs of 2: 1 is the most"),
+        "{why}"
+    );
+    drop((target, controller));
+    emulator.end();
+}
+
+#[test]
+fn when_one_thread_resets_the_controller_the_other_ends_in_words() {
+    let test = "when_one_thread_resets_the_controller_the_other_ends_in_words";
+    let Some(two) = cpus(2) else {
+        println!("SKIP {test}: this process may use one CPU only");
+        return;
+    };
+    let emulator =
+        Emulator::new("[[faults.rule]]\nfault = \"lost\"\nkind = \"read\"\nnth = 3000\ntimes = 1");
+    let controller = emulator.controller();
+    let target = target(&controller, BLOCK);
+    let mut cell = timed(cell(Op::RandRead, BLOCK, 4, &target), Nanos::SECOND * 60);
+    cell.workload.threads = 2;
+    cell.placement.cpus = two.into();
+    let (result, took) = clocked(&cell, &target, Nanos::from_millis(200));
+    assert!(took < Duration::from_secs(12), "{took:?}");
+    let result = result.expect("what was measured until then");
+    kept(&result, "two threads");
+    let why = result.failed.expect("a reset");
+    assert!(why.contains("was reset"), "{why}");
+    assert_eq!(result.measured.lost, 0, "{why}");
+    // One's overdue command and what went with it, and what the other had in flight.
+    assert!((1..=8).contains(&result.measured.errors), "{why}");
+    measured(&ops(timeless(cell), 500), &target);
+    drop((target, controller));
+    emulator.end();
+}
+
+#[test]
+fn a_trial_whose_controller_somebody_else_resets_ends_in_words() {
+    let emulator = Emulator::new("");
+    let controller = emulator.controller();
+    let target = target(&controller, BLOCK);
+    for depth in [1, 32] {
+        let cell = timed(
+            cell(Op::RandRead, BLOCK, depth, &target),
+            Nanos::SECOND * 60,
+        );
+        let begin = Instant::now();
+        let result = std::thread::scope(|scope| {
+            let mut running = job(&cell, &target, Nanos::SECOND);
+            let trial = scope.spawn(move || once(&mut running));
+            std::thread::sleep(Duration::from_millis(700));
+            controller.reset().expect("a reset");
+            trial.join().expect("no panic").expect("a result")
+        });
+        assert!(begin.elapsed() < Duration::from_secs(12));
+        kept(&result, "reset by another");
+        let why = result.failed.expect("the queue is gone");
+        assert!(why.contains("was reset by another thread"), "{why}");
+        assert_eq!(result.measured.lost, 0, "{why}");
+        measured(&ops(timeless(cell), 500), &target);
+    }
+    drop((target, controller));
+    emulator.end();
+}
+
+fn timeless(mut cell: strata_record::Cell) -> strata_record::Cell {
+    cell.workload.duration_ns = None;
+    cell
+}
