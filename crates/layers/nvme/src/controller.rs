@@ -228,7 +228,11 @@ impl Controller {
             && let Err(why) = self.registers.silence(state.capabilities.ready)
         {
             state.life.end();
-            state.lost = Some(why.to_string());
+            // Told again later in the words of the same error.
+            state.lost = Some(match &why {
+                NvmeError::Lost { why, .. } => why.clone(),
+                why => why.to_string(),
+            });
             self.function().distrust();
             state.admin = None;
             return Err(why);

@@ -142,6 +142,8 @@ fn a_killed_controller_is_a_failed_trial_and_no_hang() {
     for record in failed {
         let reason = record["reason"].as_str().expect("a reason");
         assert!(reason.contains("the emulated controller"), "{reason}");
+        let lost = reason.matches("since it cannot be stopped").count();
+        assert!(lost <= 1, "told once: {reason}");
     }
 }
 
