@@ -1,8 +1,9 @@
 //! The emulated controller in a process of its own, for what is measured of the driver.
 
 use std::path::Path;
-use std::process::{Child, Command};
-use std::sync::atomic::AtomicBool;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use strata_nvme::{Controller, NvmeTarget, Options, VfioUser, Wanted, Whose};
@@ -22,7 +23,7 @@ pub const EMULATE: &str = "--emulate";
 /// What goes wrong.
 pub type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
-/// The controller's process, for a program that was started by [`Emulated::start`]; it ends when it is killed.
+/// The controller's process, for a program that was started by [`Emulated::start`].
 ///
 /// # Errors
 /// It cannot serve.
@@ -34,8 +35,19 @@ pub fn emulate(folder: &str, cpu: &str, data: &str) -> Outcome<()> {
     for namespace in &mut config.namespace {
         namespace.size.0 = ALL;
     }
-    let (cpu, never) = (cpu.parse()?, AtomicBool::new(false));
-    Ok(serve(&config, Path::new(folder), Some(cpu), &never)?)
+    // It ends with whoever started it, however that ends.
+    let stop = Arc::new(AtomicBool::new(false));
+    let parent = Arc::clone(&stop);
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        parent.store(true, Ordering::Relaxed);
+    });
+    Ok(serve(
+        &config,
+        Path::new(folder),
+        Some(cpu.parse()?),
+        &stop,
+    )?)
 }
 
 /// The controller's process, ended when dropped, with what the driver sees of it.
@@ -66,6 +78,7 @@ impl Emulated {
             .arg(EMULATE)
             .arg(&folder)
             .args([cpu.to_string().as_str(), if data { "data" } else { "none" }])
+            .stdin(Stdio::piped())
             .spawn()?;
         let target = reach(&folder).inspect_err(|_| {
             // What it would have been driven for has failed already.

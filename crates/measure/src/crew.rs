@@ -10,7 +10,8 @@ use strata_record::{
     WarningCode,
 };
 use strata_topology::{
-    HostWatch, Root, ThreadWatch, WatchList, pin_current_thread, process_time, thread_times,
+    HostWatch, OtherThread, Root, ThreadWatch, WatchList, Watched, pin_current_thread,
+    process_time, thread_times,
 };
 use strata_units::{CpuId, CpuList, Nanos, NodeId};
 
@@ -42,6 +43,8 @@ pub struct Crew<'a> {
     pub interrupted: &'a AtomicBool,
     /// Set when the window is over by somebody else's word, as a sender's is by its receiver's.
     pub enough: Option<&'a AtomicBool>,
+    /// A process whose first thread works for the figure too, and is watched over the window: an emulated controller.
+    pub other: Option<u32>,
     /// What of the host is watched meanwhile; none where somebody else on this host watches it.
     pub watch: Option<&'a WatchList>,
 }
@@ -61,6 +64,8 @@ pub struct CrewRun {
     pub workers: Nanos,
     /// Where they were.
     pub proof: Proof,
+    /// Where the other process's thread was in the window, and what it used; none where there was none to watch.
+    pub other: Option<Watched>,
     /// What measuring costs a thread.
     pub harness: Harness,
     /// What their memory was wished to be and is not.
@@ -88,6 +93,7 @@ struct Brought {
     thread: ThreadProof,
     missing: Vec<String>,
     pages: Vec<PagesProof>,
+    other: Option<Watched>,
     harness: Harness,
     notes: Vec<String>,
 }
@@ -225,6 +231,7 @@ impl Crew<'_> {
                 contradictions: Vec::new(),
                 missing: first.missing,
             },
+            other: first.other,
             harness: first.harness,
             memory_notes: first.notes,
         };
@@ -293,6 +300,7 @@ impl Crew<'_> {
 
         let mut opened = None;
         let mut closed = None;
+        let mut other = Beside::default();
         let tally = drive(
             &mut engine,
             &mut stream,
@@ -302,6 +310,9 @@ impl Crew<'_> {
             start,
             &mut |edge| {
                 watch.sample();
+                if let Some(process) = self.other.filter(|_| number == 0) {
+                    other.look(process, edge);
+                }
                 match edge {
                     // The first thread looks at the process too.
                     Edge::Open => opened = Some((thread_times(), (number == 0).then(process_time))),
@@ -348,9 +359,28 @@ impl Crew<'_> {
             thread,
             missing,
             pages,
+            other: other.seen,
             harness,
             notes: engine.notes(),
         })
+    }
+}
+
+/// The other process's thread over the window.
+#[derive(Default)]
+struct Beside {
+    watch: Option<OtherThread>,
+    seen: Option<Watched>,
+}
+
+impl Beside {
+    /// At the window's two ends, and not between them: that takes system calls.
+    fn look(&mut self, process: u32, edge: Edge) {
+        match edge {
+            Edge::Open => self.watch = OtherThread::start(process),
+            Edge::Interval => {}
+            Edge::Close => self.seen = self.watch.take().and_then(OtherThread::finish),
+        }
     }
 }
 

@@ -298,7 +298,9 @@ pub(crate) fn add(
         writes: shapes.iter().any(|s| s.op.writes()),
         destroy: args.destroy.as_deref(),
         timeout: args.timeout.unwrap_or(TIMEOUT),
-    };
+        made: None,
+    }
+    .making();
     let placement = placement(host, args)?;
     let target = prepare(&mut ready.controllers, &part, &placement, session)?;
     for shape in shapes {
@@ -344,7 +346,9 @@ pub(crate) fn quick(
         writes: false,
         destroy: None,
         timeout: TIMEOUT,
-    };
+        made: None,
+    }
+    .making();
     let placement = place(host, measuring, None)?;
     let target = prepare(&mut ready.controllers, &part, &placement, session)?;
     for (op, bs, depth) in [
@@ -377,8 +381,10 @@ pub(crate) fn quick(
 /// A part of a namespace, and what is to be done to it.
 pub(crate) struct Part<'a> {
     pub(crate) via: Via,
-    /// Of the region; of the namespace too, where it is made for this.
+    /// Of the region.
     pub(crate) size: Option<Bytes>,
+    /// Of an emulated controller's first namespace; as its model says when none.
+    pub(crate) made: Option<Bytes>,
     pub(crate) from: ByteOffset,
     /// The largest and the smallest operation.
     pub(crate) block: Bytes,
@@ -389,11 +395,12 @@ pub(crate) struct Part<'a> {
 }
 
 impl Part<'_> {
-    /// The size of an emulated controller's namespace; as its model says when none.
-    fn made(&self) -> Option<Bytes> {
-        match (&self.via.way, self.size) {
+    /// The same, with the size that a namespace of a new run is made with.
+    fn making(self) -> Self {
+        let made = match (&self.via.way, self.size) {
             (Way::Socket(_), _) => None,
-            // In whole blocks, so that it is known by the region alone when the run is gone on with.
+            // The others are as the model says.
+            _ if self.via.namespace != 1 => None,
             (_, Some(size)) => {
                 let block = self.block.0.max(1);
                 let end = (size.0 / block * block).saturating_add(self.from.0);
@@ -408,7 +415,8 @@ impl Part<'_> {
                 None,
             ) => Some(SIZE),
             (Way::Emulated { .. }, None) => None,
-        }
+        };
+        Part { made, ..self }
     }
 }
 
@@ -419,7 +427,7 @@ pub(crate) fn prepare(
     placement: &Placement,
     session: &Session,
 ) -> Result<NvmeTarget> {
-    let up = controllers.up(&part.via.way, part.made(), &placement.peer_cpus)?;
+    let up = controllers.up(&part.via.way, part.made, &placement.peer_cpus)?;
     let name = part.via.to_string();
     if let Up::Emulated(it) = up
         && let Some(held) = it.held(part.via.namespace)
@@ -505,22 +513,21 @@ fn identity(target: &NvmeTarget, part: &Part<'_>) -> Result<String> {
         target.namespace.id,
         of.model.trim(),
         of.serial.trim(),
-        modelled(&part.via.way)?
+        modelled(target, &part.via.way)?
     ))
 }
 
 /// What tells a controller with a model of its own from others: the model's text itself.
-fn modelled(way: &Way) -> Result<String> {
-    let (path, no_data) = match way {
-        Way::Socket(_) => return Ok(String::new()),
-        Way::Emulated { path, no_data } => (path, no_data),
-    };
-    let null = if *no_data {
-        ", which moves no data"
-    } else {
+fn modelled(target: &NvmeTarget, way: &Way) -> Result<String> {
+    let null = if target.moves {
         ""
+    } else {
+        ", which moves no data"
     };
-    let Some(path) = path else {
+    let Way::Emulated {
+        path: Some(path), ..
+    } = way
+    else {
         return Ok(null.to_owned());
     };
     let text = std::fs::read(path)?;
@@ -548,7 +555,7 @@ pub(crate) fn job(
         ..WatchList::default()
     };
     let job = job.with_ledger(folder.join(LEDGER)).watching(watch);
-    let up = controllers.up(&part.via.way, part.made(), &cell.placement.peer_cpus)?;
+    let up = controllers.up(&part.via.way, part.made, &cell.placement.peer_cpus)?;
     Ok(Box::new(match up {
         Up::Emulated(it) => job.with_emulator(it.pid(), cell.placement.peer_cpus.clone()),
         Up::Reached(_) => job,
@@ -564,15 +571,20 @@ pub(crate) fn again(
     destroy: Option<&str>,
 ) -> Result<Vec<Box<dyn Job>>> {
     let mut jobs = Vec::new();
-    let mut held: BTreeMap<(String, ByteOffset), NvmeTarget> = BTreeMap::new();
+    let mut held: BTreeMap<_, NvmeTarget> = BTreeMap::new();
+    // Cells of one table: of one namespace from one place on, with the controller on one CPU.
+    let table = |c: &Cell| {
+        (
+            c.via.clone(),
+            c.target.identity.clone(),
+            c.target.region_from_bytes,
+            c.placement.peer_cpus.clone(),
+        )
+    };
     for cell in cells {
         let from = cell.target.region_from_bytes;
-        let key = (cell.via.clone(), from);
-        let on_it = || {
-            cells
-                .iter()
-                .filter(|c| (&c.via, c.target.region_from_bytes) == (&key.0, from))
-        };
+        let key = table(cell);
+        let on_it = || cells.iter().filter(|c| table(c) == key);
         let sizes = || on_it().map(|c| c.workload.block_bytes);
         let part = Part {
             via: cell.via.parse()?,
@@ -583,6 +595,7 @@ pub(crate) fn again(
             writes: on_it().any(|c| c.workload.op.writes()),
             destroy,
             timeout: TIMEOUT,
+            made: made_again(cell)?,
         };
         if !held.contains_key(&key) {
             let target = prepare(controllers, &part, &cell.placement, session)?;
@@ -601,4 +614,12 @@ pub(crate) fn again(
         jobs.push(job(controllers, target, &part, cell, session.folder())?);
     }
     Ok(jobs)
+}
+
+/// The size that an emulated controller's first namespace was made with: what its identity begins with.
+fn made_again(cell: &Cell) -> Result<Option<Bytes>> {
+    let via: Via = cell.via.parse()?;
+    let first = matches!(via.way, Way::Emulated { .. }) && via.namespace == 1;
+    let size = cell.target.identity.split(' ').next().unwrap_or_default();
+    Ok(if first { size.parse().ok() } else { None })
 }

@@ -11,7 +11,7 @@ use crate::block::{self, OWN_FILE};
 use crate::cli::{PlanName, Printing, RunArgs};
 use crate::host::Host;
 use crate::session::{Ready, Session};
-use crate::{End, Usage, nvme, plan, tcp};
+use crate::{End, Usage, interrupt, nvme, plan, tcp};
 
 /// The window of each trial of `quick`, and the ramp before it.
 const WINDOW: (Nanos, Nanos) = (Nanos::from_millis(1250), Nanos::from_millis(300));
@@ -85,7 +85,12 @@ fn quick(args: RunArgs) -> Result<End> {
     ];
     ready.cells = block::cells(&host, &file, &storage, &measuring, None)?;
     ready.jobs = block::jobs(&host, &ready.cells, &file, session.folder())?;
-    nvme::quick(&mut ready, &host, &session, &measuring, largest)?;
+    if let Err(why) = nvme::quick(&mut ready, &host, &session, &measuring, largest) {
+        if interrupt::stopped(&why) {
+            return Err(why);
+        }
+        session.say(&format!("SKIP nvme: {why:#}"));
+    }
     let wire = tcp::Wire::Loopback { ipv6: false };
     for shape in &shapes {
         let cell = tcp::cell(&host, &wire, shape, &measuring, &Sockets::of(shape.op))?;

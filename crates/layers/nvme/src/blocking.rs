@@ -110,6 +110,9 @@ impl Blocking {
         post: impl FnOnce(&mut Requests<Region>) -> Result<(), Unposted>,
     ) -> io::Result<()> {
         let requests = &mut self.requests;
+        if let Some(why) = requests.ended() {
+            return Err(io::Error::other(why.to_owned()));
+        }
         match post(requests) {
             Ok(()) => {}
             Err(Unposted::Misplaced) => return Err(io::ErrorKind::InvalidInput.into()),

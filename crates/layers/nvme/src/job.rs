@@ -8,7 +8,7 @@ use strata_measure::{
     contradictions, hold_against, host_doubts, thread_proof,
 };
 use strata_record::{Cell, Role, Warning, WarningCode};
-use strata_topology::{OtherThread, WatchList};
+use strata_topology::WatchList;
 use strata_units::{CpuList, Nanos};
 
 use crate::requests::fits;
@@ -144,8 +144,20 @@ impl NvmeJob {
         if controller.health().is_err() {
             let reset = controller.reset();
             reset.map_err(|e| JobError::Failed(e.to_string()))?;
+            let failed = |e: &dyn std::fmt::Display| JobError::Failed(e.to_string());
+            let now = controller.namespace(self.target.namespace.id);
+            if now.map_err(|e| failed(&e))? != self.target.namespace {
+                return Err(failed(&format_args!(
+                    "{} is not what it was before the controller's reset; begin a new run",
+                    self.target.name
+                )));
+            }
         }
-        let crew = self.storage.crew(trial, self.watch.as_ref());
+        let mut crew = self.storage.crew(trial, self.watch.as_ref());
+        // Who gives up first is the driver, by its deadline.
+        let patience = self.deadline + self.deadline;
+        crew.load.patience = crew.load.patience.max(patience);
+        crew.other = self.emulator.as_ref().map(|(process, _)| *process);
         Ok(crew.run(|thread| self.member(thread, trial.seed))?)
     }
 }
@@ -153,12 +165,8 @@ impl NvmeJob {
 impl Job for NvmeJob {
     fn run(&mut self, trial: &Trial<'_>) -> Result<TrialResult, JobError> {
         self.storage.begin_ledger()?;
-        let emulator = self
-            .emulator
-            .as_ref()
-            .and_then(|(process, _)| OtherThread::start(*process));
         let run = self.run_crew(trial)?;
-        let other = emulator.and_then(OtherThread::finish);
+        let other = run.other.clone();
         let unwritten = self.storage.unwritten(
             "the namespace has blocks of zeros, which were never written or were deallocated: reading those measures no medium; write it first",
         );
@@ -169,7 +177,8 @@ impl Job for NvmeJob {
                 None => result
                     .proof
                     .missing
-                    .push("where the emulated controller ran: its process has ended".to_owned()),
+                    .push("where the emulated controller ran: its process has ended, or there was no window"
+                        .to_owned()),
             }
         }
         let work = self.storage.device_work(&result.measured);

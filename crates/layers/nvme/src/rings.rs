@@ -25,6 +25,8 @@ pub(crate) fn before_doorbell() {
     // to keep it.
     #[cfg(target_arch = "x86_64")]
     std::sync::atomic::compiler_fence(Ordering::Release);
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    std::sync::atomic::fence(Ordering::SeqCst);
     // A device lies outside of the inner shareable domain that Rust's fences order (Arm ARM B2.3.12).
     #[cfg(target_arch = "aarch64")]
     // SAFETY: a barrier changes no memory or register.
@@ -38,6 +40,8 @@ pub(crate) fn before_doorbell() {
 fn after_phase() {
     #[cfg(target_arch = "x86_64")]
     std::sync::atomic::compiler_fence(Ordering::Acquire);
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    std::sync::atomic::fence(Ordering::SeqCst);
     #[cfg(target_arch = "aarch64")]
     // SAFETY: as in `before_doorbell`.
     unsafe {

@@ -83,13 +83,21 @@ pub enum TargetError {
     },
     /// The typed serial number is another drive's.
     #[error(
-        "{name} is left alone: {typed:?} is not its serial number; type that of the drive that may be lost"
+        "{name} is left alone: {typed:?} is not its serial number (with /nN behind it, N the namespace, where it has several); type that of the drive that may be lost"
     )]
     Another {
         /// The namespace.
         name: String,
         /// What was typed.
         typed: String,
+    },
+    /// Another host may have it reserved.
+    #[error(
+        "{name} is left alone: it knows reservations, and whether another host has one was not asked; write to a drive without, or through the kernel's driver (strata block)"
+    )]
+    Reservable {
+        /// The namespace.
+        name: String,
     },
     /// It holds somebody's data.
     #[error(
@@ -274,7 +282,18 @@ impl NvmeTarget {
         let Some(typed) = typed else {
             return Err(TargetError::NotNamed { name: name() });
         };
-        if typed.trim() != self.controller.identity().serial.trim() {
+        let identity = self.controller.identity();
+        let serial = identity.serial.trim();
+        let several = self.controller.namespaces().len() > 1;
+        let expected = match several {
+            true => format!("{serial}/n{}", self.namespace.id),
+            false => serial.to_owned(),
+        };
+        if identity.reserves {
+            return Err(TargetError::Reservable { name: name() });
+        }
+        // One without a serial number cannot be told from others.
+        if serial.is_empty() || typed.trim() != expected {
             return Err(TargetError::Another {
                 name: name(),
                 typed: typed.to_owned(),

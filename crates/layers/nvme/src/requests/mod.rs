@@ -353,15 +353,25 @@ impl<M: Memory> Requests<M> {
         let mut looked = false;
         // One loop with one call, which is worth being part of it.
         loop {
+            if looked {
+                match self.answers.pop() {
+                    Some((number, given_up)) => {
+                        answered += 1;
+                        done(number, given_up);
+                        continue;
+                    }
+                    None => break,
+                }
+            }
             let (number, answer) = match self.queue.rings_mut().take() {
                 Some(completion) => match self.resolve(completion) {
                     Resolved::Last(number, answer) => (number, answer),
                     Resolved::Part => continue,
-                    Resolved::Stranger => break,
-                },
-                None if looked => match self.answers.pop() {
-                    Some(given_up) => given_up,
-                    None => break,
+                    Resolved::Stranger => {
+                        looked = true;
+                        self.forsake();
+                        continue;
+                    }
                 },
                 None if self.watch.is_due() => {
                     looked = true;

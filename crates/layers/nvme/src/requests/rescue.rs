@@ -169,11 +169,20 @@ impl<M: Memory> Requests<M> {
 
     /// Takes the completions that are there, for later.
     fn collect(&mut self) {
-        while let Some(completion) = self.queue.rings_mut().take() {
+        // One that is of nothing ends it: a controller that makes such ones never stops.
+        while self.ended.is_none()
+            && let Some(completion) = self.queue.rings_mut().take()
+        {
             if let Resolved::Last(number, answer) = self.resolve(completion) {
                 self.answers.push((number, answer));
             }
         }
+    }
+
+    /// After a completion of nothing that was given none is believed any more: the controller is reset.
+    #[cold]
+    pub(super) fn forsake(&mut self) {
+        self.reset("it completes what it was not given");
     }
 
     /// Resets the controller, and answers all requests.
