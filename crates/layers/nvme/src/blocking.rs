@@ -16,7 +16,16 @@ pub const LARGEST: Bytes = Bytes::MIB;
 /// How long one may take.
 const DEADLINE: Nanos = Nanos::from_millis(5000);
 
-/// A queue pair with a buffer, for one request at a time.
+/// A queue pair with a buffer, for one request at a time; of one thread at a time, as its queue pair is:
+///
+/// ```
+/// fn moves<T: Send>() {}
+/// moves::<strata_nvme::Blocking>();
+/// ```
+/// ```compile_fail,E0277
+/// fn shared<T: Sync>() {}
+/// shared::<strata_nvme::Blocking>();
+/// ```
 pub struct Blocking {
     requests: Requests<Region>,
     /// The buffer: [`LARGEST`] where the controller's queues hold as many commands as that may need, else a part of it.

@@ -7,6 +7,10 @@
 
 #![deny(unsafe_code)]
 
+// What the tests here share with those outside names it.
+#[cfg(test)]
+extern crate self as strata_nvme;
+
 mod admin;
 mod blocking;
 mod bring_up;
@@ -40,6 +44,8 @@ mod requests;
 mod rings;
 mod split;
 mod target;
+#[cfg(test)]
+mod tests;
 #[allow(unsafe_code, reason = "hands on the mapped doorbells")]
 mod vfio_user;
 

@@ -105,6 +105,13 @@ impl Engine for Native {
 }
 
 impl Native {
+    /// Slots that are out.
+    #[cfg(test)]
+    pub(crate) fn in_flight(&self) -> usize {
+        let slots = self.slots.iter().flatten().count();
+        slots.max(self.requests.outstanding())
+    }
+
     #[cold]
     fn refused(&self, slot: Slot, op: Op, why: Unposted) -> Refused {
         let why = match (why, self.requests.ended()) {

@@ -19,6 +19,24 @@ use crate::{Controller, Layout, NvmeError, Rings, Unbound};
 /// A queue pair of a controller, for one thread. Dropped, it is deleted before its memory goes.
 ///
 /// A reset of the controller ends it: it is dead, and once the controller has stopped, quiet.
+///
+/// It may go to another thread, and only one has it at a time:
+///
+/// ```
+/// fn moves<T: Send>() {}
+/// moves::<strata_nvme::QueuePair>();
+/// ```
+/// ```compile_fail,E0277
+/// fn shared<T: Sync>() {}
+/// shared::<strata_nvme::QueuePair>();
+/// ```
+/// Nothing is posted through a shared reference:
+///
+/// ```compile_fail,E0596
+/// fn post(pair: &strata_nvme::QueuePair, sqe: strata_nvme_spec::Sqe) {
+///     pair.post(sqe);
+/// }
+/// ```
 pub struct QueuePair {
     // Dropped first, after the queues were deleted.
     rings: Rings,

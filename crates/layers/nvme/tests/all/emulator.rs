@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use strata_nvme::{Controller, NvmeError, Options, VfioUser};
 use strata_nvme_emulator::{Config, EmulatorError, serve};
-use strata_units::Nanos;
+use strata_units::{CpuId, Nanos};
 use tempfile::TempDir;
 
 /// Long enough for a busy machine; nobody waits for it where all is well.
@@ -24,11 +24,16 @@ pub(crate) struct Emulator {
 
 impl Emulator {
     pub(crate) fn new(toml: &str) -> Emulator {
+        Emulator::on(toml, None)
+    }
+
+    /// With its thread on that CPU.
+    pub(crate) fn on(toml: &str, cpu: Option<CpuId>) -> Emulator {
         let config: Config = toml::from_str(toml).expect(toml);
         let folder = private_folder();
         let stop = Arc::new(AtomicBool::new(false));
         let (path, stopped) = (folder.path().to_owned(), Arc::clone(&stop));
-        let thread = spawn(move || serve(&config, &path, None, &stopped));
+        let thread = spawn(move || serve(&config, &path, cpu, &stopped));
         Emulator {
             folder,
             stop,
