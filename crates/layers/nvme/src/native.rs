@@ -108,7 +108,7 @@ impl Native {
     /// Slots that are out.
     #[cfg(test)]
     pub(crate) fn in_flight(&self) -> usize {
-        let slots = self.slots.iter().flatten().count();
+        let slots = self.slots.iter().filter(|(slot, _)| slot.is_some()).count();
         slots.max(self.requests.outstanding())
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use strata_nvme::NvmeJob;
 use strata_record::Op;
 use strata_units::{Bytes, Nanos};
 
@@ -42,10 +43,11 @@ fn more_threads_than_queue_pairs_are_refused() {
     let mut cell = cell(Op::RandRead, BLOCK, 8, &target);
     cell.workload.threads = 2;
     cell.placement.cpus = two.into();
-    let why = once(&mut job(&cell, &target, Nanos::SECOND)).expect_err("one pair");
+    let Err(why) = NvmeJob::new(cell, target.clone(), Nanos::SECOND) else {
+        panic!("there is one pair");
+    };
     assert!(
-        why.to_string()
-            .contains("a number of queue pairs of 2: 1 is the most"),
+        why.contains("2 threads need a queue pair each") && why.contains("has 1"),
         "{why}"
     );
     drop((target, controller));
