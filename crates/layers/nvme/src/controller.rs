@@ -110,7 +110,8 @@ impl Controller {
                 "nobody else may drive it; look for who does, and reset it",
             ))
         });
-        if looked.is_err() {
+        if let Err(why) = &looked {
+            state.life.blame(why);
             state.life.end();
         }
         looked
@@ -175,6 +176,7 @@ impl Controller {
             && !matches!(why, NvmeError::Refused { .. })
         {
             // What the command failed of is what is told; what the reset came to is in the state.
+            state.life.blame(why);
             let _ = self.restart(state);
         }
         given

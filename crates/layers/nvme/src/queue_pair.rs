@@ -102,6 +102,16 @@ impl QueuePair {
         self.controller.abort_of(&self.life, self.id, cid)
     }
 
+    /// Says to all threads that have queues of this controller why they are about to end.
+    pub(crate) fn blame(&self, why: &str) {
+        self.life.blame(why);
+    }
+
+    /// Why it is dead, where that was said.
+    pub(crate) fn why(&self) -> Option<&str> {
+        self.life.why()
+    }
+
     /// Makes it quiet: resets the controller, unless somebody did so since the pair was made. Waits for a reset under way.
     ///
     /// # Errors

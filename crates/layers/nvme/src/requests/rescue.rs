@@ -188,6 +188,7 @@ impl<M: Memory> Requests<M> {
     /// Resets the controller, and answers all requests.
     fn reset(&mut self, why: &str) {
         let name = self.queue.controller().name();
+        self.queue.blame(why);
         let said = match self.queue.reset() {
             Ok(()) => format!("{name} was reset: {why}"),
             Err(worse) => format!("{name} is lost: {why}; and then: {worse}"),
@@ -221,11 +222,15 @@ impl<M: Memory> Requests<M> {
     #[cold]
     pub(super) fn end(&mut self) -> String {
         let name = self.queue.controller().name();
+        let why = self.queue.why();
         self.ended
-            .get_or_insert_with(|| {
-                format!(
-                    "{name} was reset by another thread, and the queue is gone with that; look at what that one says"
-                )
+            .get_or_insert_with(|| match why {
+                Some(why) => {
+                    format!("{name} failed another thread, and the queue is gone with that: {why}")
+                }
+                None => {
+                    format!("{name} was reset by another thread, and the queue is gone with that")
+                }
             })
             .clone()
     }

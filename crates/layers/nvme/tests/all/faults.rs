@@ -9,7 +9,7 @@ use strata_nvme::{Controller, NvmeTarget};
 use strata_record::Op;
 use strata_units::{Bytes, Nanos};
 
-use crate::cells::{cell, clocked, kept, measured, ops, target, verified};
+use crate::cells::{cell, clocked, kept, measured, ops, target, timed, verified};
 use crate::emulator::Emulator;
 
 const BLOCK: Bytes = Bytes(4096);
@@ -254,7 +254,7 @@ fn a_trial_of_failures_is_given_up() {
     let emulator = Emulator::new(toml);
     let controller = emulator.controller();
     let target = target(&controller, BLOCK);
-    let cell = crate::cells::timed(cell(Op::RandRead, BLOCK, 8, &target), Nanos::SECOND * 60);
+    let cell = timed(cell(Op::RandRead, BLOCK, 8, &target), Nanos::SECOND * 60);
     let (result, took) = clocked(&cell, &target, DEADLINE);
     assert!(took < SOON, "{took:?}");
     let why = result.expect("a result").failed.expect("failures");

@@ -1,12 +1,16 @@
 //! Several threads on one controller, each with a queue pair of its own.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use strata_nvme::NvmeJob;
+use strata_measure::{Job, JobError, Trial};
+use strata_nvme::{NvmeJob, Wanted};
 use strata_record::Op;
 use strata_units::{Bytes, Nanos};
 
-use crate::cells::{cell, clocked, cpus, job, kept, measured, once, ops, target, timed};
+use crate::cells::{
+    NEVER, cell, clocked, cpus, job, kept, measured, once, ops, prepare, target, timed, wanted,
+};
 use crate::emulator::Emulator;
 
 const BLOCK: Bytes = Bytes(4096);
@@ -55,31 +59,46 @@ fn more_threads_than_queue_pairs_are_refused() {
 }
 
 #[test]
-fn when_one_thread_resets_the_controller_the_other_ends_in_words() {
-    let test = "when_one_thread_resets_the_controller_the_other_ends_in_words";
+fn when_the_controller_fails_one_thread_the_other_ends_with_the_reason() {
+    let test = "when_the_controller_fails_one_thread_the_other_ends_with_the_reason";
     let Some(two) = cpus(2) else {
         println!("SKIP {test}: this process may use one CPU only");
         return;
     };
-    let emulator =
-        Emulator::new("[[faults.rule]]\nfault = \"lost\"\nkind = \"read\"\nnth = 3000\ntimes = 1");
-    let controller = emulator.controller();
-    let target = target(&controller, BLOCK);
-    let mut cell = timed(cell(Op::RandRead, BLOCK, 4, &target), Nanos::SECOND * 60);
-    cell.workload.threads = 2;
-    cell.placement.cpus = two.into();
-    let (result, took) = clocked(&cell, &target, Nanos::from_millis(200));
-    assert!(took < Duration::from_secs(12), "{took:?}");
-    let result = result.expect("what was measured until then");
-    kept(&result, "two threads");
-    let why = result.failed.expect("a reset");
-    assert!(why.contains("was reset"), "{why}");
-    assert_eq!(result.measured.lost, 0, "{why}");
-    // One's overdue command and what went with it, and what the other had in flight.
-    assert!((1..=8).contains(&result.measured.errors), "{why}");
-    measured(&ops(timeless(cell), 500), &target);
-    drop((target, controller));
-    emulator.end();
+    for (fault, words, depth) in [
+        ("lost", "did not complete within its deadline", 1),
+        ("lost", "did not complete within its deadline", 16),
+        ("fatal", "fatal status (CSTS.CFS)", 16),
+        ("removed", "is gone", 16),
+    ] {
+        let toml =
+            format!("[[faults.rule]]\nfault = \"{fault}\"\nkind = \"read\"\nnth = 3000\ntimes = 1");
+        let emulator = Emulator::new(&toml);
+        let controller = emulator.controller();
+        let target = target(&controller, BLOCK);
+        let mut cell = timed(
+            cell(Op::RandRead, BLOCK, depth, &target),
+            Nanos::SECOND * 60,
+        );
+        cell.workload.threads = 2;
+        cell.placement.cpus = two.clone().into();
+        let (result, took) = clocked(&cell, &target, Nanos::from_millis(200));
+        assert!(took < Duration::from_secs(12), "{fault}: {took:?}");
+        let result = result.expect("what was measured until then");
+        kept(&result, fault);
+        // Whichever thread is heard.
+        let why = result.failed.expect("a reset");
+        assert!(why.contains(words), "{why}");
+        let unanswered = result.measured.errors + result.measured.lost;
+        assert!((1..=2 * depth).contains(&unanswered), "{why}");
+        if fault == "removed" {
+            continue;
+        }
+        assert_eq!(result.measured.lost, 0, "{why}");
+        measured(&ops(timeless(cell), 500), &target);
+        drop((target, controller));
+        emulator.end();
+    }
 }
 
 #[test]
@@ -114,4 +133,42 @@ fn a_trial_whose_controller_somebody_else_resets_ends_in_words() {
 fn timeless(mut cell: strata_record::Cell) -> strata_record::Cell {
     cell.workload.duration_ns = None;
     cell
+}
+
+#[test]
+fn an_interruption_ends_a_trial_at_once() {
+    // Nothing comes back by itself.
+    let emulator = Emulator::new("[performance]\nread.latency = \"1h\"");
+    let controller = emulator.controller();
+    let wanted = Wanted {
+        size: Some(Bytes::MIB),
+        ..wanted(1, BLOCK)
+    };
+    let target = prepare(&controller, &wanted).expect("a target");
+    for depth in [1, 128] {
+        let cell = timed(
+            cell(Op::RandRead, BLOCK, depth, &target),
+            Nanos::SECOND * 60,
+        );
+        let stop = AtomicBool::new(false);
+        let mut running = job(&cell, &target, NEVER);
+        let (ended, within) = std::thread::scope(|scope| {
+            let trial = scope.spawn(|| {
+                let trial = Trial {
+                    seed: 1,
+                    interrupted: &stop,
+                };
+                running.run(&trial).map(|result| result.measured.ops)
+            });
+            std::thread::sleep(Duration::from_millis(700));
+            let asked = Instant::now();
+            stop.store(true, Ordering::Relaxed);
+            (trial.join().expect("no panic"), asked.elapsed())
+        });
+        assert_eq!(ended, Err(JobError::Interrupted));
+        assert!(within < Duration::from_secs(5), "{within:?}");
+        controller.health().expect("aborts were enough");
+    }
+    drop((target, controller));
+    emulator.end();
 }
