@@ -266,3 +266,44 @@ impl<M: Memory> Requests<M> {
         self.answers.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// So many beats of a poller that takes `poll` each time: how often the clock was read.
+    fn beats(watch: &mut Watch, beats: u16, poll: Duration) -> u32 {
+        let begin = Instant::now();
+        let mut read = 0;
+        while watch.now() < beats {
+            assert!(begin.elapsed().as_secs() < 20, "{} beats", watch.now());
+            std::thread::sleep(poll);
+            if watch.is_due() {
+                read += 1;
+                watch.beats();
+            }
+        }
+        read
+    }
+
+    #[test]
+    fn a_poller_that_takes_its_time_keeps_deadlines() {
+        let mut watch = Watch::new(Nanos::from_millis(160));
+        let read = beats(&mut watch, BEATS + 1, Duration::from_millis(1));
+        assert!(read > u32::from(BEATS));
+    }
+
+    #[test]
+    fn one_that_has_slept_looks_at_the_clock_at_once() {
+        let mut watch = Watch::new(Nanos::from_millis(160));
+        // Fast polls until the clock is read rarely.
+        while watch.every < POLLS {
+            if watch.is_due() {
+                watch.beats();
+            }
+        }
+        assert!(!watch.is_due());
+        watch.hurry();
+        assert!(watch.is_due());
+    }
+}

@@ -1,7 +1,7 @@
 //! What a record of this layer says beside its figure.
 
 use strata_nvme::{NvmeJob, Stands};
-use strata_record::Op;
+use strata_record::{Arrivals, Op, Rate, TimedBy};
 use strata_units::Bytes;
 
 use crate::cells::{NEVER, cell, job, measured, once, prepare, target, verified, wanted};
@@ -74,5 +74,36 @@ fn the_next_trial_is_the_same_cell_again() {
         assert_eq!((result.failed, result.measured.ops), (None, 1000));
     }
     drop((again, target, controller));
+    emulator.end();
+}
+
+#[test]
+fn batches_and_schedules_are_kept_as_by_any_engine() {
+    let emulator = Emulator::new("");
+    let controller = emulator.controller();
+    let target = target(&controller, BLOCK);
+    let plain = cell(Op::RandRead, BLOCK, 32, &target);
+    let mut batched = plain.clone();
+    batched.workload.timed_by = TimedBy::Batch;
+    let result = once(&mut job(&batched, &target, NEVER)).expect("a result");
+    assert_eq!(result.failed, None);
+    // The window closes with the batch that reaches the count.
+    assert!(
+        (1000..1032).contains(&result.measured.ops),
+        "{}",
+        result.measured.ops
+    );
+    let latency = result.measured.latency_ns.expect("timed");
+    assert_eq!(latency.count, result.measured.ops);
+    assert!(latency.batch_error_ns.is_some());
+
+    let mut offered = plain;
+    offered.workload.rate = Some(Rate {
+        ops_per_s: 5_000,
+        arrivals: Arrivals::Fixed,
+    });
+    let open = measured(&offered, &target).measured.open.expect("a rate");
+    assert_eq!(open.offered_ops_per_s, 5_000.0);
+    drop((target, controller));
     emulator.end();
 }
