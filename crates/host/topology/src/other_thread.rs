@@ -74,6 +74,11 @@ impl OtherThread {
         Some(watch)
     }
 
+    /// Its CPU time so far, in steps of 10 ms; none when the process has ended.
+    pub fn spent(&self) -> Option<Nanos> {
+        Told::read(self.pid).map(|told| told.user + told.system)
+    }
+
     fn note(&mut self, told: &Told) {
         let Some(cpu) = told.cpu else { return };
         self.samples += 1;

@@ -8,7 +8,7 @@ use strata_measure::{
     contradictions, hold_against, host_doubts, thread_proof,
 };
 use strata_record::{Cell, Role, Warning, WarningCode};
-use strata_topology::WatchList;
+use strata_topology::{WatchList, Watched};
 use strata_units::{CpuList, Nanos};
 
 use crate::requests::fits;
@@ -173,12 +173,11 @@ impl Job for NvmeJob {
         let mut result = run.into_result(unwritten.into_iter().chain(self.shared_cpus()).collect());
         if let Some((_, asked)) = &self.emulator {
             match other {
-                Some(found) => prove_emulator(&mut result, asked, found),
+                Some((found, spent)) => prove_emulator(&mut result, asked, found, spent),
                 None => result
                     .proof
                     .missing
-                    .push("where the emulated controller ran: its process has ended, or there was no window"
-                        .to_owned()),
+                    .push("where the emulated controller ran: its process has ended".to_owned()),
             }
         }
         let work = self.storage.device_work(&result.measured);
@@ -190,8 +189,7 @@ impl Job for NvmeJob {
 }
 
 /// The controller's thread is of the figure as the measuring threads are.
-fn prove_emulator(result: &mut TrialResult, asked: &CpuList, found: strata_topology::Watched) {
-    let spent = found.cpu_time;
+fn prove_emulator(result: &mut TrialResult, asked: &CpuList, found: Watched, spent: Nanos) {
     let (proof, missing) = thread_proof(Role::Peer, asked.clone(), found);
     let thread = std::slice::from_ref(&proof);
     result
