@@ -152,6 +152,11 @@ impl Submissions {
         (start..end).contains(&self.at)
     }
 
+    /// It is deleted: its doorbell belongs to no queue any more.
+    pub(crate) fn end(self) {
+        self.bell.store(0);
+    }
+
     /// The head, as completions tell it.
     #[inline(always)]
     pub(crate) fn head(&self) -> u16 {
@@ -306,6 +311,11 @@ impl Completions {
             return None;
         }
         self.vector
+    }
+
+    /// It is deleted: its doorbell belongs to no queue any more.
+    pub(crate) fn end(self) {
+        self.bell.store(0);
     }
 
     /// Whether it lies in the memory from `start` to `end`.
