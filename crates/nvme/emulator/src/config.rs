@@ -132,7 +132,8 @@ pub enum Memory {
     Ordinary,
     /// Pages of 2 MiB, all taken at the start.
     Huge,
-    /// A file, which is there and stays as long as it is.
+    /// A file, which is there and stays as long as it is. Where it ends before, or has a hole that a full disk has no blocks for,
+    /// the controller fails for good when it gets there.
     File(PathBuf),
 }
 

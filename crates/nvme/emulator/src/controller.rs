@@ -131,22 +131,25 @@ impl Controller {
         }
         let asked = matches!(cc.shutdown(), Shutdown::Normal | Shutdown::Abrupt);
         if asked && self.registers.csts.shutdown() == ShutdownStatus::None {
-            self.flush();
+            // A host that shuts down hears of no failure; whoever serves hears of it at the end.
+            let _ = self.flush();
             let csts = self.registers.csts;
             self.registers.csts = csts.with_shutdown(ShutdownStatus::Complete);
         }
     }
 
-    /// What is in a file is put on its medium; a host that shuts down hears of no failure.
-    pub(crate) fn flush(&self) {
-        for namespace in &self.io.namespaces {
-            let _ = namespace.media.sync_all();
-        }
+    /// What is in files is put on their medium, as far as it is still there.
+    pub(crate) fn flush(&self) -> Result<(), EmulatorError> {
+        let namespaces = (1..).zip(&self.io.namespaces);
+        // All of them, whatever the first says.
+        let ends = namespaces.map(|(nsid, it)| it.media.finish(nsid));
+        ends.fold(Ok(()), |first, next| first.and(next))
     }
 
     fn enable(&mut self) {
         self.enabled = Some(self.clock.now());
-        if self.make_admin_queues().is_none() {
+        // A namespace that lost blocks has nothing to offer to any host.
+        if self.io.torn || self.make_admin_queues().is_none() {
             self.fail();
         }
         self.become_ready();
@@ -213,8 +216,7 @@ impl Controller {
         self.stop();
         self.events = Events::default();
         self.features.reset();
-        self.io.write_through = false;
-        self.io.torn = false;
+        self.io.reset();
         self.registers.csts = Csts(0);
         self.enabled = None;
     }

@@ -81,9 +81,16 @@ impl Space {
         self.spans.retain(|span| span.start != iova.0);
     }
 
-    /// Whether a part of any is gone.
-    pub(crate) fn is_torn(&self) -> bool {
-        self.spans.iter().any(|span| span.memory.watched.is_torn())
+    /// Gives up memory of which a part is gone, until the client maps it anew; whether there was any.
+    pub(crate) fn give_up(&mut self) -> bool {
+        let mut any = false;
+        for span in &mut self.spans {
+            if (span.read || span.write) && span.memory.watched.is_torn() {
+                (span.read, span.write) = (false, false);
+                any = true;
+            }
+        }
+        any
     }
 
     #[inline]

@@ -9,6 +9,7 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use crate::dma::Space;
 use crate::health::Health;
+use crate::media::Media;
 use crate::model::{Access, AccessKind};
 use crate::namespace::Namespace;
 use crate::piece::Piece;
@@ -40,7 +41,7 @@ pub(crate) struct Io {
     pub(crate) health: Health,
     /// Whether writes wait for the medium: the write cache is off.
     pub(crate) write_through: bool,
-    /// Memory was gone while it was touched: what was done last is not to be believed.
+    /// Memory was gone while it was touched: what was done last is not to be believed. Where a namespace's was, this stays.
     pub(crate) torn: bool,
     seen: u32,
 }
@@ -196,8 +197,20 @@ impl Io {
     #[cold]
     fn look_closer(&mut self) {
         self.seen = sigbus::torn();
-        let media = &mut self.namespaces.iter();
-        self.torn |= self.space.is_torn() || media.any(|namespace| namespace.media.is_torn());
+        self.torn |= self.space.give_up() || self.lost();
+    }
+
+    /// Whether a namespace's file is gone under it, in part: what was written there since is kept nowhere.
+    fn lost(&self) -> bool {
+        let mut media = self.namespaces.iter().map(|namespace| &namespace.media);
+        media.any(Media::is_torn)
+    }
+
+    /// As at a reset: what the client took away is given up, and what namespaces lost does not come back.
+    pub(crate) fn reset(&mut self) {
+        self.look();
+        self.torn = self.lost();
+        self.write_through = false;
     }
 
     /// Does it with one byte of the first block wrong.

@@ -30,8 +30,8 @@ const MESSAGES: usize = 16;
 /// until one has enabled the controller, it sleeps.
 ///
 /// # Errors
-/// [`EmulatorError`]: the configuration makes no sense, there is no memory for it, somebody else serves there. Never for what
-/// a client does.
+/// [`EmulatorError`]: the configuration makes no sense, there is no memory for it, somebody else serves there; at the end, what
+/// was written to a file is not all on its medium. Never for what a client does.
 pub fn serve(
     config: &Config,
     folder: &Path,
@@ -74,8 +74,7 @@ pub fn serve_then(
         }
     }
     server.dismiss(&mut controller);
-    controller.flush();
-    Ok(())
+    controller.flush()
 }
 
 /// Answers what the client says, if it says something; how often.

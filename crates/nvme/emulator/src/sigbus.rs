@@ -1,6 +1,6 @@
 //! Memory that its owner takes away: a client may make the file behind its memory shorter after it was mapped, and whoever
-//! touches what is gone gets SIGBUS (mmap(2)). Here a page of zeroes takes its place, and the controller is told, which then
-//! stops with a fatal status. Signals that are about other memory go to whoever handled them before.
+//! touches what is gone gets SIGBUS (mmap(2)); so does whoever writes into a hole of a file on a disk that is full. Here a page
+//! of zeroes takes its place, and the controller is told, which then stops with a fatal status. Signals that are about other memory go to whoever handled them before.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -33,6 +33,9 @@ static SLOTS: [Slot; MOST] = [const {
     }
 }; MOST];
 
+/// The system's page, once the handler is there.
+static PAGE: AtomicUsize = AtomicUsize::new(4096);
+
 /// How often memory was found gone in this process.
 static TORN: AtomicU32 = AtomicU32::new(0);
 
@@ -48,6 +51,11 @@ pub(crate) fn torn() -> u32 {
 pub(crate) fn install() -> io::Result<()> {
     static DONE: OnceLock<Result<(), c_int>> = OnceLock::new();
     DONE.get_or_init(|| {
+        // SAFETY: it asks for a number only.
+        let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+        if let Ok(page @ 1..) = usize::try_from(page) {
+            PAGE.store(page, Ordering::Relaxed);
+        }
         let mut before = MaybeUninit::<sigaction>::uninit();
         // SAFETY: an action of zeroes is a valid one, whose fields are then set; sigaction(2) fills `before` when it
         // succeeds. The handler touches atomics and calls mmap and sigaction only.
@@ -99,11 +107,15 @@ impl Slot {
         {
             return false;
         }
-        let page = self.page.load(Ordering::Relaxed);
-        let from = (at & !(page - 1)).max(start);
-        let to = from.saturating_add(page).min(end);
-        // Pages of the file's own size first; else all of it, since a mapping of huge pages cannot be split anywhere.
-        if !zeroes(from, to) && !zeroes(start, end) {
+        let around = |page: usize| {
+            let from = (at & !(page - 1)).max(start);
+            zeroes(from, from.saturating_add(page).min(end))
+        };
+        // No more than must be. A mapping of huge pages can be split between those only, or else not at all.
+        let patched = around(PAGE.load(Ordering::Relaxed))
+            || around(self.page.load(Ordering::Relaxed))
+            || zeroes(start, end);
+        if !patched {
             return false;
         }
         self.torn.store(true, Ordering::Release);
@@ -127,7 +139,7 @@ fn zeroes(from: usize, to: usize) -> bool {
 pub(crate) struct Watched(usize);
 
 impl Watched {
-    /// Watches a mapping of pages of `page`; `None` when as many are watched as can be.
+    /// Watches a mapping that can be split between pages of `page` at least; `None` when as many are watched as can be.
     pub(crate) fn new(start: NonNull<u8>, len: Bytes, page: Bytes) -> Option<Watched> {
         let page = page.as_usize().clamp(4096, 1 << 30).next_power_of_two();
         for (index, slot) in SLOTS.iter().enumerate() {

@@ -217,6 +217,21 @@ fn memory_that_shrinks_behind_our_back_is_fatal_and_kills_nobody() {
         }
         let csts = host.wait_csts(Csts::cfs);
         assert!(csts.cfs(), "{len}");
+        // Zeroes that nobody else sees took its place: it is refused until it is mapped anew.
+        ftruncate(&host.file, MEMORY).expect("as long as before");
+        host.write32(offset::CC, 0);
+        host.enable();
+        let csts = host.wait_csts(|csts| csts.rdy() || csts.cfs());
+        assert!(csts.cfs() && !csts.rdy(), "{len}: {csts:?}");
+        host.write32(offset::CC, 0);
+        let (at, whole) = (Iova(BASE), Bytes(MEMORY));
+        host.client.dma_unmap(at, whole).expect("unmapped");
+        let map = host
+            .client
+            .dma_map(host.file.as_fd(), ByteOffset(0), at, whole);
+        map.expect("mapped");
+        host.enable();
+        host.wait_csts(Csts::rdy);
         drop(host);
         works(&emulator);
     }
@@ -246,8 +261,19 @@ fn a_file_that_shrinks_is_fatal_and_kills_nobody() {
         None,
         "what was not kept is not acknowledged"
     );
+    // No reset brings back what is gone, nor does another client find other blocks there than were written.
+    host.write32(offset::CC, 0);
+    host.enable();
+    let csts = host.wait_csts(|csts| csts.rdy() || csts.cfs());
+    assert!(csts.cfs() && !csts.rdy(), "{csts:?}");
     drop(host);
-    emulator.end();
+    let mut next = Host::cold(&emulator);
+    next.enable();
+    let csts = next.wait_csts(|csts| csts.rdy() || csts.cfs());
+    assert!(csts.cfs() && !csts.rdy(), "{csts:?}");
+    drop(next);
+    let why = emulator.ends_badly();
+    assert!(why.contains("blocks") && why.contains("namespace 1"), "{why}");
 }
 
 #[test]
