@@ -121,6 +121,11 @@ impl Controller {
         self.live = csts.rdy() && !csts.cfs() && !self.removed && self.config_space.masters();
     }
 
+    /// Whether there is any queue but those for admin commands.
+    pub(crate) fn has_io_queues(&self) -> bool {
+        self.queues.submissions.len() > 1
+    }
+
     /// CC was written.
     pub(crate) fn configure(&mut self, cc: Cc) {
         let before = std::mem::replace(&mut self.registers.cc, cc);

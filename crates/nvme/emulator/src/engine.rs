@@ -13,6 +13,12 @@ use crate::later::How;
 use crate::model::Fate;
 use crate::ring::Completions;
 
+/// The most commands that are fetched from a queue at a time, so that no other one waits for long.
+const FETCH: u32 = 256;
+
+/// The bytes after which no other command is fetched from the same queue, where they are moved.
+const FETCH_BYTES: u64 = 256 << 10;
+
 /// What a command that the models were asked about does to the controller.
 enum Then {
     /// It completes now.
@@ -61,7 +67,7 @@ impl Controller {
         done
     }
 
-    /// Fetches and answers all that waits in a queue.
+    /// Fetches and answers what waits in a queue, and of much the first part.
     #[inline(always)]
     fn fetch<const ASKED: bool, const MOVES: bool>(&mut self, index: usize, now: Nanos) -> u32 {
         let Controller {
@@ -74,8 +80,11 @@ impl Controller {
         if waiting == 0 {
             return 0;
         }
-        let count = waiting.min(completions.room(waiting));
-        for _ in 0..count {
+        let count = waiting.min(completions.room(waiting)).min(FETCH);
+        let enough = io.worked + FETCH_BYTES;
+        let mut done = 0;
+        while done < count {
+            done += 1;
             // A command's own words, and of the rest what reads, writes and ranges need.
             let own = queue.word(0).to_le();
             let (range, length) = (queue.word(5).to_le(), queue.word(6).to_le());
@@ -101,7 +110,7 @@ impl Controller {
             };
             if MOVES && io.torn {
                 self.fail();
-                return count;
+                return done;
             }
             match then {
                 Then::Completes(status) => completions.post(queue, sqe.cid(), 0, status),
@@ -109,18 +118,21 @@ impl Controller {
                 Then::Waits => {}
                 Then::Fails => {
                     self.fail();
-                    return count;
+                    return done;
                 }
                 Then::Vanishes => {
                     self.remove();
-                    return count;
+                    return done;
                 }
+            }
+            if MOVES && io.worked >= enough {
+                break;
             }
         }
         if let Some(vector) = completions.interrupt() {
             self.signal(vector);
         }
-        count
+        done
     }
 
     /// Completes what is due.

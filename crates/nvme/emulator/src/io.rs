@@ -43,8 +43,13 @@ pub(crate) struct Io {
     pub(crate) write_through: bool,
     /// Memory was gone while it was touched: what was done last is not to be believed. Where a namespace's was, this stays.
     pub(crate) torn: bool,
+    /// Bytes that were moved or made zeroes since the start; of what takes longer than its bytes, as many as take so long.
+    pub(crate) worked: u64,
     seen: u32,
 }
+
+/// What may call the system is taken for so many bytes that were moved.
+const SLOW: u64 = 64 << 10;
 
 const INVALID_FIELD: Status = Status::INVALID_FIELD.do_not_retry();
 const INVALID_NAMESPACE: Status = Status::INVALID_NAMESPACE.do_not_retry();
@@ -61,6 +66,7 @@ impl Io {
             health: Health::new(),
             write_through: false,
             torn: false,
+            worked: 0,
             seen: sigbus::torn(),
         }
     }
@@ -181,8 +187,23 @@ impl Io {
         if status.is_success() {
             self.count(request);
         }
+        self.worked += self.weight(request);
         self.look();
         status
+    }
+
+    /// The bytes whose copying takes about as long as this does.
+    #[inline(always)]
+    fn weight(&self, request: &Request) -> u64 {
+        let access = &request.access;
+        let own = match access.kind {
+            AccessKind::Read | AccessKind::Write => access.bytes.0,
+            AccessKind::Flush | AccessKind::Deallocate => SLOW,
+            // A block has 4 KiB at most.
+            AccessKind::WriteZeroes => u64::from(access.blocks) << 12,
+            AccessKind::Other => 0,
+        };
+        own + if request.through { SLOW } else { 0 }
     }
 
     /// Whether memory was found gone is looked at.

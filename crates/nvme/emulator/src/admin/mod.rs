@@ -28,12 +28,16 @@ enum Answer {
 }
 
 impl Controller {
-    /// Fetches and answers all admin commands that wait, and tells of events; how many there were.
+    /// Fetches and answers the admin commands that wait, and tells of events; how many there were.
     #[inline]
     pub(crate) fn admin_once(&mut self) -> u32 {
         let mut done = 0;
-        while let Some((queue, completions)) = self.queues.pair(0) {
-            if queue.waiting() == 0 || completions.room(1) == 0 {
+        // Those that are there now: a host that never stops is not the only thing to look at.
+        let waiting = self.queues.pair(0).map_or(0, |(queue, _)| queue.waiting());
+        while done < waiting
+            && let Some((queue, completions)) = self.queues.pair(0)
+        {
+            if completions.room(1) == 0 {
                 break;
             }
             let sqe = Sqe::from_words(queue.words());

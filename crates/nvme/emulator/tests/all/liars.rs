@@ -273,7 +273,10 @@ fn a_file_that_shrinks_is_fatal_and_kills_nobody() {
     assert!(csts.cfs() && !csts.rdy(), "{csts:?}");
     drop(next);
     let why = emulator.ends_badly();
-    assert!(why.contains("blocks") && why.contains("namespace 1"), "{why}");
+    assert!(
+        why.contains("blocks") && why.contains("namespace 1"),
+        "{why}"
+    );
 }
 
 #[test]
