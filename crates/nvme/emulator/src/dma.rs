@@ -8,7 +8,7 @@ use strata_units::{Bytes, Iova};
 use strata_vfio_user::{Dma, Mapping, Refusal};
 
 use crate::piece::Piece;
-use crate::sigbus::Watched;
+use crate::sigbus::{Of, Watched};
 
 /// A mapping of the client's memory, unmapped when the last queue that lies in it is gone.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ impl Space {
             .map_or(Bytes(4096), Bytes);
         let mapping = dma.map().map_err(|_| Refusal::Invalid)?;
         let base = NonNull::new(mapping.as_ptr()).ok_or(Refusal::Failed)?;
-        let watched = Watched::new(base, mapping.len(), page).ok_or(Refusal::NoRoom)?;
+        let watched = Watched::new(Of::Client, base, mapping.len(), page).ok_or(Refusal::NoRoom)?;
         let start = dma.iova.0;
         let at = self.spans.partition_point(|span| span.start < start);
         let span = Span {

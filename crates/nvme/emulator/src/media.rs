@@ -15,7 +15,7 @@ use strata_units::Bytes;
 use crate::config::Memory;
 use crate::error::EmulatorError;
 use crate::piece::Piece;
-use crate::sigbus::Watched;
+use crate::sigbus::{Of, Watched};
 
 const PAGE: u64 = 4096;
 
@@ -124,7 +124,7 @@ impl Media {
         let refused = failed("map");
         let start = NonNull::new(map.as_mut_ptr());
         let start = start.ok_or_else(|| refused(io::ErrorKind::InvalidData.into()))?;
-        let watched = Watched::new(start, size, Bytes(metadata.blksize()));
+        let watched = Watched::new(Of::Namespace, start, size, Bytes(metadata.blksize()));
         let watched = watched.ok_or_else(|| refused(io::ErrorKind::QuotaExceeded.into()))?;
         Ok(Media {
             start,

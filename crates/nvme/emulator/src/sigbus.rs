@@ -4,6 +4,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::ptr::{self, NonNull};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
@@ -11,8 +12,30 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use libc::{c_int, c_void, sigaction, siginfo_t};
 use strata_units::Bytes;
 
-/// Mappings that are watched at a time, by all controllers of the process: each client may have 256.
-const MOST: usize = 1024;
+/// Mappings of clients that are watched at a time, by all controllers of the process: each client may have 256.
+const CLIENTS: usize = 1024;
+
+/// Mappings of namespaces' files, which take no place of a client's.
+const NAMESPACES: usize = 1024;
+
+const MOST: usize = CLIENTS + NAMESPACES;
+
+/// Whose memory is watched.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Of {
+    Client,
+    Namespace,
+}
+
+impl Of {
+    /// The places for it.
+    fn slots(self) -> Range<usize> {
+        match self {
+            Of::Client => 0..CLIENTS,
+            Of::Namespace => CLIENTS..MOST,
+        }
+    }
+}
 
 /// Where a watched mapping lies; `start` is 0 where none is.
 struct Slot {
@@ -83,8 +106,12 @@ unsafe fn sigaction_of(new: *const sigaction, old: *mut sigaction) -> c_int {
 }
 
 extern "C" fn on_sigbus(_: c_int, info: *mut siginfo_t, _: *mut c_void) {
-    // SAFETY: the kernel gives a valid structure to a handler installed with SA_SIGINFO; SIGBUS has an address in it.
-    let at = unsafe { (*info).si_addr() }.addr();
+    // SAFETY: the kernel gives a valid structure to a handler installed with SA_SIGINFO; SIGBUS of its own has an address in it.
+    let (code, at) = unsafe { ((*info).si_code, (*info).si_addr().addr()) };
+    // Somebody sent it (kill(2)): it tells of no memory, does not come again, and nothing follows from it.
+    if code <= 0 {
+        return;
+    }
     for slot in &SLOTS {
         if slot.patch(at) {
             return;
@@ -140,9 +167,10 @@ pub(crate) struct Watched(usize);
 
 impl Watched {
     /// Watches a mapping that can be split between pages of `page` at least; `None` when as many are watched as can be.
-    pub(crate) fn new(start: NonNull<u8>, len: Bytes, page: Bytes) -> Option<Watched> {
+    pub(crate) fn new(of: Of, start: NonNull<u8>, len: Bytes, page: Bytes) -> Option<Watched> {
         let page = page.as_usize().clamp(4096, 1 << 30).next_power_of_two();
-        for (index, slot) in SLOTS.iter().enumerate() {
+        for index in of.slots() {
+            let slot = &SLOTS[index];
             let free =
                 slot.taken
                     .compare_exchange(false, true, Ordering::AcqRel, Ordering::Relaxed);
@@ -171,5 +199,23 @@ impl Drop for Watched {
         slot.start.store(0, Ordering::Release);
         slot.end.store(0, Ordering::Release);
         slot.taken.store(false, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_that_was_sent_leaves_the_handler_where_it_is() {
+        install().expect("installed");
+        // SAFETY: the handler is there; an action of zeroes is one that sigaction(2) can fill.
+        let now = unsafe {
+            assert_eq!(libc::raise(libc::SIGBUS), 0);
+            let mut now: sigaction = std::mem::zeroed();
+            assert_eq!(sigaction_of(ptr::null(), &mut now), 0);
+            now
+        };
+        assert_eq!(now.sa_sigaction, on_sigbus as *const () as usize);
     }
 }
