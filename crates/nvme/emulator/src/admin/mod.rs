@@ -119,15 +119,17 @@ impl Controller {
         let Abort { queue, command } = Abort::of(sqe);
         let status = Status::ABORT_REQUESTED;
         let aborted = match queue {
-            QueueId::ADMIN if self.events.withdraw(command) => {
-                let pair = self.queues.pair(0);
-                // Without room for both, the request is gone and its completion with it: it was never promised one.
-                if let Some((queue, completions)) = pair
+            // Without room for the completions of both, the request stays where it is.
+            QueueId::ADMIN => {
+                if let Some((queue, completions)) = self.queues.pair(0)
                     && completions.room(2) > 1
+                    && self.events.withdraw(command)
                 {
                     completions.post(queue, command, 0, status);
+                    true
+                } else {
+                    false
                 }
-                true
             }
             queue => self.bring_back(queue, command, status),
         };

@@ -59,6 +59,7 @@ fn identify_tells_what_the_file_says() {
         (id.nn.get(), id.event_requests(), id.error_entries()),
         (3, 4, 64)
     );
+    assert_eq!(id.nwpc, 0, "protection cannot be changed (feature 84h)");
     let namespace = |host: &mut Host, nsid| {
         let answer = host.identify(Cns::Namespace, nsid);
         IdentifyNamespace::read_from_bytes(&answer).expect("4096 bytes")
