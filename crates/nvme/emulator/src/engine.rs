@@ -149,6 +149,7 @@ impl Controller {
             match due.how {
                 // Nobody kept room for it.
                 How::Again => {
+                    completions.repeated();
                     if completions.room(1) > 0 {
                         completions.post(queue, due.cid, 0, due.status());
                     }
@@ -195,10 +196,12 @@ impl Controller {
             return;
         };
         models.later.take_all(queue.id, |due| {
-            if due.how != How::Again {
-                completions.forgive();
-                completions.post(queue, due.cid, 0, Status::SQ_DELETED);
+            if due.how == How::Again {
+                completions.repeated();
+                return;
             }
+            completions.forgive();
+            completions.post(queue, due.cid, 0, Status::SQ_DELETED);
         });
         if let Some(vector) = completions.interrupt() {
             self.signal(vector);
@@ -238,7 +241,7 @@ fn carry_out_other<const ASKED: bool, const MOVES: bool>(
     }
 }
 
-/// Does it at once; its status, of which the log knows more where it failed.
+/// Does it at once; its status.
 #[inline(always)]
 fn act<const MOVES: bool>(io: &mut Io, id: QueueId, sqe: Sqe, request: &Request) -> Status {
     if !MOVES {
@@ -246,6 +249,12 @@ fn act<const MOVES: bool>(io: &mut Io, id: QueueId, sqe: Sqe, request: &Request)
         return Status::SUCCESS;
     }
     let status = io.carry_out(request);
+    told(io, id, sqe, status)
+}
+
+/// What a command that was carried out is answered with: the log knows more where it failed.
+#[inline(always)]
+fn told(io: &mut Io, id: QueueId, sqe: Sqe, status: Status) -> Status {
     if status.is_success() {
         return status;
     }
@@ -267,7 +276,10 @@ fn ask<const MOVES: bool>(
         Fate::Fatal => return Then::Fails,
         Fate::Removed => return Then::Vanishes,
         Fate::Status(status) => io.health.failed(id, sqe, status),
-        Fate::Corrupt if MOVES => io.corrupt(request),
+        Fate::Corrupt if MOVES => {
+            let status = io.corrupt(request);
+            told(io, id, sqe, status)
+        }
         _ => act::<MOVES>(io, id, sqe, request),
     };
     let mut at = models.pace.due(now, &request.access);
@@ -275,7 +287,10 @@ fn ask<const MOVES: bool>(
     match fate {
         Fate::Lost => return Then::Waits,
         Fate::Late(more) => at = at + more,
-        Fate::Twice(more) => models.later.add(at + more, of, How::Again, status),
+        // As many as the queue has entries wait for their second time; more are not kept.
+        Fate::Twice(more) if completions.repeats() => {
+            models.later.add(at + more, of, How::Again, status);
+        }
         Fate::WrongPhase => how = How::Stale,
         _ => {}
     }

@@ -241,7 +241,9 @@ impl Io {
             self.flip(request);
         }
         let status = self.carry_out(request);
-        if reads || request.access.kind == AccessKind::Write {
+        // What was read is as it was; what was not written at all is nowhere to be wrong.
+        let wrote = request.access.kind == AccessKind::Write && status.is_success();
+        if reads || wrote {
             self.flip(request);
         }
         status

@@ -310,6 +310,26 @@ fn clients_that_die_in_the_middle_leave_nothing() {
 }
 
 #[test]
+fn a_client_that_left_rings_nobodys_doorbells() {
+    let emulator = Emulator::new("queues = 1\n[[namespace]]\nsize = \"1MiB\"");
+    let former = Host::new(&emulator);
+    let Host { client, bells, .. } = former;
+    drop(client);
+    let mut host = Host::new(&emulator);
+    let _ring = host.pair(1, 8, None);
+    for word in (0..4096).step_by(4) {
+        bells.store_u32(ByteOffset(word), 0xffff).expect("inside");
+    }
+    std::thread::sleep(Duration::from_millis(20));
+    let log = host.log(LogPage::Errors, 64, true);
+    let latest = ErrorEntry::read_from_bytes(&log).expect("64 bytes");
+    assert_eq!(latest.error_count.get(), 0, "{latest:?}");
+    drop(host);
+    works(&emulator);
+    emulator.end();
+}
+
+#[test]
 fn many_queues_on_one_memory_are_the_clients_own_harm() {
     let emulator = Emulator::new("queues = 3\n[[namespace]]\nsize = \"1MiB\"");
     let mut host = Host::new(&emulator);
