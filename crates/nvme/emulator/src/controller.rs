@@ -39,6 +39,19 @@ pub(crate) struct Models {
     pub(crate) asked: bool,
 }
 
+impl Models {
+    /// The most that can wait for a time to complete to a queue of so many entries.
+    pub(crate) fn most(&self, entries: u32) -> usize {
+        let each = match (self.asked, self.dice.is_fair()) {
+            (false, _) => 0,
+            (true, true) => 1,
+            // Some wait to complete a second time.
+            (true, false) => 2,
+        };
+        entries as usize * each
+    }
+}
+
 /// An emulated controller.
 pub(crate) struct Controller {
     pub(crate) io: Io,
@@ -118,7 +131,14 @@ impl Controller {
     /// Whether queues are polled when they may be.
     pub(crate) fn refresh(&mut self) {
         let csts = self.registers.csts;
-        self.live = csts.rdy() && !csts.cfs() && !self.removed && self.config_space.masters();
+        let shut = csts.shutdown() != ShutdownStatus::None;
+        self.live =
+            csts.rdy() && !csts.cfs() && !shut && !self.removed && self.config_space.masters();
+    }
+
+    /// Whether there is any queue but those for admin commands.
+    pub(crate) fn has_io_queues(&self) -> bool {
+        self.queues.submissions.len() > 1
     }
 
     /// CC was written.
@@ -130,23 +150,31 @@ impl Controller {
             _ => {}
         }
         let asked = matches!(cc.shutdown(), Shutdown::Normal | Shutdown::Abrupt);
-        if asked && self.registers.csts.shutdown() == ShutdownStatus::None {
-            self.flush();
+        if asked && before.shutdown() != cc.shutdown() {
+            // A host that shuts down hears of no failure; whoever serves hears of it at the end.
+            let _ = self.flush();
             let csts = self.registers.csts;
             self.registers.csts = csts.with_shutdown(ShutdownStatus::Complete);
+            // No command is fetched any more until the controller was reset (Base 3.6).
+            self.refresh();
         }
     }
 
-    /// What is in a file is put on its medium; a host that shuts down hears of no failure.
-    pub(crate) fn flush(&self) {
-        for namespace in &self.io.namespaces {
-            let _ = namespace.media.sync_all();
-        }
+    /// What is in files is put on their medium, as far as it is still there.
+    pub(crate) fn flush(&self) -> Result<(), EmulatorError> {
+        let namespaces = (1..).zip(&self.io.namespaces);
+        // All of them, whatever the first says.
+        let ends = namespaces.map(|(nsid, it)| it.media.finish(nsid));
+        ends.fold(Ok(()), |first, next| first.and(next))
     }
 
     fn enable(&mut self) {
         self.enabled = Some(self.clock.now());
-        if self.make_admin_queues().is_none() {
+        // A shutdown before it was enabled is over.
+        let csts = self.registers.csts;
+        self.registers.csts = csts.with_shutdown(ShutdownStatus::None);
+        // A namespace that lost blocks has nothing to offer to any host.
+        if self.io.torn || self.make_admin_queues().is_none() {
             self.fail();
         }
         self.become_ready();
@@ -213,9 +241,9 @@ impl Controller {
         self.stop();
         self.events = Events::default();
         self.features.reset();
-        self.io.write_through = false;
-        self.io.torn = false;
+        self.io.reset();
         self.registers.csts = Csts(0);
+        self.watch = Watch::default();
         self.enabled = None;
     }
 
@@ -287,6 +315,11 @@ impl Controller {
         self.io.health.power_cycles += 1;
         self.reset_function();
         self.removed = false;
+        // A client that left may live, with the page still mapped: the next one gets another. Without a descriptor for it, it
+        // is the old one.
+        if let Ok((page, regions)) = bar() {
+            (self.page, self.regions) = (page, regions);
+        }
     }
 
     /// Signals an interrupt, if the client set it up. A descriptor that would block has its interrupt waiting.

@@ -8,7 +8,7 @@ use strata_units::{Bytes, Iova};
 use strata_vfio_user::{Dma, Mapping, Refusal};
 
 use crate::piece::Piece;
-use crate::sigbus::Watched;
+use crate::sigbus::{Of, Watched};
 
 /// A mapping of the client's memory, unmapped when the last queue that lies in it is gone.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ impl Space {
             .map_or(Bytes(4096), Bytes);
         let mapping = dma.map().map_err(|_| Refusal::Invalid)?;
         let base = NonNull::new(mapping.as_ptr()).ok_or(Refusal::Failed)?;
-        let watched = Watched::new(base, mapping.len(), page).ok_or(Refusal::NoRoom)?;
+        let watched = Watched::new(Of::Client, base, mapping.len(), page).ok_or(Refusal::NoRoom)?;
         let start = dma.iova.0;
         let at = self.spans.partition_point(|span| span.start < start);
         let span = Span {
@@ -81,9 +81,16 @@ impl Space {
         self.spans.retain(|span| span.start != iova.0);
     }
 
-    /// Whether a part of any is gone.
-    pub(crate) fn is_torn(&self) -> bool {
-        self.spans.iter().any(|span| span.memory.watched.is_torn())
+    /// Gives up memory of which a part is gone, until the client maps it anew; whether there was any.
+    pub(crate) fn give_up(&mut self) -> bool {
+        let mut any = false;
+        for span in &mut self.spans {
+            if (span.read || span.write) && span.memory.watched.is_torn() {
+                (span.read, span.write) = (false, false);
+                any = true;
+            }
+        }
+        any
     }
 
     #[inline]

@@ -13,6 +13,12 @@ use crate::later::How;
 use crate::model::Fate;
 use crate::ring::Completions;
 
+/// The most commands that are fetched from a queue at a time, so that no other one waits for long.
+const FETCH: u32 = 256;
+
+/// The bytes after which no other command is fetched from the same queue, where they are moved.
+const FETCH_BYTES: u64 = 256 << 10;
+
 /// What a command that the models were asked about does to the controller.
 enum Then {
     /// It completes now.
@@ -61,7 +67,7 @@ impl Controller {
         done
     }
 
-    /// Fetches and answers all that waits in a queue.
+    /// Fetches and answers what waits in a queue, and of much the first part.
     #[inline(always)]
     fn fetch<const ASKED: bool, const MOVES: bool>(&mut self, index: usize, now: Nanos) -> u32 {
         let Controller {
@@ -74,8 +80,11 @@ impl Controller {
         if waiting == 0 {
             return 0;
         }
-        let count = waiting.min(completions.room(waiting));
-        for _ in 0..count {
+        let count = waiting.min(completions.room(waiting)).min(FETCH);
+        let enough = io.worked + FETCH_BYTES;
+        let mut done = 0;
+        while done < count {
+            done += 1;
             // A command's own words, and of the rest what reads, writes and ranges need.
             let own = queue.word(0).to_le();
             let (range, length) = (queue.word(5).to_le(), queue.word(6).to_le());
@@ -101,7 +110,7 @@ impl Controller {
             };
             if MOVES && io.torn {
                 self.fail();
-                return count;
+                return done;
             }
             match then {
                 Then::Completes(status) => completions.post(queue, sqe.cid(), 0, status),
@@ -109,18 +118,21 @@ impl Controller {
                 Then::Waits => {}
                 Then::Fails => {
                     self.fail();
-                    return count;
+                    return done;
                 }
                 Then::Vanishes => {
                     self.remove();
-                    return count;
+                    return done;
                 }
+            }
+            if MOVES && io.worked >= enough {
+                break;
             }
         }
         if let Some(vector) = completions.interrupt() {
             self.signal(vector);
         }
-        count
+        done
     }
 
     /// Completes what is due.
@@ -137,6 +149,7 @@ impl Controller {
             match due.how {
                 // Nobody kept room for it.
                 How::Again => {
+                    completions.repeated();
                     if completions.room(1) > 0 {
                         completions.post(queue, due.cid, 0, due.status());
                     }
@@ -183,10 +196,12 @@ impl Controller {
             return;
         };
         models.later.take_all(queue.id, |due| {
-            if due.how != How::Again {
-                completions.forgive();
-                completions.post(queue, due.cid, 0, Status::SQ_DELETED);
+            if due.how == How::Again {
+                completions.repeated();
+                return;
             }
+            completions.forgive();
+            completions.post(queue, due.cid, 0, Status::SQ_DELETED);
         });
         if let Some(vector) = completions.interrupt() {
             self.signal(vector);
@@ -226,7 +241,7 @@ fn carry_out_other<const ASKED: bool, const MOVES: bool>(
     }
 }
 
-/// Does it at once; its status, of which the log knows more where it failed.
+/// Does it at once; its status.
 #[inline(always)]
 fn act<const MOVES: bool>(io: &mut Io, id: QueueId, sqe: Sqe, request: &Request) -> Status {
     if !MOVES {
@@ -234,6 +249,12 @@ fn act<const MOVES: bool>(io: &mut Io, id: QueueId, sqe: Sqe, request: &Request)
         return Status::SUCCESS;
     }
     let status = io.carry_out(request);
+    told(io, id, sqe, status)
+}
+
+/// What a command that was carried out is answered with: the log knows more where it failed.
+#[inline(always)]
+fn told(io: &mut Io, id: QueueId, sqe: Sqe, status: Status) -> Status {
     if status.is_success() {
         return status;
     }
@@ -255,7 +276,10 @@ fn ask<const MOVES: bool>(
         Fate::Fatal => return Then::Fails,
         Fate::Removed => return Then::Vanishes,
         Fate::Status(status) => io.health.failed(id, sqe, status),
-        Fate::Corrupt if MOVES => io.corrupt(request),
+        Fate::Corrupt if MOVES => {
+            let status = io.corrupt(request);
+            told(io, id, sqe, status)
+        }
         _ => act::<MOVES>(io, id, sqe, request),
     };
     let mut at = models.pace.due(now, &request.access);
@@ -263,7 +287,10 @@ fn ask<const MOVES: bool>(
     match fate {
         Fate::Lost => return Then::Waits,
         Fate::Late(more) => at = at + more,
-        Fate::Twice(more) => models.later.add(at + more, of, How::Again, status),
+        // As many as the queue has entries wait for their second time; more are not kept.
+        Fate::Twice(more) if completions.repeats() => {
+            models.later.add(at + more, of, How::Again, status);
+        }
         Fate::WrongPhase => how = How::Stale,
         _ => {}
     }

@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use strata_nvme_spec::command::admin::{Abort, Cns, Identify};
+use strata_nvme_spec::command::admin::{Abort, Cns, Identify, LogPage};
 use strata_nvme_spec::command::nvm::flush;
 use strata_nvme_spec::command::{
     CreateCompletionQueue, CreateSubmissionQueue, Priority, delete_completion_queue,
@@ -13,6 +13,7 @@ use strata_nvme_spec::command::{
 use strata_nvme_spec::identify::{
     ActiveNamespaces, Deallocated, Descriptor, IdentifyController, IdentifyNamespace, descriptors,
 };
+use strata_nvme_spec::log::ErrorEntry;
 use strata_nvme_spec::{NamespaceId, PageSize, QueueId, QueueSize, Sqe, Status};
 use strata_units::{Bytes, Iova};
 use zerocopy::FromBytes;
@@ -58,6 +59,7 @@ fn identify_tells_what_the_file_says() {
         (id.nn.get(), id.event_requests(), id.error_entries()),
         (3, 4, 64)
     );
+    assert_eq!(id.nwpc, 0, "protection cannot be changed (feature 84h)");
     let namespace = |host: &mut Host, nsid| {
         let answer = host.identify(Cns::Namespace, nsid);
         IdentifyNamespace::read_from_bytes(&answer).expect("4096 bytes")
@@ -317,6 +319,26 @@ fn queues_are_made_and_deleted_in_their_order_only() {
     for ring in &mut rings {
         assert!(host.run(ring, flush(NamespaceId(1))).status().is_success());
     }
+    emulator.end();
+}
+
+#[test]
+fn the_doorbells_of_a_queue_go_with_it() {
+    let emulator = Emulator::new("queues = 1");
+    let mut host = Host::new(&emulator);
+    let mut ring = host.pair(1, 8, None);
+    for _ in 0..3 {
+        let status = host.run(&mut ring, flush(NamespaceId(1))).status();
+        assert!(status.is_success(), "{status}");
+    }
+    for delete in [delete_submission_queue, delete_completion_queue] {
+        assert!(host.admin_status(delete(QueueId(1))).is_success());
+        // All doorbells are looked at meanwhile.
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let log = host.log(LogPage::Errors, 64, true);
+    let latest = ErrorEntry::read_from_bytes(&log).expect("64 bytes");
+    assert_eq!(latest.error_count.get(), 0, "{latest:?}");
     emulator.end();
 }
 

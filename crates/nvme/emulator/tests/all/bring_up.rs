@@ -6,10 +6,11 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use strata_nvme_emulator::{Config, serve};
-use strata_nvme_spec::PageSize;
+use strata_nvme_spec::command::admin::{Cns, Identify};
 use strata_nvme_spec::registers::{
     Aqa, Cc, Crto, Csts, Shutdown, ShutdownStatus, offset, ready_timeout,
 };
+use strata_nvme_spec::{NamespaceId, PageSize, Status};
 use strata_units::{ByteOffset, Bytes, Nanos};
 use strata_vfio_user::region;
 
@@ -139,8 +140,30 @@ fn a_shutdown_is_told_and_a_larger_page_is_taken() {
     host.write32(offset::CC, cc.with_shutdown(Shutdown::Normal).0);
     let csts = Csts(host.read32(offset::CSTS));
     assert_eq!(csts.shutdown(), ShutdownStatus::Complete);
+    // No command is answered any more.
+    let mut ring = host.take_admin();
+    let identify = Identify {
+        cns: Cns::Controller,
+        nsid: NamespaceId(0),
+    };
+    host.push(&mut ring, identify.sqe());
+    host.ring(&ring);
+    host.silent(&mut ring, Duration::from_millis(10));
+    host.admin = ring;
     host.write32(offset::CC, 0);
     assert_eq!(host.read32(offset::CSTS), 0);
+    // One that is asked for while it is not enabled is over when it is.
+    host.write32(offset::CC, Cc(0).with_shutdown(Shutdown::Normal).0);
+    let csts = Csts(host.read32(offset::CSTS));
+    assert_eq!(csts.shutdown(), ShutdownStatus::Complete);
+    host.enable();
+    let csts = host.wait_csts(Csts::rdy);
+    assert_eq!(csts.shutdown(), ShutdownStatus::None);
+    assert!(
+        host.admin_status(identify.sqe())
+            .is(Status::DATA_TRANSFER_ERROR),
+        "it answers"
+    );
     emulator.end();
 }
 

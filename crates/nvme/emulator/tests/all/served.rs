@@ -65,10 +65,19 @@ impl Emulator {
     }
 
     /// It served well to the end.
-    pub(crate) fn end(mut self) {
+    pub(crate) fn end(self) {
+        self.served().expect("served");
+    }
+
+    /// Something went wrong that its user should hear of; what.
+    pub(crate) fn ends_badly(self) -> String {
+        self.served().expect_err("an error").to_string()
+    }
+
+    fn served(mut self) -> Result<(), EmulatorError> {
         self.stop.store(true, Ordering::Relaxed);
         let thread = self.thread.take().expect("once");
-        thread.join().expect("no panic").expect("served");
+        thread.join().expect("no panic")
     }
 }
 
