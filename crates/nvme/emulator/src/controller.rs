@@ -163,9 +163,13 @@ impl Controller {
     /// What is in files is put on their medium, as far as it is still there.
     pub(crate) fn flush(&self) -> Result<(), EmulatorError> {
         let namespaces = (1..).zip(&self.io.namespaces);
-        // All of them, whatever the first says.
         let ends = namespaces.map(|(nsid, it)| it.media.finish(nsid));
-        ends.fold(Ok(()), |first, next| first.and(next))
+        // Each of them, also after one that failed.
+        let mut all = Ok(());
+        for end in ends {
+            all = all.and(end);
+        }
+        all
     }
 
     fn enable(&mut self) {
