@@ -164,8 +164,8 @@ impl Controller {
     pub(crate) fn flush(&self) -> Result<(), EmulatorError> {
         let namespaces = (1..).zip(&self.io.namespaces);
         // All of them, whatever the first says.
-        let ends = namespaces.map(|(nsid, it)| it.media.finish(nsid));
-        ends.fold(Ok(()), |first, next| first.and(next))
+        let ends: Vec<_> = namespaces.map(|(nsid, it)| it.media.finish(nsid)).collect();
+        ends.into_iter().collect()
     }
 
     fn enable(&mut self) {
