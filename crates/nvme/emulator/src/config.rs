@@ -223,7 +223,7 @@ impl Config {
 
     /// Whether a rule can ever strike this controller.
     fn check_rule(&self, number: u32, rule: &Rule) -> Result<(), ConfigError> {
-        let key = |key: &str| format!("[[faults.rule]] number {number}: {key}");
+        let key = |key: &str| format!("[[faults.rule]] number {number}, {key}");
         want(
             self.moves_data || rule.fault != Fault::Corrupt,
             &key("fault"),
@@ -350,15 +350,15 @@ mod tests {
             ),
             (
                 "moves_data = false\n[[faults.rule]]\nfault = \"corrupt\"",
-                "[[faults.rule]] number 1: fault: found corrupt",
+                "[[faults.rule]] number 1, fault: found corrupt",
             ),
             (
                 "[[faults.rule]]\nfault = \"lost\"\n[[faults.rule]]\nfault = \"lost\"\nnamespace = 2",
-                "[[faults.rule]] number 2: namespace: found 2, expected 1 to 1",
+                "[[faults.rule]] number 2, namespace: found 2, expected 1 to 1",
             ),
             (
                 "[[faults.rule]]\nfault = \"lost\"\nkind = \"flush\"\nlast_lba = 9",
-                "[[faults.rule]] number 1: kind: found flush with a range",
+                "[[faults.rule]] number 1, kind: found flush with a range",
             ),
         ] {
             let why = refused(text);
