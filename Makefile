@@ -21,8 +21,9 @@ soak: setup ## the long tests too, minutes each; then each fuzzer for ten (STRAT
 	@STRATA_SOAK=1 scripts/test --release $(if $(PKG),--package $(PKG),--workspace)
 	@$(if $(PKG),:,scripts/fuzz)
 
-bench: setup ## what the harness itself costs
+bench: setup ## what the harness itself costs, and polled NVMe against the limits of two cores
 	cargo bench --locked --package strata-benches
+	cargo run --release --locked --package strata-benches --bin ring
 
 peers: setup ## set fio, iperf3 and sockperf against strata; options by ARGS='--pairs 24 …'
 	@scripts/against-peers $(ARGS)

@@ -94,6 +94,11 @@ impl Buffers {
         &self.region
     }
 
+    /// The size of each.
+    pub fn size(&self) -> Bytes {
+        self.len
+    }
+
     /// From one buffer's first byte to the next one's.
     pub fn stride(&self) -> Bytes {
         Bytes(self.stride as u64)

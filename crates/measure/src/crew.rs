@@ -10,7 +10,8 @@ use strata_record::{
     WarningCode,
 };
 use strata_topology::{
-    HostWatch, Root, ThreadWatch, WatchList, pin_current_thread, process_time, thread_times,
+    HostWatch, OtherThread, Root, ThreadWatch, WatchList, Watched, pin_current_thread,
+    process_time, thread_times,
 };
 use strata_units::{CpuId, CpuList, Nanos, NodeId};
 
@@ -42,6 +43,8 @@ pub struct Crew<'a> {
     pub interrupted: &'a AtomicBool,
     /// Set when the window is over by somebody else's word, as a sender's is by its receiver's.
     pub enough: Option<&'a AtomicBool>,
+    /// A process whose first thread works for the figure too, and is watched as the threads are: an emulated controller.
+    pub other: Option<u32>,
     /// What of the host is watched meanwhile; none where somebody else on this host watches it.
     pub watch: Option<&'a WatchList>,
 }
@@ -61,6 +64,8 @@ pub struct CrewRun {
     pub workers: Nanos,
     /// Where they were.
     pub proof: Proof,
+    /// Where the other process's thread was, and its CPU time within the window; none where there was none to watch.
+    pub other: Option<(Watched, Nanos)>,
     /// What measuring costs a thread.
     pub harness: Harness,
     /// What their memory was wished to be and is not.
@@ -88,6 +93,7 @@ struct Brought {
     thread: ThreadProof,
     missing: Vec<String>,
     pages: Vec<PagesProof>,
+    other: Option<(Watched, Nanos)>,
     harness: Harness,
     notes: Vec<String>,
 }
@@ -225,6 +231,7 @@ impl Crew<'_> {
                 contradictions: Vec::new(),
                 missing: first.missing,
             },
+            other: first.other,
             harness: first.harness,
             memory_notes: first.notes,
         };
@@ -293,6 +300,8 @@ impl Crew<'_> {
 
         let mut opened = None;
         let mut closed = None;
+        let process = self.other.filter(|_| number == 0);
+        let mut other = process.and_then(OtherThread::start).map(Beside::new);
         let tally = drive(
             &mut engine,
             &mut stream,
@@ -302,6 +311,9 @@ impl Crew<'_> {
             start,
             &mut |edge| {
                 watch.sample();
+                if let Some(other) = &mut other {
+                    other.look(edge);
+                }
                 match edge {
                     // The first thread looks at the process too.
                     Edge::Open => opened = Some((thread_times(), (number == 0).then(process_time))),
@@ -348,9 +360,43 @@ impl Crew<'_> {
             thread,
             missing,
             pages,
+            other: other.and_then(Beside::finish),
             harness,
             notes: engine.notes(),
         })
+    }
+}
+
+/// The other process's thread, watched as this one is.
+struct Beside {
+    watch: OtherThread,
+    opened: Option<Nanos>,
+    spent: Nanos,
+}
+
+impl Beside {
+    fn new(watch: OtherThread) -> Beside {
+        Beside {
+            watch,
+            opened: None,
+            spent: Nanos(0),
+        }
+    }
+
+    /// Its CPU time is looked at when the window opens and closes, and not between: that takes system calls.
+    fn look(&mut self, edge: Edge) {
+        match edge {
+            Edge::Open => self.opened = self.watch.spent(),
+            Edge::Interval => {}
+            Edge::Close => {
+                let now = self.watch.spent().zip(self.opened);
+                self.spent = now.map_or(Nanos(0), |(now, opened)| now - opened);
+            }
+        }
+    }
+
+    fn finish(self) -> Option<(Watched, Nanos)> {
+        Some((self.watch.finish()?, self.spent))
     }
 }
 

@@ -32,6 +32,7 @@ fn crew<'a>(cpus: &'a [CpuId], load: Load, interrupted: &'a AtomicBool) -> Crew<
         mem_node: None,
         interrupted,
         enough: None,
+        other: None,
         watch: None,
     }
 }

@@ -66,7 +66,9 @@ pub enum PlanError {
         why: String,
     },
     /// A key means nothing.
-    #[error("`{0}` is no key of a plan; expected name, rounds, seed, [[block]] and [[tcp]]")]
+    #[error(
+        "`{0}` is no key of a plan; expected name, rounds, seed, [[block]], [[nvme]] and [[tcp]]"
+    )]
     UnknownKey(String),
     /// A value is of the wrong kind.
     #[error("{place}: found {found}, expected {expected}")]
@@ -79,7 +81,7 @@ pub enum PlanError {
         expected: &'static str,
     },
     /// There is nothing to measure.
-    #[error("the plan has no tables; add [[block]] or [[tcp]]")]
+    #[error("the plan has no tables; add [[block]], [[nvme]] or [[tcp]]")]
     Empty,
     /// There is too much.
     #[error("the plan has {0} tables, more than 1000; give lists of values instead")]

@@ -1,7 +1,7 @@
 //! A run's folder: who may write to it, and how a record gets onto the disk.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -61,11 +61,16 @@ fn system<'a>(
 const WRITABLE: &str = "give an --output that you may write to, on a file system with room";
 const ROOM: &str = "what was measured is kept; make room and go on with `strata run --resume`";
 
+/// Names what is made in a folder for a run that has not begun, one a line: after a kill nobody else could tell it from
+/// somebody's file. Once there is a run, its `own_files` do.
+const MAKING: &str = "making.txt";
+
 /// A folder that this process alone may write to, before it holds a run. Dropped without one, it leaves nothing of its own.
 #[derive(Debug)]
 pub struct Claim {
     folder: PathBuf,
-    made: bool,
+    /// The folders that were made for it, the innermost first.
+    made: Vec<PathBuf>,
     trials: Flock<File>,
 }
 
@@ -77,7 +82,9 @@ impl Claim {
     /// [`StoreError::Taken`] when it holds a run, [`StoreError::Locked`] when another process is at it, and what the
     /// system refuses.
     pub fn new(folder: &Path) -> Result<Claim, StoreError> {
-        let made = !folder.exists();
+        let missing = |at: &&Path| !at.as_os_str().is_empty() && !at.exists();
+        let made = folder.ancestors().take_while(missing);
+        let made = made.map(Path::to_owned).collect();
         // What is put into a run's folder takes the place of what had its name.
         if let Some(found) = stranger(folder) {
             return Err(StoreError::NotEmpty {
@@ -104,12 +111,53 @@ impl Claim {
         if folder.join("run.json").exists() || !claim.is_empty() {
             return Err(taken());
         }
+        claim.unfinish()?;
         Ok(claim)
     }
 
     /// The folder.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Says, before it is made, that a target of this name in the folder is the run's own: `target.dat`, of a plan's table
+    /// `target-N.dat`. What a kill leaves of it before the run begins is no reason to refuse the folder then.
+    ///
+    /// # Errors
+    /// What the system refuses.
+    pub fn makes(&self, name: &str) -> Result<(), StoreError> {
+        let path = self.folder.join(MAKING);
+        OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .and_then(|mut file| {
+                file.write_all(format!("{name}\n").as_bytes())?;
+                file.sync_all()
+            })
+            .map_err(system("write", &path, WRITABLE))
+    }
+
+    /// Gives what a killed command had finished for a run that never began the name that it has while it is made, under which
+    /// it is looked at before it is taken for the suite's.
+    fn unfinish(&self) -> Result<(), StoreError> {
+        for name in making(&self.folder) {
+            let (whole, partial) = (
+                self.folder.join(&name),
+                self.folder.join(format!("{name}.partial")),
+            );
+            if whole.exists() && !partial.exists() {
+                fs::rename(&whole, &partial).map_err(system("rename", &whole, WRITABLE))?;
+            }
+        }
+        self.made_all();
+        Ok(())
+    }
+
+    /// Nothing is being made any more.
+    fn made_all(&self) {
+        // One that is left over names what is told by its name or by a run.json, too.
+        let _ = fs::remove_file(self.folder.join(MAKING));
     }
 
     /// Writes down what is to be measured; from now on the folder holds a run.
@@ -122,6 +170,7 @@ impl Claim {
             .map_err(|e| system("write", &head, "this is a bug of strata")(e.into()))?;
         text.push(b'\n');
         put(&self.folder, "run.json", &text).map_err(system("write", &head, WRITABLE))?;
+        self.made_all();
         Ok(Store { at: self })
     }
 
@@ -140,17 +189,36 @@ fn stranger(folder: &Path) -> Option<String> {
     if names.iter().any(|name| name == "run.json") {
         return None;
     }
-    names.into_iter().find(|name| {
-        !matches!(name.as_str(), "trials.jsonl" | "run.json.partial") && !is_target(name)
-    })
+    let making = making(folder);
+    let ours = |name: &str| {
+        matches!(name, "trials.jsonl" | "run.json.partial" | MAKING)
+            || name.strip_suffix(".partial").is_some_and(is_target)
+            || making.iter().any(|made| made == name)
+    };
+    names.into_iter().find(|name| !ours(name))
 }
 
-/// Whether it is what a command leaves of its own target when it is killed while it makes it: `target.dat.partial`, of a
-/// plan's table `target-N.dat.partial`.
+/// The targets that a killed command was making in a folder, or had made.
+fn making(folder: &Path) -> Vec<String> {
+    let mut text = String::new();
+    // Each name is short, and of each table of a plan there is one.
+    let read = File::open(folder.join(MAKING))
+        .and_then(|file| file.take(1 << 20).read_to_string(&mut text));
+    match read {
+        Ok(_) => text
+            .lines()
+            .filter(|name| is_target(name))
+            .map(str::to_owned)
+            .collect(),
+        Err(_) => Vec::new(),
+    }
+}
+
+/// Whether it is the name of a target that a command makes for itself: `target.dat`, of a plan's table `target-N.dat`.
 fn is_target(name: &str) -> bool {
     let number = name
         .strip_prefix("target")
-        .and_then(|rest| rest.strip_suffix(".dat.partial"));
+        .and_then(|rest| rest.strip_suffix(".dat"));
     number.is_some_and(|of| {
         let digits = of.strip_prefix('-');
         of.is_empty()
@@ -163,8 +231,9 @@ impl Drop for Claim {
         if self.is_empty() && !self.folder.join("run.json").exists() {
             // Still locked, so it is ours; what cannot be removed is an empty file or folder.
             let _ = fs::remove_file(self.folder.join("trials.jsonl"));
-            if self.made {
-                let _ = fs::remove_dir(&self.folder);
+            self.made_all();
+            for folder in &self.made {
+                let _ = fs::remove_dir(folder);
             }
         }
     }
@@ -196,7 +265,7 @@ impl Store {
         let (records, whole) = read_trials(folder, &run.id)?;
         let mut at = Claim {
             folder: folder.to_owned(),
-            made: false,
+            made: Vec::new(),
             trials,
         };
         let path = folder.join("trials.jsonl");

@@ -112,6 +112,9 @@ pub(crate) fn add(
     };
     let target = args.target.as_deref();
     let path = target.map_or_else(|| session.folder().join(name), Path::to_owned);
+    if target.is_none() {
+        session.makes(name)?;
+    }
     let mut file = make(session, &path, &wanted)?;
     if target.is_none() && file.made {
         ready.own.add(file.path.clone());

@@ -11,7 +11,7 @@ use strata_units::{Bytes, CpuId, CpuList, Nanos, NodeId, QueueDepth};
 
 const EXAMPLES: &str = "\
 Examples:
-  strata run quick                      the whole machine in two minutes, with a report
+  strata run quick                      the whole machine in three minutes, with a report
   strata block --target /data/f --engine psync,io_uring --depth 1
   strata nvme --emulated --depth 1,32   our driver, polled, on a controller that is always at hand
   strata tcp --op reqrep --bs 64
@@ -68,7 +68,7 @@ pub(crate) enum Command {
 /// A plan that the command knows, or a file that holds one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum PlanName {
-    /// Kernel storage and TCP in ten rounds, under three minutes.
+    /// Kernel storage, polled NVMe on an emulated controller, and TCP, in ten rounds, under three minutes.
     Quick,
     /// A plan file.
     File(PathBuf),
@@ -111,7 +111,8 @@ pub(crate) struct Keeping {
   strata run drive-a.toml
   strata run --resume results/before
 
-A plan file has a name, rounds, and tables whose keys are the options of `strata block`, `strata nvme` and `strata tcp`:
+A plan file has a name, rounds, and tables whose keys are the options of `strata block`,
+`strata nvme` and `strata tcp`:
   name = \"drive-a\"
   rounds = 12
   [[block]]
@@ -256,18 +257,21 @@ pub(crate) struct BlockArgs {
 #[command(
     after_help = "Several operations, sizes or depths, with commas between, make a cell of each combination.
 
-The driver polls on --cpus; an emulated controller polls in a process of its own, on --peer-cpus. Its figures show what the
-driver can do, and no drive: they are marked emulated, and stand in no ratio with the kernel's path. A model, in TOML, gives
-it latencies, limits and faults (`strata emu --help`).
+The driver polls on --cpus; an emulated controller polls in a process of its own, on --peer-cpus.
+It needs a CPU that no thread of --cpus has. Its figures show what the driver can do, and no drive:
+they are marked emulated, and stand in no ratio with the kernel's path. It keeps its data in
+memory, and loses it at the end. A model, in TOML, gives it latencies, limits and faults
+(`strata emu --help`).
 
-Drives are only read, unless --destroy tells the one that may be lost by its serial number and nothing is found on it.
+What is behind a socket is only read, unless --destroy names it by its serial number and nothing is
+found on it: no partitions and no file systems.
 
 Examples:
   strata nvme --emulated
   strata nvme --emulated --op randrw:70 --bs 4KiB,128KiB --depth 1,32 --verify
   strata nvme --emulated --no-data --depth 1,32,128     what the driver alone can do
   strata nvme --emulated drive.toml --depth 1           a controller with a model
-  strata nvme --target /run/emu --namespace 2           one behind a vfio-user socket (/run/emu/cntrl)"
+  strata nvme --target /run/emu --namespace 2           one behind the socket /run/emu/cntrl"
 )]
 pub(crate) struct NvmeArgs {
     /// native (our own driver)
@@ -292,7 +296,7 @@ pub(crate) struct NvmeArgs {
     #[arg(long, value_name = "SIZE", default_value = "0")]
     pub(crate) offset: Bytes,
     /// Allow writes to a drive of --target, and lose what it holds: its serial number, typed out
-    #[arg(long, value_name = "SERIAL")]
+    #[arg(long, value_name = "SERIAL", conflicts_with = "emulated")]
     pub(crate) destroy: Option<String>,
     /// Abort a command that takes longer, and reset the controller if that does not bring it back [default: 5s]
     #[arg(long, value_name = "TIME")]
@@ -319,7 +323,7 @@ pub(crate) struct NvmeArgs {
     #[arg(long)]
     pub(crate) verify: bool,
     /// CPU of the emulated controller [default: chosen beside --cpus]
-    #[arg(long, value_name = "CPU")]
+    #[arg(long, value_name = "CPU", conflicts_with = "target")]
     pub(crate) peer_cpus: Option<CpuList>,
     #[command(flatten)]
     pub(crate) measuring: Measuring,
@@ -331,23 +335,32 @@ pub(crate) struct NvmeArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The controller polls its queues on a core of its own, and serves one client at a time over the vfio-user protocol at
-FOLDER/cntrl. The folder is made with mode 0700 if it is absent. Data is lost with the process, unless a namespace is a file.
+    after_help = "The controller polls its queues on a core of its own while it has a client, and serves one at a
+time over the vfio-user protocol at FOLDER/cntrl. The folder is made with mode 0700 if it is absent;
+one that others may enter is refused. Data is lost with the process, unless a namespace is a file.
+Ctrl-C ends it, with exit code 0.
 
 Examples:
   strata emu /run/emu --cpu 3
   strata emu /run/emu --model drive.toml
 
-A model, in which every key may be left out:
+A model. Every key may be left out, but the fault of a rule:
   serial = \"NODE7-0\"
-  [[namespace]]
+  queues = 8                # I/O queue pairs, a thread needs one
+  [[namespace]]             # a second such table is namespace 2
   size = \"64GiB\"
-  block = 4096
-  [performance.read]
-  latency = \"80us\"
+  block = 4096              # or 512
+  memory = \"ordinary\"     # \"huge\", or { file = \"/data/namespace\" } of that size
   [performance]
   iops = 500000
+  bytes_per_s = \"6GiB\"
+  [performance.read]        # write, flush, other
+  latency = \"80us\"
+  [performance.slc]         # writes are slower once it is full
+  bytes = \"32GiB\"
+  bytes_per_s = \"600MiB\"
   [[faults.rule]]
+  fault = \"status\"        # lost, late, twice, wrong-phase, corrupt, fatal, removed
   status = \"Unrecovered Read Error\"
   rate = 0.0001"
 )]
@@ -458,13 +471,17 @@ was acknowledged and the last that was begun, whole.
 Examples:
   strata verify --target /data/strata.dat
   strata verify --target /data/strata.dat --ledger results/RUN/ledger.bin
+  strata verify --target /run/emu --namespace 2 --ledger results/RUN/ledger.bin
 
 Exit code 3 when a sector is wrong."
 )]
 pub(crate) struct VerifyArgs {
-    /// The file or drive that was written
+    /// The file or drive that was written, or the folder of a controller's vfio-user socket, such as `strata emu` serves
     #[arg(long, value_name = "PATH")]
     pub(crate) target: PathBuf,
+    /// The namespace, where it is a controller [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) namespace: Option<u32>,
     /// The ledger of the run that wrote it: its region and generations are checked too
     #[arg(long, value_name = "FILE")]
     pub(crate) ledger: Option<PathBuf>,

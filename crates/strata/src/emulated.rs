@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use strata_nvme::{Controller, Options, VfioUser};
-use strata_nvme_emulator::Config;
+use strata_nvme_emulator::model::{Dice, Pace};
+use strata_nvme_emulator::{Config, Memory, serve_then};
 use strata_units::{Bytes, CpuId, Nanos};
 
 use crate::cli::EmuArgs;
@@ -49,10 +50,19 @@ impl Model {
         if let (Some(size), Some(first)) = (self.size, config.namespace.first_mut()) {
             first.size.0 = size;
         }
-        config.check().map_err(Usage::error)?;
+        let said = |why: &dyn std::fmt::Display| match &self.path {
+            Some(path) => Usage::error(format!("{}: {why}", path.display())),
+            None => Usage::error(why),
+        };
+        config.check().map_err(|why| said(&why))?;
+        Pace::new(&config.performance, config.seed).map_err(|why| said(&why))?;
+        Dice::new(&config.faults, config.seed).map_err(|why| said(&why))?;
         Ok(config)
     }
 }
+
+/// How much of a line that makes no sense is shown.
+const SHOWN: usize = 60;
 
 /// The longest file of a model.
 const LONGEST: u64 = 1 << 20;
@@ -69,16 +79,38 @@ fn read(path: &Path) -> Result<Config> {
         })?;
     toml::from_str(&text).map_err(|e| {
         let why: Vec<&str> = e.message().lines().collect();
-        let line = e.span().and_then(|span| text.get(..span.start));
-        let line = line.map_or(1, |before| before.matches('\n').count() + 1);
-        Usage::error(format!("{shown}, line {line}: {}", why.join(", ")))
+        let before = e.span().and_then(|span| text.get(..span.start));
+        let line = before.map_or(0, |before| before.matches('\n').count());
+        // The key stands there; what is wrong with its value does not name it.
+        let stands: String = text
+            .lines()
+            .nth(line)
+            .unwrap_or_default()
+            .trim()
+            .chars()
+            .take(SHOWN)
+            .collect();
+        Usage::error(format!(
+            "{shown}, line {}, `{stands}`: {}",
+            line + 1,
+            why.join(", ")
+        ))
     })
 }
 
 /// A controller in a process of its own, and the driver's end of it. Dropped, the process ends.
 pub(crate) struct Emulated {
     pub(crate) controller: Arc<Controller>,
+    /// Its namespaces; none where it only answers.
+    held: Vec<Held>,
     process: Process,
+}
+
+/// A namespace that keeps what is written.
+pub(crate) struct Held {
+    pub(crate) size: Bytes,
+    /// Whether in ordinary memory, which is taken when it is written.
+    pub(crate) in_memory: bool,
 }
 
 struct Process {
@@ -133,10 +165,24 @@ impl Emulated {
         };
         let carrier = process.connect(options.register_patience)?;
         let controller = Controller::open(Box::new(carrier), &options)?;
+        let namespaces = config.namespace.iter().filter(|_| config.moves_data);
+        let held = namespaces
+            .map(|namespace| Held {
+                size: namespace.size.0,
+                in_memory: namespace.memory == Memory::Ordinary,
+            })
+            .collect();
         Ok(Emulated {
             controller,
+            held,
             process,
         })
+    }
+
+    /// A namespace, if it is there and keeps what is written.
+    pub(crate) fn held(&self, namespace: u32) -> Option<&Held> {
+        let at = usize::try_from(namespace.checked_sub(1)?).ok()?;
+        self.held.get(at)
     }
 
     /// Its process.
@@ -150,7 +196,7 @@ impl Process {
         let begun = Instant::now();
         loop {
             match VfioUser::connect(self.folder.path(), within) {
-                Ok(carrier) => return Ok(carrier),
+                Ok(carrier) => return Ok(carrier.called("the emulated controller")),
                 Err(why) if begun.elapsed() > BEGIN => {
                     return Err(why).context("the emulated controller did not begin to serve");
                 }
@@ -193,14 +239,24 @@ pub(crate) fn run(args: &EmuArgs) -> Result<End> {
     let stop = interrupt::watch().context("cannot watch for Ctrl-C")?;
     if args.supervised {
         end_with_parent(Arc::clone(&stop))?;
-    } else if !args.quiet {
-        output::tell(&format!(
-            "serving {} at {}; Ctrl-C ends it",
-            config.model,
-            args.folder.display()
-        ));
     }
-    strata_nvme_emulator::serve(&config, &args.folder, args.cpu, &stop)?;
+    let told = !args.supervised && !args.quiet;
+    let begun = || {
+        if told {
+            output::tell(&format!(
+                "serving {} {} at {}; Ctrl-C ends it",
+                config.model,
+                config.serial,
+                args.folder.display()
+            ));
+        }
+    };
+    let served = serve_then(&config, &args.folder, args.cpu, &stop, begun);
+    if args.supervised {
+        // Whoever made it may have been killed; empty, it is of no use to anybody.
+        let _ = std::fs::remove_dir(&args.folder);
+    }
+    served?;
     Ok(End::Done)
 }
 

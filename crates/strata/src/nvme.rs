@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
 use strata_measure::Job;
+use strata_memory::memory_available;
 use strata_nvme::{
     Controller, NvmeEngine, NvmeJob, NvmeTarget, Options, Stands, VfioUser, Wanted, Whose,
 };
@@ -161,15 +162,38 @@ pub(crate) fn run(args: NvmeArgs) -> Result<End> {
     let host = Host::read()?;
     let repeats = args.measuring.repeats;
     // What is wrong with where it shall run is told before a folder is made.
-    place(&host, &args.measuring, args.peer_cpus.as_ref())?;
+    placement(&host, &args)?;
     let session = Session::begin("nvme", args.keeping.clone(), args.printing.clone())?;
     let mut ready = Ready::default();
     add(&mut ready, &args, &shapes, &host, &session)?;
     session.run(ready, repeats)
 }
 
+/// The block when none is asked for.
+const BLOCK: Bytes = Bytes(4096);
+
+fn largest(blocks: &[Bytes]) -> Bytes {
+    blocks.iter().copied().max().unwrap_or(BLOCK)
+}
+
 /// The shapes that are asked for, each once.
 pub(crate) fn shapes(args: &NvmeArgs) -> Result<Vec<Shape>> {
+    if args.target.is_none() && args.emulated.is_none() {
+        return Err(Usage::error(
+            "no controller is named; give --emulated, or --target with the folder of a vfio-user socket",
+        ));
+    }
+    let largest = largest(&args.bs);
+    if let Some(size) = args.size.filter(|size| *size < largest) {
+        return Err(Usage::error(format!(
+            "--size {size} holds no block of {largest}; give a larger one, or a smaller --bs"
+        )));
+    }
+    if args.timeout == Some(Nanos(0)) {
+        return Err(Usage::error(
+            "--timeout 0s: a command takes longer than no time; give 100ms, 5s, …",
+        ));
+    }
     let mut shapes = Vec::new();
     for op in &args.op {
         if !op.is_storage() {
@@ -207,7 +231,7 @@ pub(crate) fn shapes(args: &NvmeArgs) -> Result<Vec<Shape>> {
 fn place(host: &Host, measuring: &Measuring, peer: Option<&CpuList>) -> Result<Placement> {
     let none = CpuList::default();
     let own = host.place_beside(measuring, peer.unwrap_or(&none), None)?;
-    let one = match peer {
+    let one: CpuList = match peer {
         Some(given) => {
             host.check("--peer-cpus", given)?;
             if given.len() != 1 {
@@ -219,10 +243,30 @@ fn place(host: &Host, measuring: &Measuring, peer: Option<&CpuList>) -> Result<P
         }
         None => host.choose_among(&host.allowed.cpus, 1, None, &own.cpus)?,
     };
+    // Where only some of the threads share its CPU a warning stands beside the figure.
+    if own.cpus == one {
+        let next = if host.allowed.cpus.len() < 2 {
+            "this process may use no other; allow it one (taskset, cpuset)"
+        } else {
+            "give it another by --cpus or --peer-cpus"
+        };
+        return Err(Usage::error(format!(
+            "driver and emulated controller poll, and with both on CPU {one} each would wait for the end of the other's turn: {next}"
+        )));
+    }
     Ok(Placement {
         peer_cpus: one,
         ..own
     })
+}
+
+/// The same, of what is asked for.
+pub(crate) fn placement(host: &Host, args: &NvmeArgs) -> Result<Placement> {
+    if args.target.is_some() {
+        // Where its threads run is the business of whoever started it.
+        return host.place_beside(&args.measuring, &CpuList::default(), None);
+    }
+    place(host, &args.measuring, args.peer_cpus.as_ref())
 }
 
 /// Makes the target ready, and a cell and a job of each shape.
@@ -233,48 +277,31 @@ pub(crate) fn add(
     host: &Host,
     session: &Session,
 ) -> Result<()> {
-    let way = match (&args.target, &args.emulated) {
-        (Some(folder), _) => Way::Socket(std::path::absolute(folder).unwrap_or(folder.clone())),
-        (None, Some(model)) => Way::Emulated {
-            path: model
-                .as_ref()
-                .map(|path| std::path::absolute(path).unwrap_or(path.clone())),
+    let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or(path.clone());
+    let way = match &args.target {
+        Some(folder) => Way::Socket(absolute(folder)),
+        None => Way::Emulated {
+            path: args.emulated.iter().flatten().next().map(absolute),
             no_data: args.no_data,
         },
-        (None, None) => {
-            return Err(Usage::error(
-                "no controller is named; give --emulated, or --target with the folder of a vfio-user socket",
-            ));
-        }
     };
     let via = Via {
         way,
         namespace: args.namespace,
     };
-    let sizes = |least: bool| {
-        let sizes = shapes.iter().map(|s| s.bs);
-        let found = if least { sizes.min() } else { sizes.max() };
-        found.unwrap_or(Bytes(4096))
-    };
     let part = Part {
         via,
         size: args.size,
         from: ByteOffset(args.offset.0),
-        block: sizes(false),
-        smallest: sizes(true),
+        block: largest(&args.bs),
+        smallest: args.bs.iter().copied().min().unwrap_or(BLOCK),
         writes: shapes.iter().any(|s| s.op.writes()),
         destroy: args.destroy.as_deref(),
         timeout: args.timeout.unwrap_or(TIMEOUT),
-    };
-    let placement = place(host, &args.measuring, args.peer_cpus.as_ref())?;
-    let placement = match part.via.way {
-        Way::Emulated { .. } => placement,
-        // Where its threads run is the business of whoever started it.
-        Way::Socket(_) => Placement {
-            peer_cpus: CpuList::default(),
-            ..placement
-        },
-    };
+        made: None,
+    }
+    .making();
+    let placement = placement(host, args)?;
     let target = prepare(&mut ready.controllers, &part, &placement, session)?;
     for shape in shapes {
         let cell = cell(&target, &part, shape, &placement, &args.measuring)?;
@@ -319,7 +346,9 @@ pub(crate) fn quick(
         writes: false,
         destroy: None,
         timeout: TIMEOUT,
-    };
+        made: None,
+    }
+    .making();
     let placement = place(host, measuring, None)?;
     let target = prepare(&mut ready.controllers, &part, &placement, session)?;
     for (op, bs, depth) in [
@@ -352,8 +381,10 @@ pub(crate) fn quick(
 /// A part of a namespace, and what is to be done to it.
 pub(crate) struct Part<'a> {
     pub(crate) via: Via,
-    /// Of the region; of the namespace too, where it is made for this.
+    /// Of the region.
     pub(crate) size: Option<Bytes>,
+    /// Of an emulated controller's first namespace; as its model says when none.
+    pub(crate) made: Option<Bytes>,
     pub(crate) from: ByteOffset,
     /// The largest and the smallest operation.
     pub(crate) block: Bytes,
@@ -364,14 +395,17 @@ pub(crate) struct Part<'a> {
 }
 
 impl Part<'_> {
-    /// The size of an emulated controller's namespace; as its model says when none.
-    fn made(&self) -> Option<Bytes> {
-        match (&self.via.way, self.size) {
+    /// The same, with the size that a namespace of a new run is made with.
+    fn making(self) -> Self {
+        let made = match (&self.via.way, self.size) {
             (Way::Socket(_), _) => None,
-            // In whole blocks, so that it is known by the region alone when the run is gone on with.
+            // The others are as the model says.
+            _ if self.via.namespace != 1 => None,
             (_, Some(size)) => {
-                let whole = size.0 / self.block.0.max(1) * self.block.0;
-                Some(Bytes(whole.saturating_add(self.from.0)))
+                let block = self.block.0.max(1);
+                let end = (size.0 / block * block).saturating_add(self.from.0);
+                // An offset within a block is refused, and not the size that would come of it.
+                Some(Bytes(end.checked_next_multiple_of(block).unwrap_or(end)))
             }
             (
                 Way::Emulated {
@@ -381,7 +415,8 @@ impl Part<'_> {
                 None,
             ) => Some(SIZE),
             (Way::Emulated { .. }, None) => None,
-        }
+        };
+        Part { made, ..self }
     }
 }
 
@@ -392,7 +427,25 @@ pub(crate) fn prepare(
     placement: &Placement,
     session: &Session,
 ) -> Result<NvmeTarget> {
-    let up = controllers.up(&part.via.way, part.made(), &placement.peer_cpus)?;
+    let up = controllers.up(&part.via.way, part.made, &placement.peer_cpus)?;
+    let name = part.via.to_string();
+    if let Up::Emulated(it) = up
+        && let Some(held) = it.held(part.via.namespace)
+    {
+        let room = Bytes(held.size.0.saturating_sub(part.from.0));
+        let region = part.size.unwrap_or(room);
+        // It takes pages as they are filled, until the kernel ends somebody for them.
+        if held.in_memory
+            && let Some(available) = memory_available()
+            && available < region
+        {
+            let available = Bytes(available.0 >> 20 << 20);
+            return Err(Usage::error(format!(
+                "{name} would be filled with {region} of memory, and {available} are available; give a smaller --size, or --no-data"
+            )));
+        }
+        session.say(&format!("filling {name} with {region}"));
+    }
     let wanted = Wanted {
         namespace: NamespaceId(part.via.namespace),
         size: part.size,
@@ -406,7 +459,6 @@ pub(crate) fn prepare(
         },
         seed: session.seed(),
     };
-    let name = format!("{}", part.via);
     NvmeTarget::prepare(up.controller(), &name, &wanted, session.interrupted()).map_err(|e| {
         if e.is_usage() {
             Usage::error(e)
@@ -461,22 +513,21 @@ fn identity(target: &NvmeTarget, part: &Part<'_>) -> Result<String> {
         target.namespace.id,
         of.model.trim(),
         of.serial.trim(),
-        modelled(&part.via.way)?
+        modelled(target, &part.via.way)?
     ))
 }
 
 /// What tells a controller with a model of its own from others: the model's text itself.
-fn modelled(way: &Way) -> Result<String> {
-    let (path, no_data) = match way {
-        Way::Socket(_) => return Ok(String::new()),
-        Way::Emulated { path, no_data } => (path, no_data),
-    };
-    let null = if *no_data {
-        ", which moves no data"
-    } else {
+fn modelled(target: &NvmeTarget, way: &Way) -> Result<String> {
+    let null = if target.moves {
         ""
+    } else {
+        ", which moves no data"
     };
-    let Some(path) = path else {
+    let Way::Emulated {
+        path: Some(path), ..
+    } = way
+    else {
         return Ok(null.to_owned());
     };
     let text = std::fs::read(path)?;
@@ -504,7 +555,7 @@ pub(crate) fn job(
         ..WatchList::default()
     };
     let job = job.with_ledger(folder.join(LEDGER)).watching(watch);
-    let up = controllers.up(&part.via.way, part.made(), &cell.placement.peer_cpus)?;
+    let up = controllers.up(&part.via.way, part.made, &cell.placement.peer_cpus)?;
     Ok(Box::new(match up {
         Up::Emulated(it) => job.with_emulator(it.pid(), cell.placement.peer_cpus.clone()),
         Up::Reached(_) => job,
@@ -520,15 +571,20 @@ pub(crate) fn again(
     destroy: Option<&str>,
 ) -> Result<Vec<Box<dyn Job>>> {
     let mut jobs = Vec::new();
-    let mut held: BTreeMap<(String, ByteOffset), NvmeTarget> = BTreeMap::new();
+    let mut held: BTreeMap<_, NvmeTarget> = BTreeMap::new();
+    // Cells of one table: of one namespace from one place on, with the controller on one CPU.
+    let table = |c: &Cell| {
+        (
+            c.via.clone(),
+            c.target.identity.clone(),
+            c.target.region_from_bytes,
+            c.placement.peer_cpus.clone(),
+        )
+    };
     for cell in cells {
         let from = cell.target.region_from_bytes;
-        let key = (cell.via.clone(), from);
-        let on_it = || {
-            cells
-                .iter()
-                .filter(|c| (&c.via, c.target.region_from_bytes) == (&key.0, from))
-        };
+        let key = table(cell);
+        let on_it = || cells.iter().filter(|c| table(c) == key);
         let sizes = || on_it().map(|c| c.workload.block_bytes);
         let part = Part {
             via: cell.via.parse()?,
@@ -539,6 +595,7 @@ pub(crate) fn again(
             writes: on_it().any(|c| c.workload.op.writes()),
             destroy,
             timeout: TIMEOUT,
+            made: made_again(cell)?,
         };
         if !held.contains_key(&key) {
             let target = prepare(controllers, &part, &cell.placement, session)?;
@@ -557,4 +614,12 @@ pub(crate) fn again(
         jobs.push(job(controllers, target, &part, cell, session.folder())?);
     }
     Ok(jobs)
+}
+
+/// The size that an emulated controller's first namespace was made with: what its identity begins with.
+fn made_again(cell: &Cell) -> Result<Option<Bytes>> {
+    let via: Via = cell.via.parse()?;
+    let first = matches!(via.way, Way::Emulated { .. }) && via.namespace == 1;
+    let size = cell.target.identity.split(' ').next().unwrap_or_default();
+    Ok(if first { size.parse().ok() } else { None })
 }

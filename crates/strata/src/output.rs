@@ -90,7 +90,7 @@ pub(crate) fn summary(analysed: &Analysis<'_>, report: &Path) -> Result<()> {
             shown(line.cpu_ns_per_op, show::time),
         ];
         let mut row = vec![
-            Cell::new(line.cell.label()),
+            Cell::new(&detail.label),
             Cell::new(line.cell.reality),
             // Why stands among the doubts.
             match detail.skipped() {

@@ -32,6 +32,12 @@ pub(crate) fn run(path: &Path, args: &RunArgs) -> Result<End> {
         .map(|(part, place)| table(part).map_err(|e| Usage::error(format!("{place}: {e:#}"))))
         .collect::<Result<Vec<Table>>>()?;
     let host = Host::read()?;
+    for (table, place) in tables.iter().zip(&places) {
+        if let Table::Nvme(args, _) = table {
+            // Before a file of another table is filled for minutes.
+            nvme::placement(&host, args).map_err(|e| Usage::error(format!("{place}: {e:#}")))?;
+        }
+    }
     let mut keeping = args.keeping.clone();
     keeping.seed = keeping.seed.or(plan.seed);
     let session = Session::begin(&plan.name, keeping, args.printing.clone())?;

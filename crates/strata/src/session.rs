@@ -154,6 +154,18 @@ impl Session {
         self.seed
     }
 
+    /// Says that a file of this name is to be made in the run's folder, before it is: a kill meanwhile leaves the run's own.
+    ///
+    /// # Errors
+    /// The folder takes no file.
+    pub(crate) fn makes(&self, name: &str) -> Result<()> {
+        match &self.begun {
+            Begun::Claimed(claim) => Ok(claim.makes(name)?),
+            // Its run.json has told.
+            Begun::Resumed(..) => Ok(()),
+        }
+    }
+
     /// The files that the run that is gone on with made for itself.
     pub(crate) fn own_files(&self) -> &[String] {
         match &self.begun {

@@ -1,14 +1,21 @@
 //! `strata verify`: what verified writes left on a target.
 
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
 use anyhow::{Context, Result};
 use serde::Serialize;
-use strata_block::{Verified, Wanted, inspect, verify};
-use strata_measure::{Ledger, payload};
-use strata_units::Bytes;
+use strata_block::{Verified, Wanted, inspect};
+use strata_measure::{Ledger, payload, storage};
+use strata_nvme::{Blocking, Controller, Options, Stands, VfioUser};
+use strata_nvme_spec::NamespaceId;
+use strata_units::{ByteOffset, Bytes};
 
 use crate::block::usage_or_not;
 use crate::cli::VerifyArgs;
-use crate::{End, interrupt, output};
+use crate::interrupt::Stopped;
+use crate::{End, Usage, interrupt, output};
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -35,12 +42,27 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<End> {
         .as_deref()
         .map(|path| Ledger::open(path, false))
         .transpose()?;
-    let wanted = Wanted {
-        smallest: Bytes(0),
-        ..Wanted::reads(payload::SECTOR)
+    let found = if args.target.is_dir() {
+        let socket = args.target.join("cntrl");
+        if socket
+            .symlink_metadata()
+            .is_err_and(|e| e.kind() == ErrorKind::NotFound)
+        {
+            return Err(Usage::error(format!(
+                "{} is a folder and holds no socket of a controller (cntrl); name the file or drive that was written, or the folder that `strata emu` serves in",
+                args.target.display()
+            )));
+        }
+        let namespace = NamespaceId(args.namespace.unwrap_or(1));
+        polled(&args.target, namespace, ledger.as_ref(), &interrupted)?
+    } else if args.namespace.is_some() {
+        return Err(Usage::error(format!(
+            "--namespace is of a controller behind a socket, and {} is no folder that holds one; leave it out",
+            args.target.display()
+        )));
+    } else {
+        kernel(&args.target, ledger.as_ref(), &interrupted)?
     };
-    let target = inspect(&args.target, &wanted).map_err(usage_or_not)?;
-    let found = verify(&target, ledger.as_ref(), &interrupted).map_err(usage_or_not)?;
     let name = args.target.display().to_string();
     if args.printing.json {
         let whys: Vec<String> = found.faults.iter().map(|f| f.wrong.to_string()).collect();
@@ -69,6 +91,57 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<End> {
     } else {
         End::NotMet
     })
+}
+
+/// What a file or drive holds, as the kernel reads it.
+fn kernel(path: &Path, ledger: Option<&Ledger>, interrupted: &AtomicBool) -> Result<Verified> {
+    let wanted = Wanted {
+        smallest: Bytes(0),
+        ..Wanted::reads(payload::SECTOR)
+    };
+    let target = inspect(path, &wanted).map_err(usage_or_not)?;
+    strata_block::verify(&target, ledger, interrupted).map_err(usage_or_not)
+}
+
+/// What a namespace holds, of the controller behind the socket in this folder.
+fn polled(
+    folder: &Path,
+    namespace: NamespaceId,
+    ledger: Option<&Ledger>,
+    interrupted: &AtomicBool,
+) -> Result<Verified> {
+    let options = Options::default();
+    let carrier = VfioUser::connect(folder, options.register_patience)?;
+    let controller = Controller::open(Box::new(carrier), &options)?;
+    let name = format!("namespace {namespace} of {}", controller.name());
+    if controller.stands()? == Stands::Null {
+        return Err(Usage::error(format!(
+            "{name} moves no data, so there is nothing to check; name a controller that was served without --no-data"
+        )));
+    }
+    let namespace = controller.namespace(namespace).map_err(Usage::error)?;
+    let (block, size) = (namespace.block, namespace.size);
+    let (from, length) = match ledger.map(Ledger::head) {
+        None => (ByteOffset(0), size),
+        Some(head) => (head.from, head.length()),
+    };
+    let fits = size
+        .0
+        .checked_sub(from.0)
+        .is_some_and(|rest| length.0 <= rest);
+    if !fits || !from.0.is_multiple_of(block.0) || !length.is_multiple_of(block) {
+        return Err(Usage::error(format!(
+            "{name} holds {size} in blocks of {block}, and the ledger tells of {length} from {} on: it is of another target; name that, or the ledger of this one",
+            Bytes(from.0)
+        )));
+    }
+    let mut blocking = Blocking::new(&controller, namespace)?;
+    let read = |at: ByteOffset, into: &mut [u8]| blocking.read(at, into);
+    storage::verify(read, from, length, ledger, interrupted)
+        .with_context(|| format!("cannot read {name}"))?
+        .ok_or_else(|| {
+            anyhow::Error::new(Stopped).context(format!("{name} is not checked to its end"))
+        })
 }
 
 fn text(name: &str, found: &Verified, recorded: bool) -> String {

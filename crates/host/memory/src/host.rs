@@ -134,6 +134,11 @@ pub fn memlock_limit() -> Option<Bytes> {
     }
 }
 
+/// What of this machine's memory new users can have (MemAvailable of /proc/meminfo, proc(5)); None where it is not told.
+pub fn memory_available() -> Option<Bytes> {
+    Host::at("/").available(None)
+}
+
 /// The machine's small page: 4 KiB, on some aarch64 kernels 16 or 64 KiB.
 pub(crate) fn small_page() -> Bytes {
     let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();

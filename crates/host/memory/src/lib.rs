@@ -16,5 +16,5 @@ mod mapping;
 mod region;
 
 pub use error::MemoryError;
-pub use host::memlock_limit;
+pub use host::{memlock_limit, memory_available};
 pub use region::{Huge, Lock, Region, Want};

@@ -7,8 +7,7 @@ use strata_units::{CpuId, CpuList, Nanos};
 use crate::cpu_time::STEP;
 use crate::watch::{Watched, migrations_of};
 
-/// Watches a process's first thread from outside: it is looked at when the watch starts, when [`sample`](Self::sample) is
-/// called, and when the watch ends.
+/// Watches a process's first thread from outside: it is looked at when the watch starts and when it ends.
 pub struct OtherThread {
     pid: u32,
     seen: Vec<CpuId>,
@@ -38,6 +37,10 @@ impl Told {
     fn of(stat: &str, status: &str) -> Option<Told> {
         // The name may hold spaces and brackets; the state, field 3, follows the last bracket.
         let (_, fields) = stat.rsplit_once(')')?;
+        // A child that has ended stands there until somebody asks how.
+        if fields.trim_start().starts_with(['Z', 'X']) {
+            return None;
+        }
         let field = |n: usize| fields.split_whitespace().nth(n - 3)?.parse::<u64>().ok();
         let line = |name: &str| {
             let found = status.lines().find_map(|line| line.strip_prefix(name))?;
@@ -71,11 +74,9 @@ impl OtherThread {
         Some(watch)
     }
 
-    /// Notes the CPU that it is on, or was on last.
-    pub fn sample(&mut self) {
-        if let Some(told) = Told::read(self.pid) {
-            self.note(&told);
-        }
+    /// Its CPU time so far, in steps of 10 ms; none when the process has ended.
+    pub fn spent(&self) -> Option<Nanos> {
+        Told::read(self.pid).map(|told| told.user + told.system)
     }
 
     fn note(&mut self, told: &Told) {
@@ -155,8 +156,12 @@ mod tests {
         let pid = child.id();
         let watch = OtherThread::start(pid).expect("it is there");
         child.kill().expect("ended");
-        child.wait().expect("reaped");
+        // Not yet reaped: its end is seen all the same.
+        while Told::read(pid).is_some() {
+            std::thread::yield_now();
+        }
         assert_eq!(watch.finish(), None);
+        child.wait().expect("reaped");
         assert!(OtherThread::start(pid).is_none());
     }
 }

@@ -285,24 +285,25 @@ fn proof(proof: &ProofDigest) -> Vec<Table> {
 }
 
 fn rounds(cell: &CellDetail<'_>) -> Table {
-    let mut table = Table::new(
-        "Every trial",
-        &[
-            "Round",
-            "#Began",
-            "#Operations",
-            "#Bandwidth",
-            "#Mean",
-            "#p50",
-            "#p99",
-            "#p99.9",
-            "#Greatest",
-            "#In flight",
-            "#CPU/op",
-            "Level kept",
-            "Counts",
-        ],
-    );
+    let polled = |record: &Record| record.result.as_ref().is_some_and(|r| r.polling.is_some());
+    let polled = cell.trials.iter().any(|trial| polled(trial.record));
+    let mut columns = vec![
+        "Round",
+        "#Began",
+        "#Operations",
+        "#Bandwidth",
+        "#Mean",
+        "#p50",
+        "#p99",
+        "#p99.9",
+        "#Greatest",
+        "#In flight",
+        "#CPU/op",
+    ];
+    // Of a cell whose threads poll: polls that found nothing, and what the others found each.
+    columns.extend(["#Empty polls", "#Found a poll"].iter().filter(|_| polled));
+    columns.extend(["Level kept", "Counts"]);
+    let mut table = Table::new("Every trial", &columns);
     for (at, trial) in cell.trials.iter().enumerate() {
         let record = trial.record;
         let counts = match &trial.fate {
@@ -319,6 +320,10 @@ fn rounds(cell: &CellDetail<'_>) -> Table {
             format!("{:.1} s", record.started_s),
         ];
         entries.extend(figures(record));
+        if polled {
+            entries.extend(polls(record));
+        }
+        entries.push(level(record));
         entries.push(counts);
         table.rows.push(Row {
             link: None,
@@ -343,14 +348,27 @@ fn figures(record: &Record) -> Vec<String> {
         text::figure(latency.map(|l| l.max), show::time),
         text::figure(result.and_then(|r| r.mean_depth), show::digits),
         of(Response::CpuPerOp, show::time),
-        match result.and_then(|r| r.stationarity) {
-            Some(s) if s.stationary => "yes".to_owned(),
-            Some(s) => format!(
-                "no: slope {}, excursion {}",
-                text::share(s.slope),
-                text::share(s.excursion)
-            ),
-            None => NONE.to_owned(),
-        },
     ]
+}
+
+/// Which part of the polls found nothing, and how many completions each of the others found.
+fn polls(record: &Record) -> [String; 2] {
+    let polling = record.result.as_ref().and_then(|r| r.polling);
+    let empty = polling.filter(|p| p.polls > 0);
+    [
+        text::figure(empty.map(|p| p.empty as f64 / p.polls as f64), text::share),
+        text::figure(polling.and_then(|p| p.completions_per_poll), show::digits),
+    ]
+}
+
+fn level(record: &Record) -> String {
+    match record.result.as_ref().and_then(|r| r.stationarity) {
+        Some(s) if s.stationary => "yes".to_owned(),
+        Some(s) => format!(
+            "no: slope {}, excursion {}",
+            text::share(s.slope),
+            text::share(s.excursion)
+        ),
+        None => NONE.to_owned(),
+    }
 }

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use strata_analysis::analyse;
 use strata_record::{
-    Environment, Op, Preconditioning, Record, Run, Status, StreamCandidate, StreamSweep, Warning,
-    WarningCode,
+    Environment, Op, Polling, Preconditioning, Record, Run, Status, StreamCandidate, StreamSweep,
+    Warning, WarningCode,
 };
 use strata_report::{html, markdown};
 use support::{assert_valid, block, noise, records, run, tcp, trial};
@@ -391,6 +391,34 @@ fn a_region_is_told_with_where_it_begins() {
             "{text}"
         );
     }
+}
+
+#[test]
+fn polls_are_told_of_a_cell_that_is_polled_and_of_no_other() {
+    let run = run(
+        vec![
+            block("psync", Op::RandRead, 1),
+            block("io_uring", Op::RandRead, 32),
+        ],
+        6,
+    );
+    let mut all = records(&run, |_, _| 10_000.0);
+    for text in both(&run, &all) {
+        assert!(!text.contains("Empty polls"), "{text}");
+    }
+    for record in all.iter_mut().filter(|r| r.what.engine == "io_uring") {
+        let result = record.result.as_mut().expect("a figure");
+        result.polling = Some(Polling {
+            polls: 8000,
+            empty: 6000,
+            completions_per_poll: Some(31.25),
+        });
+    }
+    for text in both(&run, &all) {
+        assert_eq!(text.matches("Empty polls").count(), 1, "{text}");
+    }
+    let text = markdown(&run, &analyse(&run, &all));
+    assert_eq!(text.matches("| 75 % | 31.2 |").count(), 6, "{text}");
 }
 
 #[test]

@@ -113,6 +113,7 @@ impl AdminQueue {
                     self.other(completion);
                     continue;
                 }
+                self.rings.answered();
                 let status = completion.status();
                 if status.is_success() {
                     return Ok(self.rings.dword0());
@@ -220,6 +221,7 @@ impl AdminQueue {
             return;
         };
         self.requests.swap_remove(at);
+        self.rings.answered();
         // A request that fails, as one too many does, is not given again.
         if completion.status() == Status::SUCCESS {
             self.events

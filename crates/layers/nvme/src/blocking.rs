@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use strata_memory::{Huge, Lock, Region, Want};
 use strata_units::{ByteOffset, Bytes, Nanos};
 
-use crate::requests::{Failure, Requests, Shape, Unposted, holds, most_commands};
+use crate::requests::{Failure, Requests, Shape, Unposted, fits};
 use crate::{Controller, Namespace, NvmeError};
 
 /// The largest request.
@@ -38,10 +38,19 @@ impl Blocking {
     /// # Errors
     /// No queue or no memory.
     pub fn new(controller: &Arc<Controller>, namespace: Namespace) -> Result<Blocking, NvmeError> {
+        let of = |part: Bytes| Shape {
+            depth: 1,
+            len: part,
+            align: namespace.block,
+            stride: part,
+            node: None,
+            deadline: DEADLINE,
+        };
         let mut part = LARGEST;
-        while part > namespace.block && most_commands(&namespace, part) > holds(controller) {
+        while part > namespace.block && fits(controller, &namespace, &of(part)).is_err() {
             part = Bytes(part.0 / 2);
         }
+        let shape = of(part);
         let region = Region::shared(&Want {
             bytes: part,
             node: None,
@@ -53,13 +62,6 @@ impl Blocking {
             why: Box::new(why),
         })?;
         let memory = controller.function().map(region)?;
-        let shape = Shape {
-            depth: 1,
-            len: part,
-            stride: part,
-            node: None,
-            deadline: DEADLINE,
-        };
         Ok(Blocking {
             requests: Requests::new(controller, namespace, memory, shape)?,
             part,
@@ -117,6 +119,9 @@ impl Blocking {
         post: impl FnOnce(&mut Requests<Region>) -> Result<(), Unposted>,
     ) -> io::Result<()> {
         let requests = &mut self.requests;
+        if let Some(why) = requests.ended() {
+            return Err(io::Error::other(why.to_owned()));
+        }
         match post(requests) {
             Ok(()) => {}
             Err(Unposted::Misplaced) => return Err(io::ErrorKind::InvalidInput.into()),

@@ -205,20 +205,27 @@ impl Controller {
         }
         self.stop(state)?;
         let up = bring_up(&self.registers, &self.options)?;
-        if (&up.identity.serial, &up.identity.model)
-            != (&self.identity.serial, &self.identity.model)
-        {
+        // All that queues, commands and lists are made by.
+        let same = |a: &Identity, b: &Identity| {
+            (&a.serial, &a.model, a.page, a.doorbell_stride)
+                == (&b.serial, &b.model, b.page, b.doorbell_stride)
+                && (a.most_entries, a.max_transfer) == (b.most_entries, b.max_transfer)
+        };
+        if !same(&up.identity, &self.identity) {
             let found = format!(
-                "it came back from a reset as {} {}",
-                up.identity.model, up.identity.serial
+                "it came back from a reset as {} {}, with pages of {}, queues of {} and transfers of {:?}",
+                up.identity.model,
+                up.identity.serial,
+                up.identity.page,
+                up.identity.most_entries,
+                up.identity.max_transfer
             );
             *state = State::new(up);
             // It is another one, whose namespaces nobody here knows.
             self.stop(state)?;
-            return Err(self.registers.unfit(
-                found,
-                "model and serial number have to be the same; open it anew",
-            ));
+            return Err(self
+                .registers
+                .unfit(found, "these have to be the same; open it anew"));
         }
         *state = State::new(up);
         Ok(())
@@ -230,7 +237,11 @@ impl Controller {
             && let Err(why) = self.registers.silence(state.capabilities.ready)
         {
             state.life.end();
-            state.lost = Some(why.to_string());
+            // Told again later in the words of the same error.
+            state.lost = Some(match &why {
+                NvmeError::Lost { why, .. } => why.clone(),
+                why => why.to_string(),
+            });
             self.function().distrust();
             state.admin = None;
             return Err(why);

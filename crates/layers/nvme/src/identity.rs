@@ -36,6 +36,8 @@ pub struct Identity {
     pub deallocates: bool,
     /// Whether it takes Write Zeroes.
     pub writes_zeroes: bool,
+    /// Whether hosts can reserve its namespaces.
+    pub reserves: bool,
     /// Entries of its error log.
     pub error_entries: u16,
     /// Composite temperature from which it warns, if it says.
@@ -70,6 +72,7 @@ impl Identity {
             write_cache: controller.has_write_cache(),
             deallocates: controller.takes(oncs::DATASET_MANAGEMENT),
             writes_zeroes: controller.takes(oncs::WRITE_ZEROES),
+            reserves: controller.takes(oncs::RESERVATIONS),
             error_entries: controller.error_entries(),
             warning_temperature: controller.warning_temperature(),
             critical_temperature: controller.critical_temperature(),

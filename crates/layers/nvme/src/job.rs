@@ -4,15 +4,14 @@ use std::path::PathBuf;
 
 use strata_measure::storage::{StorageCell, StorageTarget};
 use strata_measure::{
-    Buffers, CrewRun, Fatal, Job, JobError, Member, Nominal, Trial, TrialResult, contradictions,
-    hold_against, host_doubts, thread_proof,
+    Buffers, CrewRun, Engine, Fatal, Job, JobError, Member, Nominal, Trial, TrialResult,
+    contradictions, hold_against, host_doubts, thread_proof,
 };
-use strata_record::{Cell, Role};
-use strata_topology::{OtherThread, WatchList};
+use strata_record::{Cell, Role, Warning, WarningCode};
+use strata_topology::{WatchList, Watched};
 use strata_units::{CpuList, Nanos};
 
-use crate::native::Native;
-use crate::requests::{Requests, Shape};
+use crate::requests::fits;
 use crate::{NvmeEngine, NvmeTarget};
 
 /// A cell on a namespace.
@@ -53,6 +52,16 @@ impl NvmeJob {
                 target.name
             ));
         }
+        let granted = target.controller.identity().queue_pairs;
+        if u32::from(w.threads) > granted {
+            return Err(format!(
+                "{} threads need a queue pair each, and {} has {granted}; give fewer --threads",
+                w.threads,
+                target.controller.name()
+            ));
+        }
+        let shape = target.shape(w.depth, w.block_bytes, None, deadline);
+        fits(&target.controller, &target.namespace, &shape).map_err(|e| e.to_string())?;
         let storage = StorageCell::new(
             cell,
             &StorageTarget {
@@ -106,27 +115,26 @@ impl NvmeJob {
         NvmeJob { nominal, ..self }
     }
 
-    fn member(&self, thread: usize, seed: u64) -> Result<Member<Native>, Fatal> {
-        let w = &self.storage.cell().workload;
-        let controller = &self.target.controller;
+    fn member(&self, thread: usize, seed: u64) -> Result<Member<impl Engine + use<>>, Fatal> {
+        let cell = self.storage.cell();
+        let w = &cell.workload;
         let buffers = Buffers::shared(w.depth, w.block_bytes, self.storage.want())
             .map_err(|e| Fatal(e.to_string()))?;
         self.storage.fill(&buffers, seed);
-        let shape = Shape {
-            depth: w.depth.get(),
-            len: w.block_bytes,
-            stride: buffers.stride(),
-            node: self.storage.cell().placement.mem_node,
-            deadline: self.deadline,
-        };
-        let fatal = |e: &dyn std::fmt::Display| Fatal(e.to_string());
-        let memory = controller.function().map(buffers).map_err(|e| fatal(&e))?;
-        let namespace = self.target.namespace.clone();
-        let requests = Requests::new(controller, namespace, memory, shape);
-        let requests = requests.map_err(|e| fatal(&e))?;
+        let node = cell.placement.mem_node;
+        let engine = self.target.engine(buffers, w.depth, node, self.deadline);
         Ok(Member {
-            engine: Native::new(requests, w.depth.get(), self.target.moves),
+            engine: engine.map_err(|e| Fatal(e.to_string()))?,
             stream: self.storage.stream(thread, seed)?,
+        })
+    }
+
+    fn shared_cpus(&self) -> Option<Warning> {
+        let (_, theirs) = self.emulator.as_ref()?;
+        let both = self.storage.cell().placement.cpus.and(theirs);
+        (!both.is_empty()).then(|| Warning {
+            code: WarningCode::SharedCpu,
+            text: format!("a thread of ours and the emulated controller both poll on CPU {both}, in turns of the scheduler's: give other --cpus or --peer-cpus, or fewer --threads"),
         })
     }
 
@@ -136,8 +144,20 @@ impl NvmeJob {
         if controller.health().is_err() {
             let reset = controller.reset();
             reset.map_err(|e| JobError::Failed(e.to_string()))?;
+            let failed = |e: &dyn std::fmt::Display| JobError::Failed(e.to_string());
+            let now = controller.namespace(self.target.namespace.id);
+            if now.map_err(|e| failed(&e))? != self.target.namespace {
+                return Err(failed(&format_args!(
+                    "{} is not what it was before the controller's reset; begin a new run",
+                    self.target.name
+                )));
+            }
         }
-        let crew = self.storage.crew(trial, self.watch.as_ref());
+        let mut crew = self.storage.crew(trial, self.watch.as_ref());
+        // Who gives up first is the driver, by its deadline.
+        let patience = self.deadline + self.deadline;
+        crew.load.patience = crew.load.patience.max(patience);
+        crew.other = self.emulator.as_ref().map(|(process, _)| *process);
         Ok(crew.run(|thread| self.member(thread, trial.seed))?)
     }
 }
@@ -145,19 +165,15 @@ impl NvmeJob {
 impl Job for NvmeJob {
     fn run(&mut self, trial: &Trial<'_>) -> Result<TrialResult, JobError> {
         self.storage.begin_ledger()?;
-        let emulator = self
-            .emulator
-            .as_ref()
-            .and_then(|(process, _)| OtherThread::start(*process));
         let run = self.run_crew(trial)?;
-        let other = emulator.and_then(OtherThread::finish);
-        let warnings = self.storage.unwritten(
+        let other = run.other.clone();
+        let unwritten = self.storage.unwritten(
             "the namespace has blocks of zeros, which were never written or were deallocated: reading those measures no medium; write it first",
         );
-        let mut result = run.into_result(warnings.into_iter().collect());
+        let mut result = run.into_result(unwritten.into_iter().chain(self.shared_cpus()).collect());
         if let Some((_, asked)) = &self.emulator {
             match other {
-                Some(found) => prove_emulator(&mut result, asked, found),
+                Some((found, spent)) => prove_emulator(&mut result, asked, found, spent),
                 None => result
                     .proof
                     .missing
@@ -173,8 +189,7 @@ impl Job for NvmeJob {
 }
 
 /// The controller's thread is of the figure as the measuring threads are.
-fn prove_emulator(result: &mut TrialResult, asked: &CpuList, found: strata_topology::Watched) {
-    let spent = found.cpu_time;
+fn prove_emulator(result: &mut TrialResult, asked: &CpuList, found: Watched, spent: Nanos) {
     let (proof, missing) = thread_proof(Role::Peer, asked.clone(), found);
     let thread = std::slice::from_ref(&proof);
     result

@@ -17,9 +17,10 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// Polls a queue pair of its own.
 pub(crate) struct Native {
     requests: Requests<Buffers>,
-    slots: Box<[Option<(Slot, Bytes)>]>,
-    /// Whether the controller moves data; the null controller does not.
-    moves: bool,
+    /// What is in flight: the slot, and how many bytes it moves.
+    slots: Box<[(Option<Slot>, u32)]>,
+    /// All bits where the controller moves data; the null controller does not.
+    moves: u32,
 }
 
 impl Native {
@@ -27,8 +28,8 @@ impl Native {
     pub(crate) fn new(requests: Requests<Buffers>, depth: u16, moves: bool) -> Native {
         Native {
             requests,
-            slots: (0..depth).map(|_| None).collect(),
-            moves,
+            slots: (0..depth).map(|_| (None, 0)).collect(),
+            moves: if moves { u32::MAX } else { 0 },
         }
     }
 }
@@ -44,7 +45,7 @@ impl Engine for Native {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn post(&mut self, slot: Slot, op: Op) -> Result<(), Refused> {
         let number = slot.index();
         let posted = self
@@ -52,7 +53,7 @@ impl Engine for Native {
             .post(number, op.kind == OpKind::Write, op.at, op.len);
         match posted {
             Ok(()) => {
-                self.slots[number] = Some((slot, op.len));
+                self.slots[number] = (Some(slot), op.len.0 as u32);
                 Ok(())
             }
             Err(why) => Err(self.refused(slot, op, why)),
@@ -64,16 +65,17 @@ impl Engine for Native {
         self.requests.ring().map_err(Fatal)
     }
 
-    #[inline]
+    #[inline(always)]
     fn reap(&mut self, _: Wait, mut done: impl FnMut(Slot, Outcome)) -> Result<usize, Fatal> {
         let (slots, moves) = (&mut self.slots, self.moves);
         let reaped = self.requests.reap(|number, answer| {
             // Each request is answered once, by the identifiers of its commands.
-            let Some((slot, len)) = slots[number].take() else {
+            let (slot, len) = &mut slots[number];
+            let (Some(slot), len) = (slot.take(), *len) else {
                 return;
             };
             let outcome = match answer {
-                Ok(()) => Outcome::Done(if moves { len } else { Bytes(0) }),
+                Ok(()) => Outcome::Done(Bytes(u64::from(len & moves))),
                 Err(Failure(code)) => Outcome::Failed(FailCode(code)),
             };
             done(slot, outcome);
@@ -83,17 +85,12 @@ impl Engine for Native {
 
     fn quiesce(&mut self, by: Tick) -> Result<(), Stuck> {
         let _ = by;
-        let slots = &mut self.slots;
-        let settled = self
-            .requests
-            .settle(Instant::now() + DRAIN, &mut |number, _| {
-                slots[number] = None;
-            });
-        match (settled, self.requests.outstanding()) {
-            (_, 0) => Ok(()),
-            (settled, operations) => Err(Stuck {
+        self.requests.settle(Instant::now() + DRAIN);
+        match self.requests.outstanding() {
+            0 => Ok(()),
+            operations => Err(Stuck {
                 operations,
-                why: settled.err().unwrap_or_default(),
+                why: self.requests.ended().unwrap_or_default().to_owned(),
             }),
         }
     }
@@ -111,7 +108,7 @@ impl Native {
     /// Slots that are out.
     #[cfg(test)]
     pub(crate) fn in_flight(&self) -> usize {
-        let slots = self.slots.iter().flatten().count();
+        let slots = self.slots.iter().filter(|(slot, _)| slot.is_some()).count();
         slots.max(self.requests.outstanding())
     }
 

@@ -25,6 +25,8 @@ pub(crate) fn before_doorbell() {
     // to keep it.
     #[cfg(target_arch = "x86_64")]
     std::sync::atomic::compiler_fence(Ordering::Release);
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    std::sync::atomic::fence(Ordering::SeqCst);
     // A device lies outside of the inner shareable domain that Rust's fences order (Arm ARM B2.3.12).
     #[cfg(target_arch = "aarch64")]
     // SAFETY: a barrier changes no memory or register.
@@ -38,6 +40,8 @@ pub(crate) fn before_doorbell() {
 fn after_phase() {
     #[cfg(target_arch = "x86_64")]
     std::sync::atomic::compiler_fence(Ordering::Acquire);
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    std::sync::atomic::fence(Ordering::SeqCst);
     #[cfg(target_arch = "aarch64")]
     // SAFETY: as in `before_doorbell`.
     unsafe {
@@ -123,12 +127,13 @@ pub struct Rings {
     head: u32,
     /// The phase tag that a new entry has, in bit 48 of its second word.
     phase: u64,
-    /// Posted and not yet told.
-    untold: u32,
-    /// Posted and not yet completed.
-    outstanding: u32,
-    /// Taken and not yet told.
-    untaken: u32,
+    /// The tail that was told last.
+    told: u32,
+    /// Commands posted, and completions taken of such ones: both go round.
+    posted: u32,
+    taken: u32,
+    /// How many had been taken when the head was told last.
+    head_told: u32,
     /// From so many on the head is told.
     lazy: u32,
     entries: u32,
@@ -212,9 +217,10 @@ impl Unbound {
             tail: 0,
             head: 0,
             phase: 1 << 48,
-            untold: 0,
-            outstanding: 0,
-            untaken: 0,
+            told: 0,
+            posted: 0,
+            taken: 0,
+            head_told: 0,
             // What was taken and not told, and what is outstanding, never fill the completion queue.
             lazy: (completion_entries.saturating_sub(entries) / 2).max(1),
             entries,
@@ -233,12 +239,13 @@ impl Rings {
     /// How many more commands may be posted.
     #[inline(always)]
     pub fn room(&self) -> u32 {
-        self.entries - 1 - self.outstanding
+        self.entries - 1 - self.outstanding()
     }
 
     /// How many commands are outstanding.
+    #[inline(always)]
     pub fn outstanding(&self) -> u32 {
-        self.outstanding
+        self.posted.wrapping_sub(self.taken)
     }
 
     /// The submission queue's entries.
@@ -251,13 +258,11 @@ impl Rings {
         &self.memory
     }
 
-    /// Stores a command behind the tail. Its identifier must be of no outstanding one.
-    ///
-    /// # Panics
-    /// When there is no [`room`](Rings::room).
+    /// Stores a command behind the tail. Its identifier must be of no outstanding one, and there must be
+    /// [`room`](Rings::room): without, it takes the place of one that was not yet fetched.
     #[inline(always)]
     pub fn post(&mut self, sqe: Sqe) {
-        assert!(self.room() > 0, "a submission queue without room");
+        debug_assert!(self.room() > 0, "a submission queue without room");
         // SAFETY: `tail` is below the queue's entries, for which the region has room; the controller does not read behind
         // the tail that it was told. Volatile, since it reads what is stored; aligned, since entries of 64 bytes begin at a
         // page.
@@ -271,18 +276,18 @@ impl Rings {
         if self.tail == self.entries {
             self.tail = 0;
         }
-        self.untold += 1;
-        self.outstanding += 1;
+        self.posted = self.posted.wrapping_add(1);
     }
 
     /// Tells the controller of all that was posted, by one doorbell; nothing when nothing was.
     #[inline(always)]
     pub fn ring(&mut self) {
-        if self.untold == 0 {
+        // Never all the way round, since one entry stays free.
+        if self.told == self.tail {
             return;
         }
-        self.untold = 0;
-        if self.untaken >= self.lazy {
+        self.told = self.tail;
+        if self.taken.wrapping_sub(self.head_told) >= self.lazy {
             // Before the tail: what will be fetched finds room for its completions.
             self.tell_head();
         }
@@ -291,11 +296,12 @@ impl Rings {
 
     #[inline(always)]
     fn tell_head(&mut self) {
-        self.untaken = 0;
+        self.head_told = self.taken;
         self.head_bell.write(self.head as u16);
     }
 
-    /// The next completion, if there is one.
+    /// The next completion, if there is one; whether it is of a command that was given, its identifier tells
+    /// ([`Rings::answered`]).
     #[inline(always)]
     pub fn take(&mut self) -> Option<Completion> {
         // SAFETY: `head` is below the queue's entries, for which the region has room; entries of 16 bytes begin at a page, so
@@ -314,10 +320,13 @@ impl Rings {
             self.head = 0;
             self.phase ^= 1 << 48;
         }
-        self.untaken += 1;
-        // A controller that completes what was never given is found by its identifiers.
-        self.outstanding = self.outstanding.saturating_sub(1);
         Some(Completion { word })
+    }
+
+    /// What was taken was of a command that was outstanding, and is no more: there is room for another.
+    #[inline(always)]
+    pub fn answered(&mut self) {
+        self.taken = self.taken.wrapping_add(1);
     }
 
     /// Command specific dword 0 of the completion that was just taken.

@@ -6,9 +6,12 @@ use std::sync::atomic::AtomicBool;
 
 use strata_guard::{Ends, FIRST, LAST, signatures};
 use strata_measure::storage::{Seen, WrittenState, fill};
+use strata_measure::{Buffers, Engine};
 use strata_nvme_spec::NamespaceId;
-use strata_units::{ByteOffset, Bytes};
+use strata_units::{ByteOffset, Bytes, Nanos, NodeId, QueueDepth};
 
+use crate::native::Native;
+use crate::requests::{Requests, Shape};
 use crate::{Blocking, Controller, LARGEST, Namespace, NvmeError, Stands, Unusable};
 
 /// Why a namespace cannot be measured.
@@ -80,13 +83,21 @@ pub enum TargetError {
     },
     /// The typed serial number is another drive's.
     #[error(
-        "{name} is left alone: {typed:?} is not its serial number; type that of the drive that may be lost"
+        "{name} is left alone: {typed:?} is not its serial number (with /nN behind it, N the namespace, where it has several); type that of the drive that may be lost"
     )]
     Another {
         /// The namespace.
         name: String,
         /// What was typed.
         typed: String,
+    },
+    /// Another host may have it reserved.
+    #[error(
+        "{name} is left alone: it knows reservations, and whether another host has one was not asked; write to a drive without, or through the kernel's driver (strata block)"
+    )]
+    Reservable {
+        /// The namespace.
+        name: String,
     },
     /// It holds somebody's data.
     #[error(
@@ -271,7 +282,18 @@ impl NvmeTarget {
         let Some(typed) = typed else {
             return Err(TargetError::NotNamed { name: name() });
         };
-        if typed.trim() != self.controller.identity().serial.trim() {
+        let identity = self.controller.identity();
+        let serial = identity.serial.trim();
+        let several = self.controller.namespaces().len() > 1;
+        let expected = match several {
+            true => format!("{serial}/n{}", self.namespace.id),
+            false => serial.to_owned(),
+        };
+        if identity.reserves {
+            return Err(TargetError::Reservable { name: name() });
+        }
+        // One without a serial number cannot be told from others.
+        if serial.is_empty() || typed.trim() != expected {
             return Err(TargetError::Another {
                 name: name(),
                 typed: typed.to_owned(),
@@ -312,6 +334,44 @@ impl NvmeTarget {
                     .collect::<Vec<_>>()
                     .join(", "),
             }),
+        }
+    }
+
+    /// An engine of so many operations in flight, each with its buffer of `buffers`, which lie in a shared region; its queues
+    /// lie on `node`. A command that takes longer than `deadline` is aborted.
+    ///
+    /// # Errors
+    /// No memory or no queue of the controller's for it.
+    pub fn engine(
+        &self,
+        buffers: Buffers,
+        depth: QueueDepth,
+        node: Option<NodeId>,
+        deadline: Nanos,
+    ) -> Result<impl Engine + use<>, NvmeError> {
+        let shape = self.shape(depth, buffers.size(), node, deadline);
+        let memory = self.controller.function().map(buffers)?;
+        let requests = Requests::new(&self.controller, self.namespace.clone(), memory, shape)?;
+        Ok(Native::new(requests, depth.get(), self.moves))
+    }
+
+    /// So many requests of one size, each at a multiple of it in its region.
+    pub(crate) fn shape(
+        &self,
+        depth: QueueDepth,
+        len: Bytes,
+        node: Option<NodeId>,
+        deadline: Nanos,
+    ) -> Shape {
+        // A region begins where the user said: at a multiple of the largest operation.
+        let align = Bytes(1 << (self.from.0 | len.0).trailing_zeros());
+        Shape {
+            depth: depth.get(),
+            len,
+            align,
+            stride: Bytes(len.0.next_multiple_of(4096)),
+            node,
+            deadline,
         }
     }
 

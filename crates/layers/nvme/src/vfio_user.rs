@@ -38,6 +38,15 @@ impl VfioUser {
         }
     }
 
+    /// The same under another name, where its folder's says nothing to the user.
+    #[must_use]
+    pub fn called(self, name: &str) -> VfioUser {
+        VfioUser {
+            name: name.to_owned(),
+            ..self
+        }
+    }
+
     fn failed<T, E>(&self, what: impl Into<String>, found: Result<T, E>) -> Result<T, CarrierError>
     where
         E: Into<Box<dyn std::error::Error + Send + Sync>>,

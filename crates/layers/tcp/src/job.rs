@@ -165,6 +165,7 @@ impl Measuring<'_> {
             mem_node: p.mem_node,
             interrupted: self.interrupted,
             enough: Some(&self.ledger.enough),
+            other: None,
             watch: self.watch,
         };
         let run = crew.run(|thread| {

@@ -235,6 +235,7 @@ impl Serving<'_> {
             mem_node: None,
             interrupted: self.stopped,
             enough: Some(&self.ledger.enough),
+            other: None,
             watch: None,
         };
         let run = crew

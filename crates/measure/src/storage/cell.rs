@@ -216,6 +216,7 @@ impl StorageCell {
             mem_node: self.cell.placement.mem_node,
             interrupted: trial.interrupted,
             enough: None,
+            other: None,
             watch,
         }
     }

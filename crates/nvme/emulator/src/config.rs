@@ -7,7 +7,7 @@ use strata_nvme_spec::{PageSize, QueueSize};
 use strata_units::{Bytes, Nanos};
 
 use crate::ConfigError;
-use crate::model::{Faults, Performance, Quoted};
+use crate::model::{AccessKind, Fault, Faults, Performance, Quoted, Rule};
 
 /// The smallest memory page, CAP.MPSMIN, which MDTS counts.
 pub(crate) const SMALLEST_PAGE: PageSize = PageSize::FOUR_KIB;
@@ -17,6 +17,9 @@ pub(crate) const LARGEST_PAGE: PageSize = PageSize::from_field(4);
 
 /// The most I/O queue pairs.
 const MOST_QUEUES: u16 = 64;
+
+/// The most I/O queue pairs of which each has its doorbells in a cache line of its own; what is emulated when nothing is said.
+const APART: u16 = 63;
 
 /// The most namespaces; each list of active ones holds as many.
 const MOST_NAMESPACES: usize = 1024;
@@ -54,11 +57,11 @@ pub struct Config {
     pub model: String,
     /// Firmware revision: up to 8.
     pub firmware: String,
-    /// I/O queue pairs, 1 to 64. Doorbells of a pair lie in a cache line of their own up to 63.
+    /// I/O queue pairs, 1 to 64. Doorbells of a pair lie in a cache line of their own up to 63, the default.
     pub queues: u16,
     /// Entries of the largest I/O queue (CAP.MQES), 2 to 65536.
     pub entries: u32,
-    /// The most that one command may move (MDTS): a power of two from 4 KiB, or none.
+    /// The most that one command may move (MDTS): a power of two from 8 KiB, or none.
     pub transfer: Transfer,
     /// The boundary that an I/O should not cross (NOIOB): a power of two of blocks; none when not said.
     pub boundary: Option<Quoted<Bytes>>,
@@ -129,7 +132,8 @@ pub enum Memory {
     Ordinary,
     /// Pages of 2 MiB, all taken at the start.
     Huge,
-    /// A file, which is there and stays as long as it is.
+    /// A file, which is there and stays as long as it is. Where it ends before, or has a hole that a full disk has no blocks for,
+    /// the controller fails for good when it gets there.
     File(PathBuf),
 }
 
@@ -139,7 +143,7 @@ impl Default for Config {
             serial: "STRATA0000000001".to_owned(),
             model: "Strata emulated controller".to_owned(),
             firmware: env!("CARGO_PKG_VERSION").to_owned(),
-            queues: MOST_QUEUES,
+            queues: APART,
             entries: 4096,
             transfer: Transfer(Some(Bytes(128 << 10))),
             boundary: None,
@@ -212,7 +216,39 @@ impl Config {
             || format!("at most {timeout}, which CAP.TO can tell"),
         )?;
         let mut numbered = (1..).zip(&self.namespace);
-        numbered.try_for_each(|(number, namespace)| self.check_namespace(number, namespace))
+        numbered.try_for_each(|(number, namespace)| self.check_namespace(number, namespace))?;
+        let mut numbered = (1..).zip(&self.faults.rules);
+        numbered.try_for_each(|(number, rule)| self.check_rule(number, rule))
+    }
+
+    /// Whether a rule can ever strike this controller.
+    fn check_rule(&self, number: u32, rule: &Rule) -> Result<(), ConfigError> {
+        let key = |key: &str| format!("[[faults.rule]] number {number}: {key}");
+        want(
+            self.moves_data || rule.fault != Fault::Corrupt,
+            &key("fault"),
+            "corrupt where moves_data = false",
+            || "another one, since there is no data to be wrong".to_owned(),
+        )?;
+        let count = self.namespace.len() as u64;
+        if let Some(nsid) = rule.namespace {
+            let there = (1..=count).contains(&nsid.into());
+            want(there, &key("namespace"), nsid, || {
+                format!("1 to {count}, the number of a namespace")
+            })?;
+        }
+        let ranged = rule.first_lba.or(rule.last_lba).is_some();
+        if let Some(kind @ (AccessKind::Flush | AccessKind::Deallocate | AccessKind::Other)) =
+            rule.kind
+        {
+            want(
+                !ranged,
+                &key("kind"),
+                format!("{kind} with a range of blocks"),
+                || "read, write or write-zeroes, which name one, or no range".to_owned(),
+            )?;
+        }
+        Ok(())
     }
 
     fn check_namespace(&self, number: u32, it: &NamespaceConfig) -> Result<(), ConfigError> {
@@ -311,6 +347,18 @@ mod tests {
             (
                 "moves_data = false\n[[namespace]]\nmemory = \"huge\"",
                 "namespace 1: memory",
+            ),
+            (
+                "moves_data = false\n[[faults.rule]]\nfault = \"corrupt\"",
+                "[[faults.rule]] number 1: fault: found corrupt",
+            ),
+            (
+                "[[faults.rule]]\nfault = \"lost\"\n[[faults.rule]]\nfault = \"lost\"\nnamespace = 2",
+                "[[faults.rule]] number 2: namespace: found 2, expected 1 to 1",
+            ),
+            (
+                "[[faults.rule]]\nfault = \"lost\"\nkind = \"flush\"\nlast_lba = 9",
+                "[[faults.rule]] number 1: kind: found flush with a range",
             ),
         ] {
             let why = refused(text);

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
-use strata_nvme_spec::feature::FeatureId;
 use strata_nvme_spec::registers::{Cc, CommandSet, Csts, Doorbell, Shutdown, ShutdownStatus};
 use strata_nvme_spec::{QueueId, QueueSize};
 use strata_units::{ByteOffset, Bytes, Iova, Nanos};
@@ -17,7 +16,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::config_space::{BAR_LEN, ConfigSpace, LEN};
 use crate::error::EmulatorError;
-use crate::events::{self, Events};
+use crate::events::Events;
 use crate::io::Io;
 use crate::later::Later;
 use crate::model::{Dice, Pace};
@@ -26,9 +25,7 @@ use crate::queues::Queues;
 use crate::registers::{DOORBELL_PAGE, Registers};
 use crate::ring::{Bell, Completions, Submissions};
 use crate::sigbus;
-
-/// How often the temperature is looked at.
-const GLANCE: Nanos = Nanos::from_millis(10);
+use crate::watch::Watch;
 
 /// Entries of a page of the MSI-X table.
 pub(crate) const MSIX_LEN: usize = 4096;
@@ -40,6 +37,19 @@ pub(crate) struct Models {
     pub(crate) later: Later,
     /// Whether they have to be asked at all.
     pub(crate) asked: bool,
+}
+
+impl Models {
+    /// The most that can wait for a time to complete to a queue of so many entries.
+    pub(crate) fn most(&self, entries: u32) -> usize {
+        let each = match (self.asked, self.dice.is_fair()) {
+            (false, _) => 0,
+            (true, true) => 1,
+            // Some wait to complete a second time.
+            (true, false) => 2,
+        };
+        entries as usize * each
+    }
 }
 
 /// An emulated controller.
@@ -64,13 +74,11 @@ pub(crate) struct Controller {
     pub(crate) live: bool,
     /// Whether it was pulled out.
     pub(crate) removed: bool,
-    page: Rc<Mapping>,
+    /// The doorbells that the client maps.
+    pub(crate) page: Rc<Mapping>,
     ready_after: Nanos,
     enabled: Option<Nanos>,
-    /// The queue whose doorbells are looked at next, in case it is none.
-    scanned: u16,
-    glanced: Nanos,
-    hot: bool,
+    pub(crate) watch: Watch,
 }
 
 impl Controller {
@@ -116,16 +124,21 @@ impl Controller {
             page,
             ready_after: config.ready_after.0,
             enabled: None,
-            scanned: 0,
-            glanced: Nanos(0),
-            hot: false,
+            watch: Watch::default(),
         })
     }
 
     /// Whether queues are polled when they may be.
     pub(crate) fn refresh(&mut self) {
         let csts = self.registers.csts;
-        self.live = csts.rdy() && !csts.cfs() && !self.removed && self.config_space.masters();
+        let shut = csts.shutdown() != ShutdownStatus::None;
+        self.live =
+            csts.rdy() && !csts.cfs() && !shut && !self.removed && self.config_space.masters();
+    }
+
+    /// Whether there is any queue but those for admin commands.
+    pub(crate) fn has_io_queues(&self) -> bool {
+        self.queues.submissions.len() > 1
     }
 
     /// CC was written.
@@ -137,23 +150,31 @@ impl Controller {
             _ => {}
         }
         let asked = matches!(cc.shutdown(), Shutdown::Normal | Shutdown::Abrupt);
-        if asked && self.registers.csts.shutdown() == ShutdownStatus::None {
-            self.flush();
+        if asked && before.shutdown() != cc.shutdown() {
+            // A host that shuts down hears of no failure; whoever serves hears of it at the end.
+            let _ = self.flush();
             let csts = self.registers.csts;
             self.registers.csts = csts.with_shutdown(ShutdownStatus::Complete);
+            // No command is fetched any more until the controller was reset (Base 3.6).
+            self.refresh();
         }
     }
 
-    /// What is in a file is put on its medium; a host that shuts down hears of no failure.
-    pub(crate) fn flush(&self) {
-        for namespace in &self.io.namespaces {
-            let _ = namespace.media.sync_all();
-        }
+    /// What is in files is put on their medium, as far as it is still there.
+    pub(crate) fn flush(&self) -> Result<(), EmulatorError> {
+        let namespaces = (1..).zip(&self.io.namespaces);
+        // All of them, whatever the first says.
+        let ends = namespaces.map(|(nsid, it)| it.media.finish(nsid));
+        ends.fold(Ok(()), |first, next| first.and(next))
     }
 
     fn enable(&mut self) {
         self.enabled = Some(self.clock.now());
-        if self.make_admin_queues().is_none() {
+        // A shutdown before it was enabled is over.
+        let csts = self.registers.csts;
+        self.registers.csts = csts.with_shutdown(ShutdownStatus::None);
+        // A namespace that lost blocks has nothing to offer to any host.
+        if self.io.torn || self.make_admin_queues().is_none() {
             self.fail();
         }
         self.become_ready();
@@ -210,7 +231,7 @@ impl Controller {
     }
 
     /// Where a doorbell lies in the page.
-    fn place_of(&self, doorbell: Doorbell) -> ByteOffset {
+    pub(crate) fn place_of(&self, doorbell: Doorbell) -> ByteOffset {
         let stride = self.registers.cap.doorbell_stride();
         ByteOffset(doorbell.offset(stride).saturating_sub(0x1000))
     }
@@ -220,9 +241,9 @@ impl Controller {
         self.stop();
         self.events = Events::default();
         self.features.reset();
-        self.io.write_through = false;
-        self.io.torn = false;
+        self.io.reset();
         self.registers.csts = Csts(0);
+        self.watch = Watch::default();
         self.enabled = None;
     }
 
@@ -294,102 +315,10 @@ impl Controller {
         self.io.health.power_cycles += 1;
         self.reset_function();
         self.removed = false;
-    }
-
-    /// A doorbell is rung by a message.
-    pub(crate) fn ring(&mut self, at: u64, value: u32) {
-        let doorbell = Doorbell::at(at, self.registers.cap.doorbell_stride());
-        let exists = match doorbell {
-            Some(Doorbell::Tail(id)) => self.queues.submission(id).is_some(),
-            Some(Doorbell::Head(id)) => self.queues.completion(id).is_some(),
-            None => false,
-        };
-        match doorbell {
-            Some(doorbell) if exists => {
-                self.page.store_u32(self.place_of(doorbell), value);
-            }
-            Some(Doorbell::Tail(id) | Doorbell::Head(id)) => self.stray(id),
-            None => self.stray(QueueId(u16::MAX)),
-        }
-    }
-
-    /// The doorbell of a queue that is not there was rung.
-    fn stray(&mut self, id: QueueId) {
-        self.io.health.bad_doorbell(id);
-        self.events.raise(events::INVALID_DOORBELL);
-    }
-
-    /// What is looked at now and then: doorbells that cannot be, and the temperature.
-    pub(crate) fn tend(&mut self, busy: Nanos) {
-        self.io.health.busy = self.io.health.busy + busy;
-        if !self.live {
-            return;
-        }
-        // Of what holds a queue, commands themselves do not find that it is gone.
-        self.io.look();
-        if self.io.torn {
-            self.fail();
-            return;
-        }
-        for index in 0..self.queues.submissions.len() {
-            if self.queues.submissions[index].was_wrong() {
-                let id = self.queues.submissions[index].id;
-                self.io.health.bad_doorbell(id);
-                self.events.raise(events::INVALID_VALUE);
-            }
-        }
-        for index in 0..self.queues.completions.len() {
-            self.queues.completions[index].look();
-            if self.queues.completions[index].was_wrong() {
-                let id = self.queues.completions[index].id;
-                self.io.health.bad_doorbell(id);
-                self.events.raise(events::INVALID_VALUE);
-            }
-        }
-        self.scan();
-        let now = self.clock.now();
-        if now - self.glanced >= GLANCE {
-            self.glanced = now;
-            self.feel(now);
-        }
-    }
-
-    /// Looks at the doorbells of one queue, in case there is none.
-    fn scan(&mut self) {
-        let id = QueueId(self.scanned);
-        self.scanned = if self.scanned >= self.pairs {
-            0
-        } else {
-            self.scanned + 1
-        };
-        let tail = self
-            .queues
-            .submission(id)
-            .is_none()
-            .then_some(Doorbell::Tail(id));
-        let head = self
-            .queues
-            .completion(id)
-            .is_none()
-            .then_some(Doorbell::Head(id));
-        for doorbell in [tail, head].into_iter().flatten() {
-            let place = self.place_of(doorbell);
-            if self.page.load_u32(place).is_some_and(|value| value != 0) {
-                self.page.store_u32(place, 0);
-                self.stray(id);
-            }
-        }
-    }
-
-    /// Tells of a temperature that went beyond its threshold, where that was asked for.
-    fn feel(&mut self, now: Nanos) {
-        let temperature = self.models.pace.temperature(now);
-        let hot = self.features.is_beyond(temperature);
-        let news = hot && !self.hot;
-        self.hot = hot;
-        let asked = self.features.value(FeatureId::EVENT_CONFIG) >> 1 & 1 == 1;
-        if news && asked {
-            self.events.raise(events::TEMPERATURE);
+        // A client that left may live, with the page still mapped: the next one gets another. Without a descriptor for it, it
+        // is the old one.
+        if let Ok((page, regions)) = bar() {
+            (self.page, self.regions) = (page, regions);
         }
     }
 

@@ -8,7 +8,7 @@ use strata_units::{Bytes, Iova};
 use strata_vfio_user::{Dma, Mapping, Refusal};
 
 use crate::piece::Piece;
-use crate::sigbus::Watched;
+use crate::sigbus::{Of, Watched};
 
 /// A mapping of the client's memory, unmapped when the last queue that lies in it is gone.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ impl Space {
             .map_or(Bytes(4096), Bytes);
         let mapping = dma.map().map_err(|_| Refusal::Invalid)?;
         let base = NonNull::new(mapping.as_ptr()).ok_or(Refusal::Failed)?;
-        let watched = Watched::new(base, mapping.len(), page).ok_or(Refusal::NoRoom)?;
+        let watched = Watched::new(Of::Client, base, mapping.len(), page).ok_or(Refusal::NoRoom)?;
         let start = dma.iova.0;
         let at = self.spans.partition_point(|span| span.start < start);
         let span = Span {
@@ -81,9 +81,16 @@ impl Space {
         self.spans.retain(|span| span.start != iova.0);
     }
 
-    /// Whether a part of any is gone.
-    pub(crate) fn is_torn(&self) -> bool {
-        self.spans.iter().any(|span| span.memory.watched.is_torn())
+    /// Gives up memory of which a part is gone, until the client maps it anew; whether there was any.
+    pub(crate) fn give_up(&mut self) -> bool {
+        let mut any = false;
+        for span in &mut self.spans {
+            if (span.read || span.write) && span.memory.watched.is_torn() {
+                (span.read, span.write) = (false, false);
+                any = true;
+            }
+        }
+        any
     }
 
     #[inline]
@@ -142,5 +149,107 @@ impl Space {
         let start = NonNull::new(span.memory.mapping.as_ptr().wrapping_add(offset))?;
         let memory = Rc::clone(&span.memory);
         Some(Place { start, memory })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+    use strata_units::ByteOffset;
+
+    use super::*;
+
+    fn dma(iova: u64, len: u64, read: bool, write: bool) -> Dma {
+        let file = memfd_create("client", MemfdFlags::CLOEXEC).expect("a memory object");
+        ftruncate(&file, len).expect("a length");
+        Dma {
+            iova: Iova(iova),
+            len: Bytes(len),
+            read,
+            write,
+            file: Some((file, ByteOffset(0))),
+        }
+    }
+
+    #[test]
+    fn only_what_lies_in_one_mapping_is_found() {
+        let mut space = Space::default();
+        for it in [
+            dma(0x9000, 0x2000, true, true),
+            dma(0x1000, 0x2000, true, true),
+            // It goes on where the one before ends, in another file.
+            dma(0x3000, 0x1000, true, true),
+        ] {
+            space.add(&it).expect("mapped");
+        }
+        for (at, len, found) in [
+            (0x1000, 0x2000, true),
+            (0x1000, 0x2001, false),
+            (0x2ff8, 8, true),
+            (0x2ffc, 8, false),
+            (0x2fff, u64::MAX, false),
+            (0x3000, 0x1000, true),
+            (0x3000, 0x1001, false),
+            (0x0fff, 2, false),
+            (0x4000, 1, false),
+            (0xaffc, 4, true),
+            (0xb000, 1, false),
+            (u64::MAX, 1, false),
+            (0, u64::MAX, false),
+        ] {
+            let at = Iova(at);
+            assert_eq!(
+                space.readable(at, Bytes(len)).is_some(),
+                found,
+                "{at} {len:#x}"
+            );
+            assert_eq!(
+                space.writable(at, Bytes(len)).is_some(),
+                found,
+                "{at} {len:#x}"
+            );
+            assert_eq!(
+                space.place(at, Bytes(len), true).is_some(),
+                found,
+                "{at} {len:#x}"
+            );
+        }
+        space
+            .writable(Iova(0x2ff8), Bytes(8))
+            .expect("found")
+            .store(&[7; 8]);
+        assert_eq!(space.entry(Iova(0x2ff8)), Some(0x0707_0707_0707_0707));
+        assert_eq!(space.entry(Iova(0x3000)), Some(0));
+        space.remove(Iova(0x1000));
+        assert_eq!(space.entry(Iova(0x2ff8)), None);
+        assert_eq!(space.entry(Iova(0x3000)), Some(0));
+    }
+
+    #[test]
+    fn memory_is_used_as_it_was_given() {
+        let mut space = Space::default();
+        space
+            .add(&dma(0x1000, 0x1000, true, false))
+            .expect("mapped");
+        space
+            .add(&dma(0x2000, 0x1000, false, true))
+            .expect("mapped");
+        let mut nameless = dma(0x3000, 0x1000, true, true);
+        nameless.file = None;
+        space.add(&nameless).expect("named");
+        let four = Bytes(4);
+        let can = |at| {
+            let at = Iova(at);
+            let readable = space.readable(at, four).is_some();
+            assert_eq!(space.place(at, four, false).is_some(), readable);
+            (readable, space.writable(at, four).is_some())
+        };
+        assert_eq!(can(0x1000), (true, false));
+        assert_eq!(can(0x2000), (false, true));
+        assert_eq!(can(0x3000), (false, false));
+        // A descriptor whose memory ends before.
+        let mut short = dma(0x4000, 0x1000, true, true);
+        short.len = Bytes(0x2000);
+        assert_eq!(space.add(&short), Err(Refusal::Invalid));
     }
 }

@@ -13,6 +13,12 @@ use crate::later::How;
 use crate::model::Fate;
 use crate::ring::Completions;
 
+/// The most commands that are fetched from a queue at a time, so that no other one waits for long.
+const FETCH: u32 = 256;
+
+/// The bytes after which no other command is fetched from the same queue, where they are moved.
+const FETCH_BYTES: u64 = 256 << 10;
+
 /// What a command that the models were asked about does to the controller.
 enum Then {
     /// It completes now.
@@ -61,7 +67,7 @@ impl Controller {
         done
     }
 
-    /// Fetches and answers all that waits in a queue.
+    /// Fetches and answers what waits in a queue, and of much the first part.
     #[inline(always)]
     fn fetch<const ASKED: bool, const MOVES: bool>(&mut self, index: usize, now: Nanos) -> u32 {
         let Controller {
@@ -74,8 +80,11 @@ impl Controller {
         if waiting == 0 {
             return 0;
         }
-        let count = waiting.min(completions.room(waiting));
-        for _ in 0..count {
+        let count = waiting.min(completions.room(waiting)).min(FETCH);
+        let enough = io.worked + FETCH_BYTES;
+        let mut done = 0;
+        while done < count {
+            done += 1;
             // A command's own words, and of the rest what reads, writes and ranges need.
             let own = queue.word(0).to_le();
             let (range, length) = (queue.word(5).to_le(), queue.word(6).to_le());
@@ -85,17 +94,23 @@ impl Controller {
             };
             let sqe = Sqe::from_words([own, 0, 0, prp1, prp2, range, length, 0]);
             queue.advance();
-            let then = match io.check(&sqe) {
-                Err(status) => Then::Completes(io.health.failed(queue.id, &sqe, status)),
-                Ok(request) if ASKED => {
-                    let of = (queue.id, &sqe);
-                    ask::<MOVES>(models, io, completions, now, of, &request)
+            // By value where it is rare, so that the entry stays in registers where it is not.
+            let then = match Io::transfers(&sqe) {
+                true => match io.transfer(&sqe) {
+                    Ok(request) => {
+                        let step = (now, queue.id, sqe);
+                        carry_out::<ASKED, MOVES>(models, io, completions, step, &request)
+                    }
+                    Err(status) => Then::Completes(io.health.failed(queue.id, sqe, status)),
+                },
+                false => {
+                    let step = (now, queue.id, sqe);
+                    carry_out_other::<ASKED, MOVES>(models, io, completions, step)
                 }
-                Ok(request) => Then::Completes(carry_out::<MOVES>(io, queue.id, &sqe, &request)),
             };
             if MOVES && io.torn {
                 self.fail();
-                return count;
+                return done;
             }
             match then {
                 Then::Completes(status) => completions.post(queue, sqe.cid(), 0, status),
@@ -103,18 +118,21 @@ impl Controller {
                 Then::Waits => {}
                 Then::Fails => {
                     self.fail();
-                    return count;
+                    return done;
                 }
                 Then::Vanishes => {
                     self.remove();
-                    return count;
+                    return done;
                 }
+            }
+            if MOVES && io.worked >= enough {
+                break;
             }
         }
         if let Some(vector) = completions.interrupt() {
             self.signal(vector);
         }
-        count
+        done
     }
 
     /// Completes what is due.
@@ -131,6 +149,7 @@ impl Controller {
             match due.how {
                 // Nobody kept room for it.
                 How::Again => {
+                    completions.repeated();
                     if completions.room(1) > 0 {
                         completions.post(queue, due.cid, 0, due.status());
                     }
@@ -177,10 +196,12 @@ impl Controller {
             return;
         };
         models.later.take_all(queue.id, |due| {
-            if due.how != How::Again {
-                completions.forgive();
-                completions.post(queue, due.cid, 0, Status::SQ_DELETED);
+            if due.how == How::Again {
+                completions.repeated();
+                return;
             }
+            completions.forgive();
+            completions.post(queue, due.cid, 0, Status::SQ_DELETED);
         });
         if let Some(vector) = completions.interrupt() {
             self.signal(vector);
@@ -188,14 +209,52 @@ impl Controller {
     }
 }
 
-/// Does what a command asks for; its status, which the log knows more of where it failed.
+/// A command that is fetched: when, from which queue, and its entry.
+type Step = (Nanos, QueueId, Sqe);
+
+/// Does what a command asks for.
 #[inline(always)]
-fn carry_out<const MOVES: bool>(io: &mut Io, id: QueueId, sqe: &Sqe, request: &Request) -> Status {
+fn carry_out<const ASKED: bool, const MOVES: bool>(
+    models: &mut Models,
+    io: &mut Io,
+    completions: &mut Completions,
+    step: Step,
+    request: &Request,
+) -> Then {
+    if ASKED {
+        return ask::<MOVES>(models, io, completions, step, request);
+    }
+    Then::Completes(act::<MOVES>(io, step.1, step.2, request))
+}
+
+/// The same for what is neither read nor write.
+#[inline(never)]
+fn carry_out_other<const ASKED: bool, const MOVES: bool>(
+    models: &mut Models,
+    io: &mut Io,
+    completions: &mut Completions,
+    step: Step,
+) -> Then {
+    match io.other(&step.2) {
+        Ok(request) => carry_out::<ASKED, MOVES>(models, io, completions, step, &request),
+        Err(status) => Then::Completes(io.health.failed(step.1, step.2, status)),
+    }
+}
+
+/// Does it at once; its status.
+#[inline(always)]
+fn act<const MOVES: bool>(io: &mut Io, id: QueueId, sqe: Sqe, request: &Request) -> Status {
     if !MOVES {
         io.count(request);
         return Status::SUCCESS;
     }
     let status = io.carry_out(request);
+    told(io, id, sqe, status)
+}
+
+/// What a command that was carried out is answered with: the log knows more where it failed.
+#[inline(always)]
+fn told(io: &mut Io, id: QueueId, sqe: Sqe, status: Status) -> Status {
     if status.is_success() {
         return status;
     }
@@ -208,8 +267,7 @@ fn ask<const MOVES: bool>(
     models: &mut Models,
     io: &mut Io,
     completions: &mut Completions,
-    now: Nanos,
-    (id, sqe): (QueueId, &Sqe),
+    (now, id, sqe): Step,
     request: &Request,
 ) -> Then {
     let of = (id, sqe.cid());
@@ -218,15 +276,21 @@ fn ask<const MOVES: bool>(
         Fate::Fatal => return Then::Fails,
         Fate::Removed => return Then::Vanishes,
         Fate::Status(status) => io.health.failed(id, sqe, status),
-        Fate::Corrupt if MOVES => io.corrupt(request),
-        _ => carry_out::<MOVES>(io, id, sqe, request),
+        Fate::Corrupt if MOVES => {
+            let status = io.corrupt(request);
+            told(io, id, sqe, status)
+        }
+        _ => act::<MOVES>(io, id, sqe, request),
     };
     let mut at = models.pace.due(now, &request.access);
     let mut how = How::Once;
     match fate {
         Fate::Lost => return Then::Waits,
         Fate::Late(more) => at = at + more,
-        Fate::Twice(more) => models.later.add(at + more, of, How::Again, status),
+        // As many as the queue has entries wait for their second time; more are not kept.
+        Fate::Twice(more) if completions.repeats() => {
+            models.later.add(at + more, of, How::Again, status);
+        }
         Fate::WrongPhase => how = How::Stale,
         _ => {}
     }

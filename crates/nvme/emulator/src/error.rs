@@ -84,6 +84,18 @@ pub enum EmulatorError {
         /// What the system said.
         why: io::Error,
     },
+    /// A namespace's file was gone in part while it was served.
+    #[error(
+        "{path} of namespace {nsid} was found shorter than the namespace, or with a hole that there was no space for on its disk: \
+         blocks written there since are lost; make it whole (truncate(1), fallocate(1)), look at the disk (df), and serve it anew",
+        path = path.display()
+    )]
+    Torn {
+        /// The namespace.
+        nsid: u32,
+        /// The file.
+        path: PathBuf,
+    },
     /// The system refuses.
     #[error(
         "cannot {what} for an emulated controller: {why}; look at the limits of this process (ulimit -a)"

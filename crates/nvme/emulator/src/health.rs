@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use strata_nvme_spec::command::nvm_opcode;
 use strata_nvme_spec::log::{ErrorEntry, SmartLog, data_units};
 use strata_nvme_spec::{CommandId, Kelvin, Lba, NamespaceId, QueueId, Sqe, Status};
 use strata_units::{Bytes, Nanos};
@@ -39,6 +40,20 @@ pub(crate) struct Now {
     pub(crate) warning: u8,
 }
 
+/// Whether the medium failed, or what it has is not what was written; of type 2 there are refusals too.
+fn is_of_media(status: Status) -> bool {
+    [
+        Status::WRITE_FAULT,
+        Status::UNRECOVERED_READ_ERROR,
+        Status::GUARD_CHECK,
+        Status::APPLICATION_TAG_CHECK,
+        Status::REFERENCE_TAG_CHECK,
+        Status::STORAGE_TAG_CHECK,
+    ]
+    .into_iter()
+    .any(|failure| status.is(failure))
+}
+
 impl Health {
     pub(crate) fn new() -> Health {
         Health {
@@ -64,15 +79,17 @@ impl Health {
 
     /// A command failed: what it is answered with, now that the log says more.
     #[cold]
-    pub(crate) fn failed(&mut self, queue: QueueId, sqe: &Sqe, status: Status) -> Status {
-        if status.kind() == 2 {
+    pub(crate) fn failed(&mut self, queue: QueueId, sqe: Sqe, status: Status) -> Status {
+        if is_of_media(status) {
             self.media_errors += 1;
         }
-        let block = Lba(u64::from(sqe.cdw11.get()) << 32 | u64::from(sqe.cdw10.get()));
-        let lba = if queue == QueueId::ADMIN {
-            Lba(0)
-        } else {
-            block
+        let names_blocks = matches!(
+            sqe.opcode,
+            nvm_opcode::READ | nvm_opcode::WRITE | nvm_opcode::WRITE_ZEROES
+        );
+        let lba = match names_blocks && queue != QueueId::ADMIN {
+            true => Lba(u64::from(sqe.cdw11.get()) << 32 | u64::from(sqe.cdw10.get())),
+            false => Lba(0),
         };
         let status = status.with_more();
         let mut entry = self.entry(queue, sqe.cid(), status);
@@ -151,13 +168,30 @@ mod tests {
         let mut health = Health::new();
         let sqe = Sqe::default().with_cid(CommandId(7));
         for _ in 0..70 {
-            let status = health.failed(QueueId(3), &sqe, Status::UNRECOVERED_READ_ERROR);
+            let status = health.failed(QueueId(3), sqe, Status::UNRECOVERED_READ_ERROR);
             assert!(status.has_more());
         }
         let log: Vec<_> = health.errors().collect();
         assert_eq!((log.len(), log[0].error_count.get()), (ENTRIES, 70));
         assert_eq!(log[63].error_count.get(), 7);
         assert_eq!(log[0].command(), Some((QueueId(3), CommandId(7))));
+        let at = |opcode| {
+            let mut sqe = Sqe {
+                opcode,
+                ..Sqe::default()
+            };
+            sqe.cdw10 = 7.into();
+            sqe
+        };
+        for (opcode, lba) in [
+            (nvm_opcode::READ, 7),
+            (nvm_opcode::DATASET_MANAGEMENT, 0),
+            (nvm_opcode::FLUSH, 0),
+        ] {
+            health.failed(QueueId(3), at(opcode), Status::ACCESS_DENIED);
+            let latest = health.errors().next().expect("one");
+            assert_eq!(latest.lba.get(), lba, "{opcode}");
+        }
         let now = Now {
             time: Nanos::SECOND * 7300,
             temperature: Kelvin(300),
@@ -167,7 +201,8 @@ mod tests {
         let smart = health.smart(&now);
         assert_eq!(
             (smart.media_errors.get(), smart.error_entries.get()),
-            (70, 70)
+            (70, 73),
+            "a refusal is no failure of the medium"
         );
         assert_eq!(
             (smart.power_on_hours.get(), smart.warning_time.get()),

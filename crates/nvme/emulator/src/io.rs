@@ -9,6 +9,7 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use crate::dma::Space;
 use crate::health::Health;
+use crate::media::Media;
 use crate::model::{Access, AccessKind};
 use crate::namespace::Namespace;
 use crate::piece::Piece;
@@ -40,10 +41,15 @@ pub(crate) struct Io {
     pub(crate) health: Health,
     /// Whether writes wait for the medium: the write cache is off.
     pub(crate) write_through: bool,
-    /// Memory was gone while it was touched: what was done last is not to be believed.
+    /// Memory was gone while it was touched: what was done last is not to be believed. Where a namespace's was, this stays.
     pub(crate) torn: bool,
+    /// Bytes that were moved or made zeroes since the start; of what takes longer than its bytes, as many as take so long.
+    pub(crate) worked: u64,
     seen: u32,
 }
+
+/// What may call the system is taken for so many bytes that were moved.
+const SLOW: u64 = 64 << 10;
 
 const INVALID_FIELD: Status = Status::INVALID_FIELD.do_not_retry();
 const INVALID_NAMESPACE: Status = Status::INVALID_NAMESPACE.do_not_retry();
@@ -60,20 +66,15 @@ impl Io {
             health: Health::new(),
             write_through: false,
             torn: false,
+            worked: 0,
             seen: sigbus::torn(),
         }
     }
 
-    /// Whether a command makes sense, and what it asks for.
+    /// Whether it is a command that [`Io::transfer`] knows.
     #[inline(always)]
-    pub(crate) fn check(&self, sqe: &Sqe) -> Result<Request, Status> {
-        if sqe.is_fused() || !sqe.uses_prp() {
-            return Err(INVALID_FIELD);
-        }
-        match sqe.opcode {
-            nvm_opcode::READ | nvm_opcode::WRITE => self.transfer(sqe),
-            _ => self.other(sqe),
-        }
+    pub(crate) fn transfers(sqe: &Sqe) -> bool {
+        matches!(sqe.opcode, nvm_opcode::READ | nvm_opcode::WRITE)
     }
 
     #[inline(always)]
@@ -83,8 +84,10 @@ impl Io {
         Ok((index, namespace))
     }
 
+    /// Whether a read or write makes sense, and what it asks for.
     #[inline(always)]
-    fn transfer(&self, sqe: &Sqe) -> Result<Request, Status> {
+    pub(crate) fn transfer(&self, sqe: &Sqe) -> Result<Request, Status> {
+        plain(sqe)?;
         let asked = ReadWrite::of(sqe);
         let (index, namespace) = self.namespace(asked.nsid)?;
         let (refused, kind) = match asked.write {
@@ -116,8 +119,9 @@ impl Io {
         })
     }
 
-    #[inline(never)]
-    fn other(&self, sqe: &Sqe) -> Result<Request, Status> {
+    /// Whether another command makes sense, and what it asks for.
+    pub(crate) fn other(&self, sqe: &Sqe) -> Result<Request, Status> {
+        plain(sqe)?;
         let mut request = Request {
             access: Access {
                 kind: AccessKind::Other,
@@ -183,8 +187,23 @@ impl Io {
         if status.is_success() {
             self.count(request);
         }
+        self.worked += self.weight(request);
         self.look();
         status
+    }
+
+    /// The bytes whose copying takes about as long as this does.
+    #[inline(always)]
+    fn weight(&self, request: &Request) -> u64 {
+        let access = &request.access;
+        let own = match access.kind {
+            AccessKind::Read | AccessKind::Write => access.bytes.0,
+            AccessKind::Flush | AccessKind::Deallocate => SLOW,
+            // A block has 4 KiB at most.
+            AccessKind::WriteZeroes => u64::from(access.blocks) << 12,
+            AccessKind::Other => 0,
+        };
+        own + if request.through { SLOW } else { 0 }
     }
 
     /// Whether memory was found gone is looked at.
@@ -199,8 +218,20 @@ impl Io {
     #[cold]
     fn look_closer(&mut self) {
         self.seen = sigbus::torn();
-        let media = &mut self.namespaces.iter();
-        self.torn |= self.space.is_torn() || media.any(|namespace| namespace.media.is_torn());
+        self.torn |= self.space.give_up() || self.lost();
+    }
+
+    /// Whether a namespace's file is gone under it, in part: what was written there since is kept nowhere.
+    fn lost(&self) -> bool {
+        let mut media = self.namespaces.iter().map(|namespace| &namespace.media);
+        media.any(Media::is_torn)
+    }
+
+    /// As at a reset: what the client took away is given up, and what namespaces lost does not come back.
+    pub(crate) fn reset(&mut self) {
+        self.look();
+        self.torn = self.lost();
+        self.write_through = false;
     }
 
     /// Does it with one byte of the first block wrong.
@@ -210,7 +241,9 @@ impl Io {
             self.flip(request);
         }
         let status = self.carry_out(request);
-        if reads || request.access.kind == AccessKind::Write {
+        // What was read is as it was; what was not written at all is nowhere to be wrong.
+        let wrote = request.access.kind == AccessKind::Write && status.is_success();
+        if reads || wrote {
             self.flip(request);
         }
         status
@@ -342,6 +375,15 @@ impl Io {
         }
         Ok(())
     }
+}
+
+/// Neither one of a pair of fused commands nor with a scatter-gather list.
+#[inline(always)]
+fn plain(sqe: &Sqe) -> Result<(), Status> {
+    if sqe.is_fused() || !sqe.uses_prp() {
+        return Err(INVALID_FIELD);
+    }
+    Ok(())
 }
 
 #[inline(always)]

@@ -39,12 +39,21 @@ impl Due {
 pub(crate) struct Later {
     heap: BinaryHeap<Reverse<Due>>,
     order: u64,
+    /// What there is to be room for.
+    promised: usize,
 }
 
 impl Later {
-    /// Makes room, so that none is made between commands.
-    pub(crate) fn reserve(&mut self, more: u32) {
-        self.heap.reserve(more as usize);
+    /// Makes room for so many more than were promised room already, so that none is made between commands.
+    pub(crate) fn promise(&mut self, more: usize) {
+        self.promised += more;
+        let missing = self.promised.saturating_sub(self.heap.len());
+        self.heap.reserve(missing);
+    }
+
+    /// So many of them will not come.
+    pub(crate) fn release(&mut self, less: usize) {
+        self.promised = self.promised.saturating_sub(less);
     }
 
     pub(crate) fn add(
@@ -74,12 +83,18 @@ impl Later {
         self.heap.pop().map(|due| due.0)
     }
 
-    /// Takes a command out that completes once; whether it was there.
+    /// Takes one command out that completes once; whether it was there.
     pub(crate) fn take(&mut self, queue: QueueId, cid: CommandId) -> bool {
         let is_it = |due: &Due| (due.queue, due.cid) == (queue, cid) && due.how == How::Once;
-        let found = self.heap.iter().any(|due| is_it(&due.0));
-        if found {
-            self.heap.retain(|due| !is_it(&due.0));
+        // A host that gives an identifier twice waits for two completions.
+        let mut found = false;
+        if self.heap.iter().any(|due| is_it(&due.0)) {
+            self.heap.retain(|due| {
+                found || !is_it(&due.0) || {
+                    found = true;
+                    false
+                }
+            });
         }
         found
     }
@@ -97,12 +112,24 @@ impl Later {
 
     pub(crate) fn clear(&mut self) {
         self.heap.clear();
+        self.promised = 0;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn there_is_room_for_the_sum() {
+        let mut later = Later::default();
+        later.promise(100);
+        later.promise(1000);
+        assert!(later.heap.capacity() >= 1100);
+        later.release(1000);
+        later.promise(900);
+        assert_eq!(later.promised, 1000);
+    }
 
     #[test]
     fn they_come_in_order_of_time_and_then_of_fetching() {
@@ -123,6 +150,10 @@ mod tests {
             "it completed once already"
         );
         assert_eq!(later.next(Nanos(4)), None);
+        for at in [50, 51] {
+            later.add(Nanos(at), of(8), How::Once, Status::SUCCESS);
+        }
+        assert!(later.take(QueueId(1), CommandId(8)) && later.take(QueueId(1), CommandId(8)));
         let order: Vec<u16> = std::iter::from_fn(|| later.next(Nanos(30)))
             .map(|due| due.cid.0)
             .collect();

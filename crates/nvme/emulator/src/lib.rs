@@ -38,7 +38,8 @@ mod ring;
 mod serve;
 #[allow(unsafe_code, reason = "a signal handler that maps memory")]
 mod sigbus;
+mod watch;
 
 pub use config::{Config, Memory, NamespaceConfig, Transfer};
 pub use error::{ConfigError, EmulatorError};
-pub use serve::serve;
+pub use serve::{serve, serve_then};

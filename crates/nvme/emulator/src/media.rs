@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 
 use memmap2::{MmapOptions, MmapRaw};
@@ -15,7 +15,7 @@ use strata_units::Bytes;
 use crate::config::Memory;
 use crate::error::EmulatorError;
 use crate::piece::Piece;
-use crate::sigbus::Watched;
+use crate::sigbus::{Of, Watched};
 
 const PAGE: u64 = 4096;
 
@@ -45,6 +45,7 @@ enum Kept {
         watched: Watched,
         map: MmapRaw,
         file: File,
+        path: PathBuf,
     },
 }
 
@@ -123,12 +124,17 @@ impl Media {
         let refused = failed("map");
         let start = NonNull::new(map.as_mut_ptr());
         let start = start.ok_or_else(|| refused(io::ErrorKind::InvalidData.into()))?;
-        let watched = Watched::new(start, size, Bytes(metadata.blksize()));
+        let watched = Watched::new(Of::Namespace, start, size, Bytes(metadata.blksize()));
         let watched = watched.ok_or_else(|| refused(io::ErrorKind::QuotaExceeded.into()))?;
         Ok(Media {
             start,
             len: size,
-            kept: Kept::File { watched, map, file },
+            kept: Kept::File {
+                watched,
+                map,
+                file,
+                path: path.to_owned(),
+            },
         })
     }
 
@@ -184,7 +190,26 @@ impl Media {
         self.sync(0, self.len.0)
     }
 
-    /// Whether the file was made shorter by somebody else.
+    /// Waits until all of it, of namespace `nsid`, is on the medium.
+    pub(crate) fn finish(&self, nsid: u32) -> Result<(), EmulatorError> {
+        let Kept::File { path, watched, .. } = &self.kept else {
+            return Ok(());
+        };
+        let path = path.clone();
+        let synced = self.sync_all();
+        if watched.is_torn() {
+            return Err(EmulatorError::Torn { nsid, path });
+        }
+        let what = "flush";
+        synced.map_err(|why| EmulatorError::File {
+            nsid,
+            what,
+            path,
+            why,
+        })
+    }
+
+    /// Whether the file was made shorter by somebody else, or had a hole that a full disk had no blocks for.
     pub(crate) fn is_torn(&self) -> bool {
         matches!(&self.kept, Kept::File { watched, .. } if watched.is_torn())
     }

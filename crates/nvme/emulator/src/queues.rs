@@ -50,11 +50,12 @@ impl Queues {
         if let Some(completions) = self.completions.get_mut(queue.completions) {
             completions.users -= 1;
         }
+        queue.end();
     }
 
     /// Removes the completion queue at this place, which no submission queue uses.
     pub(crate) fn remove_completions(&mut self, index: usize) {
-        self.completions.remove(index);
+        self.completions.remove(index).end();
         for queue in &mut self.submissions {
             if queue.completions > index {
                 queue.completions -= 1;

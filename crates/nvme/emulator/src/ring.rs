@@ -152,6 +152,11 @@ impl Submissions {
         (start..end).contains(&self.at)
     }
 
+    /// It is deleted: its doorbell belongs to no queue any more.
+    pub(crate) fn end(self) {
+        self.bell.store(0);
+    }
+
     /// The head, as completions tell it.
     #[inline(always)]
     pub(crate) fn head(&self) -> u16 {
@@ -172,6 +177,8 @@ pub(crate) struct Completions {
     wrong: bool,
     /// Completions that were promised to commands that were fetched.
     owed: u32,
+    /// Completions that wait to be stored a second time, to which nothing was promised.
+    again: u32,
     /// Whether there are completions that no interrupt told of.
     fresh: bool,
     pub(crate) id: QueueId,
@@ -203,6 +210,7 @@ impl Completions {
             told: NEVER,
             wrong: false,
             owed: 0,
+            again: 0,
             fresh: false,
             id,
             vector,
@@ -269,6 +277,23 @@ impl Completions {
         self.owed = self.owed.saturating_sub(1);
     }
 
+    /// Whether one more may wait to be stored a second time; it does then.
+    pub(crate) fn repeats(&mut self) -> bool {
+        let room = self.again < self.size;
+        self.again += u32::from(room);
+        room
+    }
+
+    /// One that waited to be stored a second time does so no more.
+    pub(crate) fn repeated(&mut self) {
+        self.again = self.again.saturating_sub(1);
+    }
+
+    /// Its entries.
+    pub(crate) fn size(&self) -> u32 {
+        self.size
+    }
+
     /// Stores a completion, for which there must be room.
     #[inline(always)]
     pub(crate) fn post(&mut self, of: &Submissions, cid: CommandId, dw0: u32, status: Status) {
@@ -306,6 +331,11 @@ impl Completions {
             return None;
         }
         self.vector
+    }
+
+    /// It is deleted: its doorbell belongs to no queue any more.
+    pub(crate) fn end(self) {
+        self.bell.store(0);
     }
 
     /// Whether it lies in the memory from `start` to `end`.

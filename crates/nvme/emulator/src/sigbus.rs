@@ -1,9 +1,10 @@
 //! Memory that its owner takes away: a client may make the file behind its memory shorter after it was mapped, and whoever
-//! touches what is gone gets SIGBUS (mmap(2)). Here a page of zeroes takes its place, and the controller is told, which then
-//! stops with a fatal status. Signals that are about other memory go to whoever handled them before.
+//! touches what is gone gets SIGBUS (mmap(2)); so does whoever writes into a hole of a file on a disk that is full. Here a page
+//! of zeroes takes its place, and the controller is told, which then stops with a fatal status. Signals that are about other memory go to whoever handled them before.
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::ptr::{self, NonNull};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
@@ -11,8 +12,30 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use libc::{c_int, c_void, sigaction, siginfo_t};
 use strata_units::Bytes;
 
-/// Mappings that are watched at a time, by all controllers of the process: each client may have 256.
-const MOST: usize = 1024;
+/// Mappings of clients that are watched at a time, by all controllers of the process: each client may have 256.
+const CLIENTS: usize = 1024;
+
+/// Mappings of namespaces' files, which take no place of a client's.
+const NAMESPACES: usize = 1024;
+
+const MOST: usize = CLIENTS + NAMESPACES;
+
+/// Whose memory is watched.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Of {
+    Client,
+    Namespace,
+}
+
+impl Of {
+    /// The places for it.
+    fn slots(self) -> Range<usize> {
+        match self {
+            Of::Client => 0..CLIENTS,
+            Of::Namespace => CLIENTS..MOST,
+        }
+    }
+}
 
 /// Where a watched mapping lies; `start` is 0 where none is.
 struct Slot {
@@ -33,6 +56,9 @@ static SLOTS: [Slot; MOST] = [const {
     }
 }; MOST];
 
+/// The system's page, once the handler is there.
+static PAGE: AtomicUsize = AtomicUsize::new(4096);
+
 /// How often memory was found gone in this process.
 static TORN: AtomicU32 = AtomicU32::new(0);
 
@@ -48,6 +74,11 @@ pub(crate) fn torn() -> u32 {
 pub(crate) fn install() -> io::Result<()> {
     static DONE: OnceLock<Result<(), c_int>> = OnceLock::new();
     DONE.get_or_init(|| {
+        // SAFETY: it asks for a number only.
+        let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+        if let Ok(page @ 1..) = usize::try_from(page) {
+            PAGE.store(page, Ordering::Relaxed);
+        }
         let mut before = MaybeUninit::<sigaction>::uninit();
         // SAFETY: an action of zeroes is a valid one, whose fields are then set; sigaction(2) fills `before` when it
         // succeeds. The handler touches atomics and calls mmap and sigaction only.
@@ -75,8 +106,12 @@ unsafe fn sigaction_of(new: *const sigaction, old: *mut sigaction) -> c_int {
 }
 
 extern "C" fn on_sigbus(_: c_int, info: *mut siginfo_t, _: *mut c_void) {
-    // SAFETY: the kernel gives a valid structure to a handler installed with SA_SIGINFO; SIGBUS has an address in it.
-    let at = unsafe { (*info).si_addr() }.addr();
+    // SAFETY: the kernel gives a valid structure to a handler installed with SA_SIGINFO; SIGBUS of its own has an address in it.
+    let (code, at) = unsafe { ((*info).si_code, (*info).si_addr().addr()) };
+    // Somebody sent it (kill(2)): it tells of no memory, does not come again, and nothing follows from it.
+    if code <= 0 {
+        return;
+    }
     for slot in &SLOTS {
         if slot.patch(at) {
             return;
@@ -99,11 +134,15 @@ impl Slot {
         {
             return false;
         }
-        let page = self.page.load(Ordering::Relaxed);
-        let from = (at & !(page - 1)).max(start);
-        let to = from.saturating_add(page).min(end);
-        // Pages of the file's own size first; else all of it, since a mapping of huge pages cannot be split anywhere.
-        if !zeroes(from, to) && !zeroes(start, end) {
+        let around = |page: usize| {
+            let from = (at & !(page - 1)).max(start);
+            zeroes(from, from.saturating_add(page).min(end))
+        };
+        // No more than must be. A mapping of huge pages can be split between those only, or else not at all.
+        let patched = around(PAGE.load(Ordering::Relaxed))
+            || around(self.page.load(Ordering::Relaxed))
+            || zeroes(start, end);
+        if !patched {
             return false;
         }
         self.torn.store(true, Ordering::Release);
@@ -127,10 +166,11 @@ fn zeroes(from: usize, to: usize) -> bool {
 pub(crate) struct Watched(usize);
 
 impl Watched {
-    /// Watches a mapping of pages of `page`; `None` when as many are watched as can be.
-    pub(crate) fn new(start: NonNull<u8>, len: Bytes, page: Bytes) -> Option<Watched> {
+    /// Watches a mapping that can be split between pages of `page` at least; `None` when as many are watched as can be.
+    pub(crate) fn new(of: Of, start: NonNull<u8>, len: Bytes, page: Bytes) -> Option<Watched> {
         let page = page.as_usize().clamp(4096, 1 << 30).next_power_of_two();
-        for (index, slot) in SLOTS.iter().enumerate() {
+        for index in of.slots() {
+            let slot = &SLOTS[index];
             let free =
                 slot.taken
                     .compare_exchange(false, true, Ordering::AcqRel, Ordering::Relaxed);
@@ -159,5 +199,23 @@ impl Drop for Watched {
         slot.start.store(0, Ordering::Release);
         slot.end.store(0, Ordering::Release);
         slot.taken.store(false, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_that_was_sent_leaves_the_handler_where_it_is() {
+        install().expect("installed");
+        // SAFETY: the handler is there; an action of zeroes is one that sigaction(2) can fill.
+        let now = unsafe {
+            assert_eq!(libc::raise(libc::SIGBUS), 0);
+            let mut now: sigaction = std::mem::zeroed();
+            assert_eq!(sigaction_of(ptr::null(), &mut now), 0);
+            now
+        };
+        assert_eq!(now.sa_sigaction, on_sigbus as *const () as usize);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::device::{Device, Dma, Region};
-use crate::dma::Maps;
+use crate::dma::{Maps, PAGE};
 use crate::frame::{Frame, MOST_DATA, Message};
 use crate::region::COUNT;
 use crate::version::{hear, say};
@@ -148,7 +148,9 @@ impl Session {
             asked.flags.get() & DMA_WRITE != 0,
         );
         let offset = asked.offset.get();
-        let sound = (read || write) && offset.checked_add(len.0).is_some();
+        // Between two pages of a file, what is aligned for the device would not be where it is mapped.
+        let aligned = fds.is_empty() || offset.is_multiple_of(PAGE);
+        let sound = (read || write) && aligned && offset.checked_add(len.0).is_some();
         if !sound || fds.len() > 1 {
             return Err(Refusal::Invalid);
         }

@@ -77,6 +77,13 @@ fn a_folder_that_holds_a_run_is_refused_and_left_alone() {
 #[test]
 fn a_claim_without_a_run_leaves_nothing_of_its_own() {
     let parent = tempfile::tempdir().expect("a folder");
+    let (above, beside) = (parent.path().join("a"), parent.path().join("a/other"));
+    drop(Claim::new(&above.join("b/run")).expect("free"));
+    assert!(!above.exists());
+    let claim = Claim::new(&above.join("b/run")).expect("free");
+    fs::create_dir(&beside).expect("by somebody");
+    drop(claim);
+    assert!(beside.exists() && !above.join("b").exists());
     let made = parent.path().join("run");
     drop(Claim::new(&made).expect("free"));
     assert!(!made.exists());
@@ -110,6 +117,84 @@ fn a_folder_of_somebody_elses_is_refused_and_what_a_kill_leaves_is_not() {
     let store = Claim::new(folder.path()).and_then(|claim| claim.begin(&run));
     drop(store.expect("begun anew"));
     assert_eq!(read_run(folder.path()).expect("whole"), run);
+}
+
+/// A process that is killed runs no destructor.
+fn killed(claim: Claim) {
+    std::mem::forget(claim);
+}
+
+#[test]
+fn a_target_that_was_finished_for_a_run_that_never_began_is_made_anew() {
+    let run = run(1, 1, 1);
+    let parent = tempfile::tempdir().expect("a folder");
+    let folder = parent.path().join("run");
+    let at = |name: &str| folder.join(name);
+    let names = || {
+        let entries = fs::read_dir(&folder).expect("a folder").flatten();
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.file_name().into_string().expect("text"))
+            .collect();
+        names.sort();
+        names
+    };
+    let claim = Claim::new(&folder).expect("free");
+    claim.makes("target.dat").expect("written");
+    claim.makes("target-2.dat").expect("written");
+    fs::write(at("target.dat"), "whole").expect("made");
+    // The lock would go with the process.
+    fs::remove_file(at("trials.jsonl")).expect("removed");
+    killed(claim);
+
+    // What was not said to be made is somebody's, whatever its name.
+    fs::write(at("target-3.dat"), "mine").expect("written");
+    let refused = told(Claim::new(&folder).map(drop), &folder);
+    assert!(refused.to_string().contains("target-3.dat"), "{refused}");
+    assert!(at("target.dat").exists(), "and nothing was touched");
+    fs::remove_file(at("target-3.dat")).expect("removed");
+
+    let claim = Claim::new(&folder).expect("what is there was the other claim's");
+    assert_eq!(names(), ["target.dat.partial", "trials.jsonl"]);
+    claim.makes("target.dat").expect("written");
+    fs::rename(at("target.dat.partial"), at("target.dat")).expect("made");
+    let store = claim.begin(&run).expect("begun");
+    assert_eq!(names(), ["run.json", "target.dat", "trials.jsonl"]);
+    drop(store);
+    let (store, ..) = Store::resume(&folder).expect("a run like any other");
+    drop(store);
+    assert!(at("target.dat").exists(), "run.json says whose it is");
+}
+
+#[test]
+fn a_claim_that_was_making_something_leaves_no_word_of_it() {
+    let parent = tempfile::tempdir().expect("a folder");
+    let made = parent.path().join("run");
+    let claim = Claim::new(&made).expect("free");
+    claim.makes("target.dat").expect("written");
+    drop(claim);
+    assert!(!made.exists());
+}
+
+/// Names in a file that anybody may have written do not reach out of the folder, or to what no command makes.
+#[test]
+fn a_list_of_what_is_made_names_targets_alone() {
+    let parent = tempfile::tempdir().expect("a folder");
+    let folder = parent.path().join("run");
+    fs::create_dir(&folder).expect("made");
+    let letters = [parent.path().join("target.dat"), folder.join("letters")];
+    for path in &letters {
+        fs::write(path, "mine").expect("written");
+    }
+    fs::write(
+        folder.join("making.txt"),
+        "../target.dat\nletters\n\u{fffd}\n",
+    )
+    .expect("written");
+    let refused = told(Claim::new(&folder).map(drop), &folder);
+    assert!(refused.to_string().contains("letters"), "{refused}");
+    fs::rename(&letters[1], parent.path().join("letters")).expect("moved");
+    drop(Claim::new(&folder).expect("free"));
+    assert!(letters[0].exists());
 }
 
 #[test]

@@ -7,15 +7,18 @@ mod support;
 
 mod about;
 mod drives;
+mod emulator;
 mod folders;
 mod full;
 mod ledger;
 mod network;
+mod nvme;
 mod permission;
 mod plans;
 mod printed;
 mod quick;
 mod rates;
+mod soak;
 mod stopped;
 mod usage;
 mod verify;

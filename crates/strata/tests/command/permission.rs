@@ -15,13 +15,13 @@ const NOBODY: u32 = 65534;
 
 /// The command as a user who may not do everything: root becomes nobody, with a copy of the program where nobody reaches
 /// it, if there is such a place.
-struct User {
+pub(crate) struct User {
     folder: TempDir,
     program: PathBuf,
 }
 
 impl User {
-    fn new(test: &str) -> Option<User> {
+    pub(crate) fn new(test: &str) -> Option<User> {
         let folder = tempfile::tempdir().expect("a folder");
         mode(folder.path(), 0o755);
         let copy = folder.path().join("strata");
@@ -41,11 +41,11 @@ impl User {
         }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn strata(&self, arguments: &[String]) -> Command {
+    pub(crate) fn strata(&self, arguments: &[String]) -> Command {
         let mut command = Command::new(&self.program);
         command.args(arguments).current_dir(self.folder.path());
         if nix::unistd::geteuid().is_root() {
@@ -55,7 +55,7 @@ impl User {
     }
 }
 
-fn mode(path: &Path, mode: u32) {
+pub(crate) fn mode(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).expect("ours");
 }
 

@@ -139,8 +139,8 @@ fn what_is_wrong_in_a_plan_is_told_with_file_table_and_key() {
     };
     refused("cells = 3", &["`cells`", "expected name, rounds"]);
     refused("rounds = 0\n[[tcp]]", &["rounds: found 0"]);
-    refused("[[nvme]]", &["`nvme`"]);
-    refused("", &["no tables", "[[block]] or [[tcp]]"]);
+    refused("[[spdk]]", &["`spdk`", "[[block]], [[nvme]] and [[tcp]]"]);
+    refused("", &["no tables", "[[block]], [[nvme]] or [[tcp]]"]);
     refused(
         "[[block]]\nsises = 4",
         &["[[block]] number 1", "--sises", "--size"],
@@ -153,6 +153,18 @@ fn what_is_wrong_in_a_plan_is_told_with_file_table_and_key() {
     refused(
         "[[tcp]]\n[[block]]\n[[block]]\nop = \"stream\"",
         &["[[block]] number 2", "--op stream"],
+    );
+    refused(
+        "[[nvme]]",
+        &["[[nvme]] number 1", "no controller is named", "--emulated"],
+    );
+    refused(
+        "[[block]]\n[[nvme]]\nemulated = true\nno-data = \"x\"",
+        &["[[nvme]] number 1", "--no-data"],
+    );
+    refused(
+        "[[nvme]]\nemulated = \"none.toml\"",
+        &["[[nvme]] number 1", "cannot read the model", "none.toml"],
     );
     // Counted among those of its own kind.
     refused(

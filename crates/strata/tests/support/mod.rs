@@ -294,6 +294,40 @@ pub(crate) fn root_or_skip(test: &str) -> bool {
     root
 }
 
+/// Whether driver and emulated controller can have a CPU each; prints that they cannot.
+pub(crate) fn two_cpus(test: &str) -> bool {
+    let enough = thread::available_parallelism().is_ok_and(|n| n.get() > 1);
+    if !enough {
+        println!(
+            "SKIP {test}: driver and emulated controller poll on a CPU each, and there is one"
+        );
+    }
+    enough
+}
+
+/// The command without arguments on one CPU; prints why that cannot be.
+pub(crate) fn on_one_cpu(test: &str) -> Option<Command> {
+    let of = |cpu: &str| {
+        let mut command = Command::new("taskset");
+        command.arg("-c").arg(cpu).arg(program());
+        command
+    };
+    // Those that this process may use are not always from 0 on.
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let allowed = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    let first = allowed.and_then(|list| list.trim().split([',', '-']).next());
+    let tried = first.map(|cpu| of(cpu).arg("--version").output());
+    match (first, tried) {
+        (Some(cpu), Some(Ok(output))) if output.status.success() => Some(of(cpu)),
+        (_, why) => {
+            println!("SKIP {test}: taskset does not start it: {why:?}");
+            None
+        }
+    }
+}
+
 /// The engines that this kernel lets us use, with commas between; prints which it does not.
 pub(crate) fn engines(test: &str) -> &'static str {
     static WHY_NOT: OnceLock<Option<String>> = OnceLock::new();

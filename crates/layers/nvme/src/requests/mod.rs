@@ -10,14 +10,14 @@ mod shape;
 
 use std::sync::Arc;
 use strata_nvme_spec::command::nvm::{self, ReadWrite};
-use strata_nvme_spec::prp::{self, contiguous};
-use strata_nvme_spec::{BlockCount, CommandId, Lba, PageSize, QueueSize, Sqe};
+use strata_nvme_spec::prp::{self, Pointers, contiguous};
+use strata_nvme_spec::{BlockCount, CommandId, Lba, PageSize, QueueSize, Sqe, Status};
 use strata_units::{ByteOffset, Bytes, Iova};
 
 pub(crate) use failure::Failure;
 use rescue::Watch;
 use shape::Lists;
-pub(crate) use shape::{Shape, holds, most_commands};
+pub(crate) use shape::{Shape, fits};
 
 use crate::split::pieces;
 use crate::{Completion, Controller, Layout, Mapped, Memory, Namespace, NvmeError, QueuePair};
@@ -25,25 +25,47 @@ use crate::{Completion, Controller, Layout, Mapped, Memory, Namespace, NvmeError
 /// Commands have numbers of so many bits, below their generation.
 const NUMBER: u32 = 12;
 
-/// No command: what a controller must not use either (Base 4.1.1).
-const NONE: u16 = u16::MAX;
+/// No beat of the watch.
+const IDLE: u16 = 0;
 
 #[derive(Debug, Clone, Copy)]
 struct Command {
-    /// Its identifier while it is outstanding, else [`NONE`].
+    /// Its identifier, the same again after sixteen uses.
     cid: u16,
-    /// When it was posted, in beats of the watch.
-    beat: u16,
+    /// When it was posted, in beats of the watch; [`IDLE`] when it is not outstanding.
+    since: u16,
 }
 
+impl Command {
+    fn is_outstanding(&self) -> bool {
+        self.since != IDLE
+    }
+}
+
+/// A request of several commands; one of a single command needs none of this.
 #[derive(Debug, Clone, Copy)]
 struct Request {
     /// Commands outstanding.
     left: u16,
-    /// Of the next command.
-    generation: u16,
     /// What its first failed command failed with; 0 is success.
     failure: i32,
+}
+
+/// What posting looks at first, reckoned once.
+#[derive(Debug, Clone, Copy)]
+struct Small {
+    /// Bits that no offset and no length has: those within what both are multiples of.
+    mask: u64,
+    /// The longest request.
+    longest: u64,
+    /// Where the namespace ends.
+    end: u64,
+    /// Where the device sees the first request's place.
+    places: u64,
+    /// The longest request that is one command with one pointer; 0 where there is none such.
+    page: u64,
+    /// The most commands of a request.
+    commands: u32,
 }
 
 /// Requests of one thread.
@@ -52,9 +74,8 @@ pub(crate) struct Requests<M: Memory> {
     memory: Mapped<M>,
     namespace: Namespace,
     page: PageSize,
+    small: Small,
     shift: u32,
-    /// The largest request.
-    len: Bytes,
     stride: u64,
     lists: Lists,
     /// A request's first command is its number shifted so far.
@@ -62,6 +83,8 @@ pub(crate) struct Requests<M: Memory> {
     requests: Box<[Request]>,
     commands: Box<[Command]>,
     watch: Watch,
+    /// Answers of requests that had to be called back, until they are handed out.
+    answers: Vec<(usize, Result<(), Failure>)>,
     /// Why nothing more can be posted.
     ended: Option<String>,
 }
@@ -86,20 +109,11 @@ impl<M: Memory> Requests<M> {
         memory: Mapped<M>,
         shape: Shape,
     ) -> Result<Requests<M>, NvmeError> {
+        let spread = fits(controller, &namespace, &shape)?;
+        let commands = spread * u64::from(shape.depth);
         let identity = controller.identity();
         let page = identity.page;
-        let spread = most_commands(&namespace, shape.len);
-        let commands = spread.saturating_mul(u64::from(shape.depth));
-        let holds = holds(controller);
-        if commands > holds {
-            return Err(NvmeError::TooDeep {
-                name: controller.name(),
-                depth: shape.depth,
-                len: shape.len,
-                commands,
-                holds,
-            });
-        }
+        let align = shape.multiple(&namespace);
         let entries = |holds: u64| QueueSize::new((holds + 1).next_power_of_two() as u32);
         let largest = identity.most_entries;
         let fits = |size: Option<QueueSize>| size.filter(|s| *s <= largest).unwrap_or(largest);
@@ -121,25 +135,44 @@ impl<M: Memory> Requests<M> {
             first: start.next_multiple_of(first) - start,
             ..lists
         };
+        let page_bytes = page.bytes();
+        let end = namespace.blocks << namespace.block.0.trailing_zeros();
+        // Places begin at pages, so that what is not longer than one has one pointer.
+        let is_small = spread == 1 && shape.stride.is_multiple_of(page_bytes);
         Ok(Requests {
+            small: Small {
+                mask: align.0 - 1,
+                // An engine keeps lengths in 32 bits.
+                longest: shape
+                    .len
+                    .0
+                    .min(shape.stride.0)
+                    .min(end)
+                    .min(u32::MAX.into()),
+                end,
+                places: memory.iova().0,
+                page: if is_small { page_bytes.0 } else { 0 },
+                commands: spread as u32,
+            },
             shift: namespace.block.0.trailing_zeros(),
             namespace,
             page,
-            len: shape.len,
             stride: shape.stride.0,
             lists,
             spread: spread.trailing_zeros(),
             requests: vec![
                 Request {
                     left: 0,
-                    generation: 0,
                     failure: 0,
                 };
                 usize::from(shape.depth)
             ]
             .into(),
-            commands: vec![Command { cid: NONE, beat: 0 }; Bytes(commands).as_usize()].into(),
+            commands: (0..commands as u16)
+                .map(|cid| Command { cid, since: IDLE })
+                .collect(),
             watch: Watch::new(shape.deadline),
+            answers: Vec::new(),
             ended: None,
             queue,
             memory,
@@ -156,9 +189,17 @@ impl<M: Memory> Requests<M> {
         &self.namespace
     }
 
+    /// Whether these are whole blocks within the namespace.
+    pub(crate) fn is_placed(&self, at: ByteOffset, len: Bytes) -> bool {
+        let end = at.0.checked_add(len.0);
+        (at.0 | len.0) & (self.namespace.block.0 - 1) == 0
+            && len.0 > 0
+            && end.is_some_and(|end| end <= self.small.end)
+    }
+
     /// Commands outstanding.
     pub(crate) fn outstanding(&self) -> usize {
-        self.commands.iter().filter(|c| c.cid != NONE).count()
+        self.commands.iter().filter(|c| c.is_outstanding()).count()
     }
 
     /// Why nothing more can be posted, if so.
@@ -182,13 +223,39 @@ impl<M: Memory> Requests<M> {
         at: ByteOffset,
         len: Bytes,
     ) -> Result<(), Unposted> {
-        if len > self.len || !self.is_placed(at, len) {
+        let small = self.small;
+        // No length is longer than the namespace, nor than a place.
+        if (at.0 | len.0) & small.mask != 0
+            || len.0.wrapping_sub(1) >= small.longest
+            || at.0 > small.end - len.0
+        {
             return Err(Unposted::Misplaced);
         }
-        if !self.takes(number) {
+        if self.queue.rings().room() < small.commands {
             return Err(Unposted::Full);
         }
-        let place = self.memory.iova().0 + self.stride * number as u64;
+        let place = small.places + self.stride * number as u64;
+        if len.0 > small.page {
+            return self.split(number, write, at, len, place);
+        }
+        let data = Pointers {
+            prp1: Iova(place),
+            prp2: Iova(0),
+        };
+        self.command(number, self.transfer(write, at, len).with_data(data));
+        Ok(())
+    }
+
+    /// Posts a request that may be of several commands, or of more than a page.
+    #[inline(never)]
+    fn split(
+        &mut self,
+        number: usize,
+        write: bool,
+        at: ByteOffset,
+        len: Bytes,
+        place: u64,
+    ) -> Result<(), Unposted> {
         let (page, lists) = (self.page, self.lists);
         let limits = (Some(self.namespace.most), self.namespace.boundary);
         let commands = number << self.spread..;
@@ -208,16 +275,23 @@ impl<M: Memory> Requests<M> {
             let Ok(data) = data else {
                 return Err(Unposted::Misplaced);
             };
-            let sqe = ReadWrite {
-                write,
-                nsid: self.namespace.id,
-                first: Lba((at.0 + offset.0) >> self.shift),
-                blocks: BlockCount::from_field(((part.0 >> self.shift) - 1) as u16),
-                fua: false,
-            };
-            self.command(number, command, sqe.sqe().with_data(data));
+            let sqe = self.transfer(write, ByteOffset(at.0 + offset.0), part);
+            self.part(number, command, sqe.with_data(data));
         }
         Ok(())
+    }
+
+    /// A command without its data pointer.
+    #[inline(always)]
+    fn transfer(&self, write: bool, at: ByteOffset, len: Bytes) -> Sqe {
+        let read_write = ReadWrite {
+            write,
+            nsid: self.namespace.id,
+            first: Lba(at.0 >> self.shift),
+            blocks: BlockCount::from_field(((len.0 >> self.shift) - 1) as u16),
+            fua: false,
+        };
+        read_write.sqe()
     }
 
     /// Posts a flush as request `number`: what was written before is on the medium when it completes.
@@ -228,40 +302,29 @@ impl<M: Memory> Requests<M> {
     /// # Panics
     /// As [`Requests::post`].
     pub(crate) fn flush(&mut self, number: usize) -> Result<(), Unposted> {
-        if !self.takes(number) {
+        if self.queue.rings().room() < self.small.commands {
             return Err(Unposted::Full);
         }
-        self.command(number, number << self.spread, nvm::flush(self.namespace.id));
+        self.part(number, number << self.spread, nvm::flush(self.namespace.id));
         Ok(())
     }
 
-    /// Whether these are whole blocks within the namespace.
-    #[inline(always)]
-    pub(crate) fn is_placed(&self, at: ByteOffset, len: Bytes) -> bool {
-        let end = at.0.checked_add(len.0);
-        (at.0 | len.0) & (self.namespace.block.0 - 1) == 0
-            && len.0 > 0
-            && end.is_some_and(|end| end <= self.namespace.blocks << self.shift)
-    }
-
-    #[inline(always)]
-    fn takes(&self, number: usize) -> bool {
-        self.requests[number].left == 0 && self.queue.rings().room() >> self.spread != 0
-    }
-
-    #[inline(always)]
-    fn command(&mut self, number: usize, command: usize, sqe: Sqe) {
-        let request = &mut self.requests[number];
-        if request.left == 0 {
-            request.generation = request.generation.wrapping_add(1 << NUMBER);
+    /// Posts one of a request's commands.
+    fn part(&mut self, number: usize, index: usize, sqe: Sqe) {
+        if self.spread > 0 {
+            self.requests[number].left += 1;
         }
-        request.left += 1;
-        let cid = request.generation | command as u16;
-        self.commands[command] = Command {
-            cid,
-            beat: self.watch.now(),
-        };
-        self.queue.rings_mut().post(sqe.with_cid(CommandId(cid)));
+        self.command(index, sqe);
+    }
+
+    #[inline(always)]
+    fn command(&mut self, index: usize, sqe: Sqe) {
+        let command = &mut self.commands[index];
+        debug_assert!(!command.is_outstanding(), "command {index} is outstanding");
+        command.cid = command.cid.wrapping_add(1 << NUMBER);
+        command.since = self.watch.now();
+        let cid = CommandId(command.cid);
+        self.queue.rings_mut().post(sqe.with_cid(cid));
     }
 
     /// Tells the controller of what was posted.
@@ -287,55 +350,101 @@ impl<M: Memory> Requests<M> {
         mut done: impl FnMut(usize, Result<(), Failure>),
     ) -> Result<usize, String> {
         let mut answered = 0;
-        while let Some(completion) = self.queue.rings_mut().take() {
-            answered += usize::from(self.completed(completion, &mut done)?);
+        let mut looked = false;
+        // One loop with one call, which is worth being part of it.
+        loop {
+            if looked {
+                match self.answers.pop() {
+                    Some((number, given_up)) => {
+                        answered += 1;
+                        done(number, given_up);
+                        continue;
+                    }
+                    None => break,
+                }
+            }
+            let (number, answer) = match self.queue.rings_mut().take() {
+                Some(completion) => match self.resolve(completion) {
+                    Resolved::Last(number, answer) => (number, answer),
+                    Resolved::Part => continue,
+                    Resolved::Stranger => {
+                        looked = true;
+                        self.forsake();
+                        continue;
+                    }
+                },
+                None if self.watch.is_due() => {
+                    looked = true;
+                    self.look();
+                    continue;
+                }
+                None => break,
+            };
+            answered += 1;
+            done(number, answer);
         }
-        if self.watch.is_due() {
-            answered += self.look(&mut done)?;
+        if answered > 0 {
+            self.watch.fresh();
         }
-        Ok(answered)
+        match &self.ended {
+            None => Ok(answered),
+            Some(why) => Err(why.clone()),
+        }
     }
 
-    /// Whether the completion was the last of a request.
+    /// What a completion is of.
     #[inline(always)]
-    fn completed(
-        &mut self,
-        completion: Completion,
-        done: &mut impl FnMut(usize, Result<(), Failure>),
-    ) -> Result<bool, String> {
+    fn resolve(&mut self, completion: Completion) -> Resolved {
         let cid = completion.cid().0;
         let index = usize::from(cid & ((1 << NUMBER) - 1));
-        let Some(command) = self.commands.get_mut(index).filter(|c| c.cid == cid) else {
-            return Err(self.stranger(completion));
+        let found = self.commands.get_mut(index);
+        let Some(command) = found.filter(|c| c.cid == cid && c.is_outstanding()) else {
+            self.stranger(completion);
+            return Resolved::Stranger;
         };
-        command.cid = NONE;
+        command.since = IDLE;
+        self.queue.rings_mut().answered();
+        let status = completion.status();
+        if self.spread == 0 {
+            return Resolved::Last(index, answer(status));
+        }
         let number = index >> self.spread;
-        let request = &mut self.requests[number];
-        if !completion.status().is_success() {
-            failed(request, Failure::of(completion.status()));
+        match part(&mut self.requests[number], status) {
+            Some(answer) => Resolved::Last(number, answer),
+            None => Resolved::Part,
         }
-        request.left -= 1;
-        if request.left > 0 {
-            return Ok(false);
-        }
-        self.watch.fresh();
-        done(number, answer(request));
-        Ok(true)
     }
 }
 
-/// What a request is answered with; it is free then.
+/// What a completion was found to be.
+enum Resolved {
+    /// The last of a request.
+    Last(usize, Result<(), Failure>),
+    /// One of several of a request.
+    Part,
+    /// Of nothing that was given; there is no queue any more.
+    Stranger,
+}
+
 #[inline(always)]
-fn answer(request: &mut Request) -> Result<(), Failure> {
-    match std::mem::take(&mut request.failure) {
+fn answer(status: Status) -> Result<(), Failure> {
+    if status.is_success() {
+        Ok(())
+    } else {
+        Err(Failure::of(status))
+    }
+}
+
+/// One command of a request has completed; the request's answer, if it was the last.
+fn part(request: &mut Request, status: Status) -> Option<Result<(), Failure>> {
+    if let Err(Failure(code)) = answer(status)
+        && request.failure == 0
+    {
+        request.failure = code;
+    }
+    request.left -= 1;
+    (request.left == 0).then(|| match std::mem::take(&mut request.failure) {
         0 => Ok(()),
         code => Err(Failure(code)),
-    }
-}
-
-#[cold]
-fn failed(request: &mut Request, failure: Failure) {
-    if request.failure == 0 {
-        request.failure = failure.0;
-    }
+    })
 }

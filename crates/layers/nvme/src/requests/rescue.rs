@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use strata_nvme_spec::CommandId;
 use strata_units::Nanos;
 
-use super::{Failure, NONE, Requests, answer, failed};
+use super::{Command, Failure, IDLE, Requests, Resolved};
 use crate::{Completion, Memory};
 
 /// The clock is read each so many polls at most; more often where polls take long.
@@ -19,8 +19,6 @@ const BEATS: u16 = 16;
 
 /// How long an aborted command has for its completion.
 const GRACE: Duration = Duration::from_millis(100);
-
-type Done<'a> = &'a mut dyn FnMut(usize, Result<(), Failure>);
 
 /// When requests were last looked at.
 pub(super) struct Watch {
@@ -51,7 +49,7 @@ impl Watch {
             looked: now,
             beat: deadline.as_duration() / u32::from(BEATS),
             last: now,
-            now: 0,
+            now: IDLE + 1,
             silent: 0,
             fresh: false,
         }
@@ -94,7 +92,7 @@ impl Watch {
             return false;
         }
         self.last = now;
-        self.now = self.now.wrapping_add(1);
+        self.now = self.now.checked_add(1).unwrap_or(IDLE + 1);
         self.silent = match std::mem::take(&mut self.fresh) {
             true => 0,
             false => self.silent.saturating_add(1),
@@ -109,77 +107,86 @@ impl<M: Memory> Requests<M> {
         self.watch.hurry();
     }
 
-    /// Looks at the clock, and whether anything is overdue.
+    /// Looks at the clock, and whether anything is overdue. What has to be called back is answered among the answers.
     #[cold]
     #[inline(never)]
-    pub(super) fn look(&mut self, done: Done<'_>) -> Result<usize, String> {
+    pub(super) fn look(&mut self) {
         if !self.watch.beats() || self.outstanding() == 0 {
-            return Ok(0);
+            return;
         }
         if !self.queue.is_alive() {
             // Waits for who resets it: until then it may still write to the requests' memory.
             let _ = self.queue.reset();
-            return self.give_up(done);
+            self.end();
+            self.give_up();
+            return;
         }
         if self.watch.silent > 1
             && let Err(why) = self.queue.controller().health()
         {
-            return self.reset(&why.to_string(), done);
+            return self.reset(&why.to_string());
         }
         let now = self.watch.now;
         let late = self.outstanding_where(|posted| now.wrapping_sub(posted) > BEATS);
-        if late.is_empty() {
-            return Ok(0);
-        }
-        self.call_back(&late, done)
+        self.call_back(&late);
     }
 
     fn outstanding_where(&self, which: impl Fn(u16) -> bool) -> Vec<u16> {
         let commands = self.commands.iter();
         commands
-            .filter(|c| c.cid != NONE && which(c.beat))
+            .filter(|c| c.is_outstanding() && which(c.since))
             .map(|c| c.cid)
             .collect()
     }
 
     /// Aborts commands, and waits a little for their completions.
-    fn call_back(&mut self, late: &[u16], done: Done<'_>) -> Result<usize, String> {
+    fn call_back(&mut self, late: &[u16]) {
         for cid in late {
             if let Err(why) = self.queue.abort(CommandId(*cid)) {
-                return self.reset(&why.to_string(), done);
+                return self.reset(&why.to_string());
             }
         }
-        let mut answered = 0;
         let until = Instant::now() + GRACE;
         loop {
-            answered += self.take_all(done)?;
-            let Some(left) = late
-                .iter()
-                .find(|cid| self.commands.iter().any(|c| c.cid == **cid))
-            else {
-                return Ok(answered);
+            self.collect();
+            let is_left = |cid: &&u16| {
+                let of = |c: &Command| c.cid == **cid && c.is_outstanding();
+                self.commands.iter().any(of)
+            };
+            let Some(left) = late.iter().find(is_left) else {
+                return;
             };
             if Instant::now() > until {
                 let why = format!(
                     "command {left:#x} of queue {} did not complete within its deadline, and to abort it did not bring it back",
                     self.queue.id()
                 );
-                return Ok(answered + self.reset(&why, done)?);
+                return self.reset(&why);
             }
             std::thread::sleep(Duration::from_micros(50));
         }
     }
 
-    fn take_all(&mut self, mut done: Done<'_>) -> Result<usize, String> {
-        let mut answered = 0;
-        while let Some(completion) = self.queue.rings_mut().take() {
-            answered += usize::from(self.completed(completion, &mut done)?);
+    /// Takes the completions that are there, for later.
+    fn collect(&mut self) {
+        // One that is of nothing ends it: a controller that makes such ones never stops.
+        while self.ended.is_none()
+            && let Some(completion) = self.queue.rings_mut().take()
+        {
+            if let Resolved::Last(number, answer) = self.resolve(completion) {
+                self.answers.push((number, answer));
+            }
         }
-        Ok(answered)
+    }
+
+    /// After a completion of nothing that was given none is believed any more: the controller is reset.
+    #[cold]
+    pub(super) fn forsake(&mut self) {
+        self.reset("it completes what it was not given");
     }
 
     /// Resets the controller, and answers all requests.
-    fn reset(&mut self, why: &str, done: Done<'_>) -> Result<usize, String> {
+    fn reset(&mut self, why: &str) {
         let name = self.queue.controller().name();
         self.queue.blame(why);
         let said = match self.queue.reset() {
@@ -187,29 +194,29 @@ impl<M: Memory> Requests<M> {
             Err(worse) => format!("{name} is lost: {why}; and then: {worse}"),
         };
         self.ended.get_or_insert(said);
-        self.give_up(done)
+        self.give_up();
     }
 
-    /// Answers all requests of a queue that is no more, and says why it is. Where the controller has not stopped there is no
-    /// answer: it may still write to their memory.
-    fn give_up(&mut self, done: Done<'_>) -> Result<usize, String> {
+    /// Answers all requests of a queue that is no more. Where the controller has not stopped there is no answer: it may still
+    /// write to their memory.
+    fn give_up(&mut self) {
         if !self.queue.is_quiet() {
-            return Err(self.end());
+            return;
         }
         for index in 0..self.commands.len() {
             let command = &mut self.commands[index];
-            if std::mem::replace(&mut command.cid, NONE) == NONE {
+            if std::mem::replace(&mut command.since, IDLE) == IDLE {
                 continue;
             }
             let number = index >> self.spread;
             let request = &mut self.requests[number];
-            failed(request, Failure::RESET);
-            request.left -= 1;
+            // Of a request of one command nothing is left to be counted.
+            request.left = request.left.saturating_sub(1);
             if request.left == 0 {
-                done(number, answer(request));
+                request.failure = 0;
+                self.answers.push((number, Err(Failure::RESET)));
             }
         }
-        Err(self.end())
     }
 
     #[cold]
@@ -229,7 +236,7 @@ impl<M: Memory> Requests<M> {
     }
 
     #[cold]
-    pub(super) fn stranger(&mut self, completion: Completion) -> String {
+    pub(super) fn stranger(&mut self, completion: Completion) {
         let why = format!(
             "{} completed command {:#x} of queue {} ({}), which was not outstanding: it completes commands twice, or such as it was never given",
             self.queue.controller().name(),
@@ -237,26 +244,26 @@ impl<M: Memory> Requests<M> {
             self.queue.id(),
             completion.status(),
         );
-        self.ended.get_or_insert(why).clone()
+        self.ended.get_or_insert(why);
     }
 
-    /// Waits until all that is outstanding has completed, and calls back what has not until `by`.
-    ///
-    /// # Errors
-    /// In words, why there is no queue any more. All requests have been answered by then.
-    pub(crate) fn settle(&mut self, by: Instant, done: Done<'_>) -> Result<usize, String> {
-        let mut answered = 0;
+    /// Waits until all that is outstanding has completed, and calls back what has not until `by`. What is still outstanding
+    /// then is of a controller that did not stop.
+    pub(crate) fn settle(&mut self, by: Instant) {
         while self.outstanding() > 0 {
+            self.collect();
             if self.ended.is_some() {
-                return self.reset("commands were outstanding", done);
+                return self.reset("commands were outstanding");
             }
-            answered += self.take_all(done)?;
             if Instant::now() > by {
                 let late = self.outstanding_where(|_| true);
-                answered += self.call_back(&late, done)?;
+                self.call_back(&late);
+                if !self.queue.is_quiet() && self.ended.is_some() {
+                    return;
+                }
             }
         }
-        Ok(answered)
+        self.answers.clear();
     }
 }
 

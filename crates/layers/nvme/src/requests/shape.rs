@@ -5,7 +5,7 @@ use strata_units::{Bytes, Nanos, NodeId};
 
 use super::NUMBER;
 use crate::split::most_pieces;
-use crate::{Controller, Namespace};
+use crate::{Controller, Namespace, NvmeError};
 
 /// Where the requests go, and how large they may be.
 #[derive(Debug, Clone, Copy)]
@@ -14,6 +14,8 @@ pub(crate) struct Shape {
     pub(crate) depth: u16,
     /// The largest.
     pub(crate) len: Bytes,
+    /// What all offsets and lengths are multiples of; the namespace's block at least.
+    pub(crate) align: Bytes,
     /// From one request's place to the next one's.
     pub(crate) stride: Bytes,
     /// The node of the queues.
@@ -50,15 +52,40 @@ impl Lists {
     }
 }
 
-/// Commands that are kept ready for a request of `len` bytes: as many as it may be split into, and a power of two.
-pub(crate) fn most_commands(namespace: &Namespace, len: Bytes) -> u64 {
-    let (most, boundary) = (Some(namespace.most), namespace.boundary);
-    most_pieces(len, most, boundary, namespace.block).next_power_of_two()
+impl Shape {
+    /// The power of two that all offsets and lengths are multiples of.
+    pub(super) fn multiple(&self, namespace: &Namespace) -> Bytes {
+        match self.align.0.is_power_of_two() {
+            true => self.align.max(namespace.block),
+            false => namespace.block,
+        }
+    }
 }
 
-/// Commands that a queue pair of a controller may have outstanding.
-pub(crate) fn holds(controller: &Controller) -> u64 {
+/// Commands that are kept ready for each request of a shape: as many as it may be split into, and a power of two.
+///
+/// # Errors
+/// [`NvmeError::TooDeep`], when the controller's queues hold fewer than all requests may need at a time.
+pub(crate) fn fits(
+    controller: &Controller,
+    namespace: &Namespace,
+    shape: &Shape,
+) -> Result<u64, NvmeError> {
+    let (most, boundary) = (Some(namespace.most), namespace.boundary);
+    let pieces = most_pieces(shape.len, most, boundary, shape.multiple(namespace));
+    let spread = pieces.next_power_of_two();
+    let commands = spread.saturating_mul(u64::from(shape.depth));
     let queue = controller.identity().most_entries.holds();
     // One number less, so that no identifier is FFFFh.
-    u64::from(queue).min((1 << NUMBER) - 1)
+    let holds = u64::from(queue).min((1 << NUMBER) - 1);
+    if commands > holds {
+        return Err(NvmeError::TooDeep {
+            name: controller.name(),
+            depth: shape.depth,
+            len: shape.len,
+            commands,
+            holds,
+        });
+    }
+    Ok(spread)
 }

@@ -36,6 +36,7 @@ fn engine(controller: &Arc<Controller>, block: Bytes, depth: u64, deadline: Nano
     let shape = Shape {
         depth: depth.get(),
         len: block,
+        align: block,
         stride: buffers.stride(),
         node: None,
         deadline,

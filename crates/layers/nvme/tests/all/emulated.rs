@@ -45,6 +45,7 @@ fn reap(pair: &mut QueuePair) -> (CommandId, Status) {
     let begin = Instant::now();
     loop {
         if let Some(found) = pair.take() {
+            pair.answered();
             return (found.cid(), found.status());
         }
         assert!(begin.elapsed() < LONG, "no completion");

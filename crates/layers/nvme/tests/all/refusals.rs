@@ -1,6 +1,5 @@
 //! What cannot be measured is refused before anything is done, in words that say what to give.
 
-use strata_measure::JobError;
 use strata_nvme::{Blocking, NvmeJob, TargetError, Unusable, Wanted, Whose};
 use strata_nvme_spec::NamespaceId;
 use strata_record::{Cell, Op};
@@ -20,7 +19,7 @@ fn more_than_a_queue_holds_is_refused_by_numbers() {
     assert_eq!(run(&deepest, &target, NEVER).expect("it fits").failed, None);
     for (block, depth, commands) in [(BLOCK, 64, 64), (Bytes(64 << 10), 8, 64)] {
         let cell = cell(Op::RandRead, block, depth, &target);
-        let Err(JobError::Failed(why)) = run(&cell, &target, NEVER) else {
+        let Err(why) = NvmeJob::new(cell, target.clone(), NEVER) else {
             panic!("{depth} requests of {block}");
         };
         let words = format!("{depth} requests of {block} are up to {commands} commands of");

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use strata_measure::{Job, JobError, Trial};
-use strata_nvme::Wanted;
+use strata_nvme::{NvmeJob, Wanted};
 use strata_record::Op;
 use strata_units::{Bytes, Nanos};
 
@@ -47,10 +47,11 @@ fn more_threads_than_queue_pairs_are_refused() {
     let mut cell = cell(Op::RandRead, BLOCK, 8, &target);
     cell.workload.threads = 2;
     cell.placement.cpus = two.into();
-    let why = once(&mut job(&cell, &target, Nanos::SECOND)).expect_err("one pair");
+    let Err(why) = NvmeJob::new(cell, target.clone(), Nanos::SECOND) else {
+        panic!("there is one pair");
+    };
     assert!(
-        why.to_string()
-            .contains("a number of queue pairs of 2: 1 is the most"),
+        why.contains("2 threads need a queue pair each") && why.contains("has 1"),
         "{why}"
     );
     drop((target, controller));

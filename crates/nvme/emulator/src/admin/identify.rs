@@ -50,7 +50,6 @@ impl Identity {
         id.oncs = (oncs::DATASET_MANAGEMENT | oncs::WRITE_ZEROES).into();
         // There is a write cache, and all namespaces can be flushed at once.
         id.vwc = 0b111;
-        id.nwpc = 1;
         let name = nqn(&config.serial);
         id.subnqn[..name.len()].copy_from_slice(name.as_bytes());
         // 25 W, in hundredths.

@@ -28,12 +28,16 @@ enum Answer {
 }
 
 impl Controller {
-    /// Fetches and answers all admin commands that wait, and tells of events; how many there were.
+    /// Fetches and answers the admin commands that wait, and tells of events; how many there were.
     #[inline]
     pub(crate) fn admin_once(&mut self) -> u32 {
         let mut done = 0;
-        while let Some((queue, completions)) = self.queues.pair(0) {
-            if queue.waiting() == 0 || completions.room(1) == 0 {
+        // Those that are there now: a host that never stops is not the only thing to look at.
+        let waiting = self.queues.pair(0).map_or(0, |(queue, _)| queue.waiting());
+        while done < waiting
+            && let Some((queue, completions)) = self.queues.pair(0)
+        {
+            if completions.room(1) == 0 {
                 break;
             }
             let sqe = Sqe::from_words(queue.words());
@@ -59,7 +63,7 @@ impl Controller {
             Ok(Answer::Now(dword)) => (dword, Status::SUCCESS),
             Ok(Answer::WithAnEvent) => return,
             Err(status) => {
-                let status = self.io.health.failed(QueueId::ADMIN, sqe, status);
+                let status = self.io.health.failed(QueueId::ADMIN, *sqe, status);
                 (0, status)
             }
         };
@@ -115,15 +119,17 @@ impl Controller {
         let Abort { queue, command } = Abort::of(sqe);
         let status = Status::ABORT_REQUESTED;
         let aborted = match queue {
-            QueueId::ADMIN if self.events.withdraw(command) => {
-                let pair = self.queues.pair(0);
-                // Without room for both, the request is gone and its completion with it: it was never promised one.
-                if let Some((queue, completions)) = pair
+            // Without room for the completions of both, the request stays where it is.
+            QueueId::ADMIN => {
+                if let Some((queue, completions)) = self.queues.pair(0)
                     && completions.room(2) > 1
+                    && self.events.withdraw(command)
                 {
                     completions.post(queue, command, 0, status);
+                    true
+                } else {
+                    false
                 }
-                true
             }
             queue => self.bring_back(queue, command, status),
         };

@@ -56,8 +56,8 @@ impl Controller {
         }
         let queue = self.completions(id, it.size, it.at, it.vector);
         self.queues.add_completions(queue.ok_or(INVALID_FIELD)?);
-        // The most that can wait for its time in this queue, so that none of its commands makes room.
-        self.models.later.reserve(it.size.entries());
+        let room = self.models.most(it.size.entries());
+        self.models.later.promise(room);
         Ok(())
     }
 
@@ -85,6 +85,8 @@ impl Controller {
         if self.queues.completions[index].users > 0 {
             return Err(Status::INVALID_QUEUE_DELETION.do_not_retry());
         }
+        let room = self.models.most(self.queues.completions[index].size());
+        self.models.later.release(room);
         self.queues.remove_completions(index);
         Ok(())
     }

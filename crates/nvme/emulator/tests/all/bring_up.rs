@@ -1,15 +1,21 @@
 //! Registers, enabling and resetting.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use strata_nvme_spec::PageSize;
+use strata_nvme_emulator::{Config, serve};
+use strata_nvme_spec::command::admin::{Cns, Identify};
 use strata_nvme_spec::registers::{
     Aqa, Cc, Crto, Csts, Shutdown, ShutdownStatus, offset, ready_timeout,
 };
+use strata_nvme_spec::{NamespaceId, PageSize, Status};
 use strata_units::{ByteOffset, Bytes, Nanos};
 use strata_vfio_user::region;
 
-use crate::rig::{BASE, Emulator, Host};
+use crate::rig::{BASE, Host};
+use crate::served::{Emulator, folder};
 
 #[test]
 fn a_controller_says_what_it_can_and_becomes_ready() {
@@ -134,8 +140,30 @@ fn a_shutdown_is_told_and_a_larger_page_is_taken() {
     host.write32(offset::CC, cc.with_shutdown(Shutdown::Normal).0);
     let csts = Csts(host.read32(offset::CSTS));
     assert_eq!(csts.shutdown(), ShutdownStatus::Complete);
+    // No command is answered any more.
+    let mut ring = host.take_admin();
+    let identify = Identify {
+        cns: Cns::Controller,
+        nsid: NamespaceId(0),
+    };
+    host.push(&mut ring, identify.sqe());
+    host.ring(&ring);
+    host.silent(&mut ring, Duration::from_millis(10));
+    host.admin = ring;
     host.write32(offset::CC, 0);
     assert_eq!(host.read32(offset::CSTS), 0);
+    // One that is asked for while it is not enabled is over when it is.
+    host.write32(offset::CC, Cc(0).with_shutdown(Shutdown::Normal).0);
+    let csts = Csts(host.read32(offset::CSTS));
+    assert_eq!(csts.shutdown(), ShutdownStatus::Complete);
+    host.enable();
+    let csts = host.wait_csts(Csts::rdy);
+    assert_eq!(csts.shutdown(), ShutdownStatus::None);
+    assert!(
+        host.admin_status(identify.sqe())
+            .is(Status::DATA_TRANSFER_ERROR),
+        "it answers"
+    );
     emulator.end();
 }
 
@@ -157,5 +185,40 @@ fn without_memory_or_power_registers_read_as_ones() {
     assert_eq!(set(4, 6), 0x0001_0400);
     assert_eq!(set(0x44, 3), u32::MAX, "D3");
     assert_eq!(set(0x44, 0), 0x0001_0400);
+    emulator.end();
+}
+
+#[test]
+fn what_cannot_be_served_is_said() {
+    let stop = AtomicBool::new(true);
+    let folder = folder();
+    let refused = |toml: &str, folder: &std::path::Path| {
+        let config: Config = toml::from_str(toml).expect(toml);
+        let served = serve(&config, folder, None, &stop);
+        served.expect_err(toml).to_string()
+    };
+    let why = refused("queues = 65", folder.path());
+    assert!(why.contains("queues: found 65, expected 1 to 64"), "{why}");
+    let why = refused(
+        "[[namespace]]\nmemory = { file = \"/nowhere/at/all\" }",
+        folder.path(),
+    );
+    assert!(
+        why.contains("cannot open /nowhere/at/all for namespace 1"),
+        "{why}"
+    );
+    let why = refused(
+        "[performance]\nlatency = { uniform = [\"2us\", \"1us\"] }",
+        folder.path(),
+    );
+    assert!(why.contains("latency"), "{why}");
+    let open = tempfile::tempdir().expect("a folder");
+    std::fs::set_permissions(open.path(), Permissions::from_mode(0o755)).expect("set");
+    let why = refused("", open.path());
+    assert!(why.contains("mode 0700"), "{why}");
+    let emulator = Emulator::new("");
+    drop(emulator.client());
+    let why = refused("", emulator.path());
+    assert!(why.contains("cannot serve at"), "{why}");
     emulator.end();
 }

@@ -8,7 +8,8 @@ use strata_nvme_spec::{BlockCount, Lba, NamespaceId, PageSize, Status};
 use strata_units::{Bytes, Iova};
 use zerocopy::IntoBytes;
 
-use crate::rig::{ANSWER, BASE, DATA, Emulator, Host, Ring, pattern};
+use crate::rig::{ANSWER, BASE, DATA, Host, Ring, pattern};
+use crate::served::Emulator;
 
 fn write(host: &Host, ring: &mut Ring, (nsid, first, block): (u32, u64, u64), at: u64, len: u64) {
     let cqe = host.run(ring, host.transfer(true, nsid, first, block, at, len));

@@ -5,13 +5,17 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use rustix::fs::ftruncate;
+use strata_nvme_spec::command::admin::LogPage;
 use strata_nvme_spec::command::{CreateCompletionQueue, CreateSubmissionQueue, Priority};
+use strata_nvme_spec::log::ErrorEntry;
 use strata_nvme_spec::registers::{Csts, Doorbell, offset};
 use strata_nvme_spec::{QueueId, QueueSize, Status};
 use strata_units::{ByteOffset, Bytes, Iova};
 use strata_vfio_user::region;
+use zerocopy::FromBytes;
 
-use crate::rig::{BASE, DATA, Emulator, Host, LISTS, MEMORY, RINGS, Ring, memory, pattern};
+use crate::rig::{BASE, DATA, Host, LISTS, MEMORY, RINGS, Ring, memory, pattern};
+use crate::served::Emulator;
 
 /// The next client can do its work.
 fn works(emulator: &Emulator) {
@@ -122,6 +126,10 @@ fn doorbells_that_cannot_be_change_nothing() {
             assert!(host.run(&mut ring, sqe).status().is_success());
         }
     }
+    // Three tails and three heads, each told once.
+    let log = host.log(LogPage::Errors, 64, true);
+    let entry = ErrorEntry::read_from_bytes(&log).expect("64 bytes");
+    assert_eq!((entry.error_count.get(), entry.sqid.get()), (6, 1));
     // Of queues that are not there, and between doorbells, all over the page.
     let own = Doorbell::Tail(QueueId(2)).offset(host.cap.doorbell_stride()) - offset::DOORBELLS;
     for at in (own..4096).step_by(4) {
@@ -209,6 +217,21 @@ fn memory_that_shrinks_behind_our_back_is_fatal_and_kills_nobody() {
         }
         let csts = host.wait_csts(Csts::cfs);
         assert!(csts.cfs(), "{len}");
+        // Zeroes that nobody else sees took its place: it is refused until it is mapped anew.
+        ftruncate(&host.file, MEMORY).expect("as long as before");
+        host.write32(offset::CC, 0);
+        host.enable();
+        let csts = host.wait_csts(|csts| csts.rdy() || csts.cfs());
+        assert!(csts.cfs() && !csts.rdy(), "{len}: {csts:?}");
+        host.write32(offset::CC, 0);
+        let (at, whole) = (Iova(BASE), Bytes(MEMORY));
+        host.client.dma_unmap(at, whole).expect("unmapped");
+        let map = host
+            .client
+            .dma_map(host.file.as_fd(), ByteOffset(0), at, whole);
+        map.expect("mapped");
+        host.enable();
+        host.wait_csts(Csts::rdy);
         drop(host);
         works(&emulator);
     }
@@ -238,8 +261,22 @@ fn a_file_that_shrinks_is_fatal_and_kills_nobody() {
         None,
         "what was not kept is not acknowledged"
     );
+    // No reset brings back what is gone, nor does another client find other blocks there than were written.
+    host.write32(offset::CC, 0);
+    host.enable();
+    let csts = host.wait_csts(|csts| csts.rdy() || csts.cfs());
+    assert!(csts.cfs() && !csts.rdy(), "{csts:?}");
     drop(host);
-    emulator.end();
+    let mut next = Host::cold(&emulator);
+    next.enable();
+    let csts = next.wait_csts(|csts| csts.rdy() || csts.cfs());
+    assert!(csts.cfs() && !csts.rdy(), "{csts:?}");
+    drop(next);
+    let why = emulator.ends_badly();
+    assert!(
+        why.contains("blocks") && why.contains("namespace 1"),
+        "{why}"
+    );
 }
 
 #[test]
@@ -269,6 +306,26 @@ fn clients_that_die_in_the_middle_leave_nothing() {
     }
     // Other tests of this process open descriptors too, but none opens them for good.
     assert!(counts[11] <= counts[0] + 60, "{counts:?}");
+    emulator.end();
+}
+
+#[test]
+fn a_client_that_left_rings_nobodys_doorbells() {
+    let emulator = Emulator::new("queues = 1\n[[namespace]]\nsize = \"1MiB\"");
+    let former = Host::new(&emulator);
+    let Host { client, bells, .. } = former;
+    drop(client);
+    let mut host = Host::new(&emulator);
+    let _ring = host.pair(1, 8, None);
+    for word in (0..4096).step_by(4) {
+        bells.store_u32(ByteOffset(word), 0xffff).expect("inside");
+    }
+    std::thread::sleep(Duration::from_millis(20));
+    let log = host.log(LogPage::Errors, 64, true);
+    let latest = ErrorEntry::read_from_bytes(&log).expect("64 bytes");
+    assert_eq!(latest.error_count.get(), 0, "{latest:?}");
+    drop(host);
+    works(&emulator);
     emulator.end();
 }
 

@@ -3,6 +3,8 @@
 mod admin;
 mod bring_up;
 mod data;
+mod features_and_logs;
 mod liars;
 mod models;
 mod rig;
+mod served;

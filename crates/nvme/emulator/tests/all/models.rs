@@ -8,7 +8,8 @@ use strata_nvme_spec::log::SmartLog;
 use strata_nvme_spec::registers::Csts;
 use zerocopy::FromBytes;
 
-use crate::rig::{DATA, Emulator, Host, Ring, pattern};
+use crate::rig::{DATA, Host, Ring, pattern};
+use crate::served::Emulator;
 
 fn started(toml: &str) -> (Emulator, Host, Ring) {
     let emulator = Emulator::new(&format!("{toml}\n[[namespace]]\nsize = \"1MiB\""));
@@ -127,6 +128,25 @@ fn data_is_corrupt_once() {
         assert!(host.run(&mut ring, sqe).status().is_success());
     }
     assert_eq!(host.get(DATA, 4), [!5, 5, 5, 5]);
+    emulator.end();
+
+    // What was not written is not wrong either, and stands in the log.
+    let (emulator, mut host, mut ring) =
+        started("[[faults.rule]]\nkind = \"write\"\nfault = \"corrupt\"");
+    let mut sqe = host.transfer(true, 1, 0, 512, DATA, 512);
+    sqe.prp1 = 0.into();
+    let status = host.run(&mut ring, sqe).status();
+    assert!(
+        status.is(Status::DATA_TRANSFER_ERROR) && status.has_more(),
+        "{status}"
+    );
+    host.put(DATA, &[5; 512]);
+    let sqe = host.transfer(false, 1, 0, 512, DATA, 512);
+    assert!(host.run(&mut ring, sqe).status().is_success());
+    assert_eq!(host.get(DATA, 4), [0; 4]);
+    let log = host.log(LogPage::Smart, 512, true);
+    let log = SmartLog::read_from_bytes(&log).expect("512 bytes");
+    assert_eq!(log.error_entries.get(), 1);
     emulator.end();
 }
 

@@ -1,16 +1,11 @@
-//! A controller served in a thread, and a host that drives it: as small a driver as there can be.
+//! A host that drives a controller: as small a driver as there can be.
 
-use std::fs::Permissions;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{JoinHandle, sleep, spawn, yield_now};
+use std::sync::atomic::Ordering;
+use std::thread::{sleep, yield_now};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
-use strata_nvme_emulator::{Config, EmulatorError, serve};
 use strata_nvme_spec::command::admin::{Cns, GetLogPage, Identify, LogPage};
 use strata_nvme_spec::command::nvm::ReadWrite;
 use strata_nvme_spec::command::{CreateCompletionQueue, CreateSubmissionQueue, Priority};
@@ -19,12 +14,10 @@ use strata_nvme_spec::registers::{Aqa, Cap, Cc, Csts, Doorbell, offset};
 use strata_nvme_spec::{
     BlockCount, CommandId, Cqe, Lba, NamespaceId, PageSize, QueueId, QueueSize, Sqe, Status,
 };
-use strata_units::{ByteOffset, Bytes, Iova, Nanos};
-use strata_vfio_user::{Area, Client, ClientError, Mapping, region};
-use tempfile::TempDir;
+use strata_units::{ByteOffset, Bytes, Iova};
+use strata_vfio_user::{Area, Client, Mapping, region};
 
-/// Long enough for a busy machine; nobody waits for it where all is well.
-pub(crate) const LONG: Nanos = Nanos(20_000_000_000);
+use crate::served::{Emulator, LONG};
 
 /// Where the host's memory begins for the device, and how long it is.
 pub(crate) const BASE: u64 = 0x10_0000_0000;
@@ -46,63 +39,6 @@ pub(crate) fn memory(len: u64) -> OwnedFd {
     let fd = memfd_create("host", MemfdFlags::CLOEXEC).expect("a memory object");
     ftruncate(&fd, len).expect("a length");
     fd
-}
-
-/// A controller in a thread.
-pub(crate) struct Emulator {
-    pub(crate) folder: TempDir,
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<Result<(), EmulatorError>>>,
-}
-
-impl Emulator {
-    pub(crate) fn new(toml: &str) -> Emulator {
-        let config: Config = toml::from_str(toml).expect(toml);
-        let private = Permissions::from_mode(0o700);
-        let folder = tempfile::Builder::new().permissions(private).tempdir();
-        let folder = folder.expect("a folder");
-        let stop = Arc::new(AtomicBool::new(false));
-        let (path, stopped) = (folder.path().to_owned(), Arc::clone(&stop));
-        let thread = spawn(move || serve(&config, &path, None, &stopped));
-        Emulator {
-            folder,
-            stop,
-            thread: Some(thread),
-        }
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        self.folder.path()
-    }
-
-    /// A client, as soon as there is a socket and nobody else is served.
-    pub(crate) fn client(&self) -> Client {
-        let until = Instant::now() + LONG.as_duration();
-        loop {
-            match Client::connect(self.path(), LONG) {
-                Ok(client) => return client,
-                Err(ClientError::Unreachable { .. } | ClientError::Refused { .. })
-                    if Instant::now() < until =>
-                {
-                    sleep(Duration::from_millis(2));
-                }
-                Err(why) => panic!("{why}"),
-            }
-        }
-    }
-
-    /// It served well to the end.
-    pub(crate) fn end(mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        let thread = self.thread.take().expect("once");
-        thread.join().expect("no panic").expect("served");
-    }
-}
-
-impl Drop for Emulator {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-    }
 }
 
 /// A pair of rings.

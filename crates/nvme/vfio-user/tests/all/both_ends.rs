@@ -141,6 +141,8 @@ fn memory_is_given_and_taken_back() {
     );
     let behind = why(client.dma_map(file.as_fd(), ByteOffset(4 * PAGE.0), Iova(0), PAGE));
     assert!(behind.contains("Invalid argument"), "{behind}");
+    let between = why(client.dma_map(file.as_fd(), ByteOffset(512), Iova(0), PAGE));
+    assert!(between.contains("Invalid argument"), "{between}");
     let other = why(client.dma_unmap(iova, PAGE));
     assert!(other.contains("No such file"), "{other}");
     client.dma_unmap(next, PAGE).expect("unmapped");
