@@ -52,14 +52,12 @@ impl Controller {
     #[inline(always)]
     fn queues_once<const ASKED: bool, const MOVES: bool>(&mut self) -> u32 {
         let mut done = 0;
-        let mut now = Nanos(0);
         if ASKED {
-            now = self.clock.now();
-            done += self.complete_due(now);
+            done += self.complete_due(self.clock.now());
         }
         // The admin queue is the first.
         for index in 1..self.queues.submissions.len() {
-            done += self.fetch::<ASKED, MOVES>(index, now);
+            done += self.fetch::<ASKED, MOVES>(index);
             if !self.live {
                 break;
             }
@@ -69,9 +67,13 @@ impl Controller {
 
     /// Fetches and answers what waits in a queue, and of much the first part.
     #[inline(always)]
-    fn fetch<const ASKED: bool, const MOVES: bool>(&mut self, index: usize, now: Nanos) -> u32 {
+    fn fetch<const ASKED: bool, const MOVES: bool>(&mut self, index: usize) -> u32 {
         let Controller {
-            queues, io, models, ..
+            queues,
+            io,
+            models,
+            clock,
+            ..
         } = self;
         let Some((queue, completions)) = queues.pair(index) else {
             return 0;
@@ -80,6 +82,8 @@ impl Controller {
         if waiting == 0 {
             return 0;
         }
+        // Read when they are there: what came after an earlier reading would be done before its time.
+        let now = if ASKED { clock.now() } else { Nanos(0) };
         let count = waiting.min(completions.room(waiting)).min(FETCH);
         let enough = io.worked + FETCH_BYTES;
         let mut done = 0;

@@ -4,10 +4,11 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::thread::{JoinHandle, sleep, spawn};
 use std::time::{Duration, Instant};
 
+use rustix::thread::gettid;
 use strata_nvme::{Controller, NvmeError, Options, VfioUser};
 use strata_nvme_emulator::{Config, EmulatorError, serve};
 use strata_units::{CpuId, Nanos};
@@ -19,6 +20,8 @@ pub(crate) const LONG: Duration = Duration::from_secs(30);
 pub(crate) struct Emulator {
     folder: TempDir,
     stop: Arc<AtomicBool>,
+    /// The thread's number, once it runs.
+    id: Arc<AtomicI32>,
     thread: Option<JoinHandle<Result<(), EmulatorError>>>,
 }
 
@@ -33,10 +36,16 @@ impl Emulator {
         let folder = private_folder();
         let stop = Arc::new(AtomicBool::new(false));
         let (path, stopped) = (folder.path().to_owned(), Arc::clone(&stop));
-        let thread = spawn(move || serve(&config, &path, cpu, &stopped));
+        let id = Arc::new(AtomicI32::new(0));
+        let told = Arc::clone(&id);
+        let thread = spawn(move || {
+            told.store(gettid().as_raw_nonzero().get(), Ordering::Relaxed);
+            serve(&config, &path, cpu, &stopped)
+        });
         Emulator {
             folder,
             stop,
+            id,
             thread: Some(thread),
         }
     }
@@ -51,6 +60,14 @@ impl Emulator {
 
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// How long its thread has waited for its CPU while others had it, as the scheduler says; none where it does not.
+    pub(crate) fn waited(&self) -> Option<Duration> {
+        let id = self.id.load(Ordering::Relaxed);
+        let told = std::fs::read_to_string(format!("/proc/self/task/{id}/schedstat")).ok()?;
+        let waited = told.split_whitespace().nth(1)?.parse().ok()?;
+        Some(Duration::from_nanos(waited))
     }
 
     pub(crate) fn end(mut self) {
