@@ -1,6 +1,7 @@
 //! The engine under the one loop, against the emulated controller: what only this crate can see of it.
 
 mod answers;
+#[allow(dead_code, reason = "other tests use more of it")]
 #[path = "../../tests/all/emulator.rs"]
 mod emulator;
 #[allow(

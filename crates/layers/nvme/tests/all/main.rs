@@ -7,6 +7,7 @@ mod carrier;
 mod cells;
 mod data;
 mod emulated;
+#[allow(dead_code, reason = "other tests use more of it")]
 mod emulator;
 mod fake;
 mod faults;
