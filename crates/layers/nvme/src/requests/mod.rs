@@ -353,18 +353,13 @@ impl<M: Memory> Requests<M> {
         let mut looked = false;
         // One loop with one call, which is worth being part of it.
         loop {
-            if looked {
+            let (number, answer) = if looked {
                 match self.answers.pop() {
-                    Some((number, given_up)) => {
-                        answered += 1;
-                        done(number, given_up);
-                        continue;
-                    }
+                    Some(given_up) => given_up,
                     None => break,
                 }
-            }
-            let (number, answer) = match self.queue.rings_mut().take() {
-                Some(completion) => match self.resolve(completion) {
+            } else if let Some(completion) = self.queue.rings_mut().take() {
+                match self.resolve(completion) {
                     Resolved::Last(number, answer) => (number, answer),
                     Resolved::Part => continue,
                     Resolved::Stranger => {
@@ -372,13 +367,13 @@ impl<M: Memory> Requests<M> {
                         self.forsake();
                         continue;
                     }
-                },
-                None if self.watch.is_due() => {
-                    looked = true;
-                    self.look();
-                    continue;
                 }
-                None => break,
+            } else if self.watch.is_due() {
+                looked = true;
+                self.look();
+                continue;
+            } else {
+                break;
             };
             answered += 1;
             done(number, answer);
