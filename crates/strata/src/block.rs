@@ -12,6 +12,7 @@ use crate::cli::{BlockArgs, Measuring};
 use crate::host::Host;
 use crate::precondition::precondition;
 use crate::session::{Own, Ready, Session};
+use crate::shapes::Listed;
 use crate::{End, Usage};
 
 /// Name of the file that a run makes for itself in its folder.
@@ -21,15 +22,7 @@ pub(crate) const OWN_FILE: &str = "target.dat";
 pub(crate) const DURATION: Nanos = Nanos(2_000_000_000);
 
 /// One shape of load on the target.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Shape {
-    pub(crate) engine: BlockEngine,
-    pub(crate) op: Op,
-    pub(crate) bs: Bytes,
-    pub(crate) depth: QueueDepth,
-    pub(crate) random_map: bool,
-    pub(crate) verify: bool,
-}
+pub(crate) type Shape = crate::shapes::Shape<BlockEngine>;
 
 pub(crate) fn run(args: BlockArgs) -> Result<End> {
     let shapes = shapes(&args)?;
@@ -45,42 +38,23 @@ pub(crate) fn run(args: BlockArgs) -> Result<End> {
 
 /// The shapes that are asked for, each once.
 pub(crate) fn shapes(args: &BlockArgs) -> Result<Vec<Shape>> {
-    let mut shapes = Vec::new();
-    for op in &args.op {
-        if !op.is_storage() {
-            return Err(Usage::error(format!(
-                "--op {op} is none of the block layer; give randread, randwrite, randrw:PERCENT, read or write"
-            )));
+    let listed = Listed {
+        layer: Layer::Block,
+        engine: &args.engine,
+        op: &args.op,
+        bs: &args.bs,
+        depth: &args.depth,
+        random_map: args.random_map,
+        verify: args.verify,
+    };
+    listed.shapes(|engine, depth| {
+        if depth.get() <= engine.most_depth() {
+            return Ok(());
         }
-        for bs in &args.bs {
-            if !bs.is_multiple_of(Bytes(512)) {
-                return Err(Usage::error(format!(
-                    "--bs {bs} is no multiple of the 512 byte sector; give 512, 4KiB, 64KiB, …"
-                )));
-            }
-            for depth in &args.depth {
-                for engine in &args.engine {
-                    if depth.get() > engine.most_depth() {
-                        return Err(Usage::error(format!(
-                            "--depth {depth} with {engine}, which has one operation in flight; give --depth 1, more --threads, or --engine io_uring"
-                        )));
-                    }
-                    let shape = Shape {
-                        engine: *engine,
-                        op: *op,
-                        bs: *bs,
-                        depth: *depth,
-                        random_map: args.random_map && op.is_random(),
-                        verify: args.verify,
-                    };
-                    if !shapes.contains(&shape) {
-                        shapes.push(shape);
-                    }
-                }
-            }
-        }
-    }
-    Ok(shapes)
+        Err(Usage::error(format!(
+            "--depth {depth} with {engine}, which has one operation in flight; give --depth 1, more --threads, or --engine io_uring"
+        )))
+    })
 }
 
 /// Makes the target ready, and a cell and a job of each shape. `strict` makes an error of what this machine cannot run,

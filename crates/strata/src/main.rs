@@ -20,6 +20,7 @@ mod quick;
 mod report;
 mod serve;
 mod session;
+mod shapes;
 mod tcp;
 mod topology;
 mod verify;

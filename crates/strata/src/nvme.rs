@@ -20,6 +20,7 @@ use crate::cli::{Measuring, NvmeArgs};
 use crate::emulated::{Emulated, Model};
 use crate::host::Host;
 use crate::session::{Ready, Session};
+use crate::shapes::Listed;
 use crate::{End, Usage};
 
 /// The namespace of an emulated controller that is made for a run and keeps data: more than any cache, and filled in a moment.
@@ -29,15 +30,7 @@ const SIZE: Bytes = Bytes(256 << 20);
 pub(crate) const TIMEOUT: Nanos = Nanos(5_000_000_000);
 
 /// One shape of load on the target.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Shape {
-    pub(crate) engine: NvmeEngine,
-    pub(crate) op: Op,
-    pub(crate) bs: Bytes,
-    pub(crate) depth: QueueDepth,
-    pub(crate) random_map: bool,
-    pub(crate) verify: bool,
-}
+pub(crate) type Shape = crate::shapes::Shape<NvmeEngine>;
 
 /// How a controller is reached.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -194,37 +187,16 @@ pub(crate) fn shapes(args: &NvmeArgs) -> Result<Vec<Shape>> {
             "--timeout 0s: a command takes longer than no time; give 100ms, 5s, …",
         ));
     }
-    let mut shapes = Vec::new();
-    for op in &args.op {
-        if !op.is_storage() {
-            return Err(Usage::error(format!(
-                "--op {op} is none of the nvme layer; give randread, randwrite, randrw:PERCENT, read or write"
-            )));
-        }
-        for bs in &args.bs {
-            if !bs.is_multiple_of(Bytes(512)) {
-                return Err(Usage::error(format!(
-                    "--bs {bs} is no multiple of the 512 byte sector; give 512, 4KiB, 64KiB, …"
-                )));
-            }
-            for depth in &args.depth {
-                for engine in &args.engine {
-                    let shape = Shape {
-                        engine: *engine,
-                        op: *op,
-                        bs: *bs,
-                        depth: *depth,
-                        random_map: args.random_map && op.is_random(),
-                        verify: args.verify,
-                    };
-                    if !shapes.contains(&shape) {
-                        shapes.push(shape);
-                    }
-                }
-            }
-        }
-    }
-    Ok(shapes)
+    let listed = Listed {
+        layer: Layer::Nvme,
+        engine: &args.engine,
+        op: &args.op,
+        bs: &args.bs,
+        depth: &args.depth,
+        random_map: args.random_map,
+        verify: args.verify,
+    };
+    listed.shapes(|_, _| Ok(()))
 }
 
 /// Where threads and memory go, and an emulated controller beside them.
