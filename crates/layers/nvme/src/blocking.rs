@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use strata_memory::{Huge, Lock, Region, Want};
 use strata_units::{ByteOffset, Bytes, Nanos};
 
-use crate::requests::{Failure, Requests, Shape, Unposted, fits};
+use crate::requests::{Failure, Requests, Shape, Unposted, explain, fits};
 use crate::{Controller, Namespace, NvmeError};
 
 /// The largest request.
@@ -143,7 +143,7 @@ impl Blocking {
             }
         }
         match found {
-            Some(Err(failure)) => Err(io::Error::other(failure.explain())),
+            Some(Err(failure)) => Err(io::Error::other(explain(failure.code()))),
             _ => Ok(()),
         }
     }

@@ -9,7 +9,7 @@ use strata_measure::{
 use strata_record::Completes;
 use strata_units::Bytes;
 
-use crate::requests::{Failure, Requests, Unposted};
+use crate::requests::{Requests, Unposted, explain};
 
 /// How long the end of a trial waits for what is still in flight before it is called back.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -76,7 +76,7 @@ impl Engine for Native {
             };
             let outcome = match answer {
                 Ok(()) => Outcome::Done(Bytes(u64::from(len & moves))),
-                Err(Failure(code)) => Outcome::Failed(FailCode(code)),
+                Err(failure) => Outcome::Failed(FailCode(failure.code())),
             };
             done(slot, outcome);
         });
@@ -100,7 +100,7 @@ impl Engine for Native {
     }
 
     fn explain(&self, code: FailCode) -> String {
-        Failure(code.0).explain()
+        explain(code.0)
     }
 }
 

@@ -5,21 +5,22 @@
 //! one that was never given, is found out and not believed.
 
 mod failure;
+mod posting;
 mod rescue;
 mod shape;
 
 use std::sync::Arc;
-use strata_nvme_spec::command::nvm::{self, ReadWrite};
-use strata_nvme_spec::prp::{self, Pointers, contiguous};
-use strata_nvme_spec::{BlockCount, CommandId, Lba, PageSize, QueueSize, Sqe, Status};
-use strata_units::{ByteOffset, Bytes, Iova};
+use strata_nvme_spec::command::nvm::Transfers;
+use strata_nvme_spec::{PageSize, QueueSize, Status};
+use strata_units::Bytes;
 
-pub(crate) use failure::Failure;
+use failure::answer;
+pub(crate) use failure::{Failure, explain};
+use posting::{Bounds, Usual};
 use rescue::Watch;
 use shape::Lists;
 pub(crate) use shape::{Shape, fits};
 
-use crate::split::pieces;
 use crate::{Completion, Controller, Layout, Mapped, Memory, Namespace, NvmeError, QueuePair};
 
 /// Commands have numbers of so many bits, below their generation.
@@ -47,25 +48,8 @@ impl Command {
 struct Request {
     /// Commands outstanding.
     left: u16,
-    /// What its first failed command failed with; 0 is success.
-    failure: i32,
-}
-
-/// What posting looks at first, reckoned once.
-#[derive(Debug, Clone, Copy)]
-struct Small {
-    /// Bits that no offset and no length has: those within what both are multiples of.
-    mask: u64,
-    /// The longest request.
-    longest: u64,
-    /// Where the namespace ends.
-    end: u64,
-    /// Where the device sees the first request's place.
-    places: u64,
-    /// The longest request that is one command with one pointer; 0 where there is none such.
-    page: u64,
-    /// The most commands of a request.
-    commands: u32,
+    /// What its first failed command failed with.
+    failure: Option<Failure>,
 }
 
 /// Requests of one thread.
@@ -74,7 +58,9 @@ pub(crate) struct Requests<M: Memory> {
     memory: Mapped<M>,
     namespace: Namespace,
     page: PageSize,
-    small: Small,
+    bounds: Bounds,
+    usual: Usual,
+    transfers: Transfers,
     shift: u32,
     stride: u64,
     lists: Lists,
@@ -83,8 +69,10 @@ pub(crate) struct Requests<M: Memory> {
     requests: Box<[Request]>,
     commands: Box<[Command]>,
     watch: Watch,
+    /// The most requests that are answered at a look.
+    batch: usize,
     /// Answers of requests that had to be called back, until they are handed out.
-    answers: Vec<(usize, Result<(), Failure>)>,
+    answers: Vec<Answered>,
     /// Why nothing more can be posted.
     ended: Option<String>,
 }
@@ -140,7 +128,7 @@ impl<M: Memory> Requests<M> {
         // Places begin at pages, so that what is not longer than one has one pointer.
         let is_small = spread == 1 && shape.stride.is_multiple_of(page_bytes);
         Ok(Requests {
-            small: Small {
+            bounds: Bounds {
                 mask: align.0 - 1,
                 // An engine keeps lengths in 32 bits.
                 longest: shape
@@ -154,6 +142,8 @@ impl<M: Memory> Requests<M> {
                 page: if is_small { page_bytes.0 } else { 0 },
                 commands: spread as u32,
             },
+            usual: Usual::NONE,
+            transfers: Transfers::of(namespace.id),
             shift: namespace.block.0.trailing_zeros(),
             namespace,
             page,
@@ -163,7 +153,7 @@ impl<M: Memory> Requests<M> {
             requests: vec![
                 Request {
                     left: 0,
-                    failure: 0,
+                    failure: None,
                 };
                 usize::from(shape.depth)
             ]
@@ -172,6 +162,7 @@ impl<M: Memory> Requests<M> {
                 .map(|cid| Command { cid, since: IDLE })
                 .collect(),
             watch: Watch::new(shape.deadline),
+            batch: usize::from(shape.depth / 2).max(1),
             answers: Vec::new(),
             ended: None,
             queue,
@@ -189,14 +180,6 @@ impl<M: Memory> Requests<M> {
         &self.namespace
     }
 
-    /// Whether these are whole blocks within the namespace.
-    pub(crate) fn is_placed(&self, at: ByteOffset, len: Bytes) -> bool {
-        let end = at.0.checked_add(len.0);
-        (at.0 | len.0) & (self.namespace.block.0 - 1) == 0
-            && len.0 > 0
-            && end.is_some_and(|end| end <= self.small.end)
-    }
-
     /// Commands outstanding.
     pub(crate) fn outstanding(&self) -> usize {
         self.commands.iter().filter(|c| c.is_outstanding()).count()
@@ -205,126 +188,6 @@ impl<M: Memory> Requests<M> {
     /// Why nothing more can be posted, if so.
     pub(crate) fn ended(&self) -> Option<&str> {
         self.ended.as_deref()
-    }
-
-    /// Posts request `number`, of which nothing may be outstanding: `len` bytes from `at` of the namespace, to or from its
-    /// place in the memory.
-    ///
-    /// # Errors
-    /// [`Unposted`]; nothing was posted then.
-    ///
-    /// # Panics
-    /// When there is no request of that number.
-    #[inline(always)]
-    pub(crate) fn post(
-        &mut self,
-        number: usize,
-        write: bool,
-        at: ByteOffset,
-        len: Bytes,
-    ) -> Result<(), Unposted> {
-        let small = self.small;
-        // No length is longer than the namespace, nor than a place.
-        if (at.0 | len.0) & small.mask != 0
-            || len.0.wrapping_sub(1) >= small.longest
-            || at.0 > small.end - len.0
-        {
-            return Err(Unposted::Misplaced);
-        }
-        if self.queue.rings().room() < small.commands {
-            return Err(Unposted::Full);
-        }
-        let place = small.places + self.stride * number as u64;
-        if len.0 > small.page {
-            return self.split(number, write, at, len, place);
-        }
-        let data = Pointers {
-            prp1: Iova(place),
-            prp2: Iova(0),
-        };
-        self.command(number, self.transfer(write, at, len).with_data(data));
-        Ok(())
-    }
-
-    /// Posts a request that may be of several commands, or of more than a page.
-    #[inline(never)]
-    fn split(
-        &mut self,
-        number: usize,
-        write: bool,
-        at: ByteOffset,
-        len: Bytes,
-        place: u64,
-    ) -> Result<(), Unposted> {
-        let (page, lists) = (self.page, self.lists);
-        let limits = (Some(self.namespace.most), self.namespace.boundary);
-        let commands = number << self.spread..;
-        for (command, (offset, part)) in commands.zip(pieces(at, len, limits.0, limits.1)) {
-            let rings = self.queue.rings_mut();
-            let list = lists.first + lists.stride * command as u64;
-            let start = Iova(rings.scratch(0).0 + list);
-            let size = page.bytes().0;
-            let data = contiguous(
-                page,
-                Iova(place + offset.0),
-                part,
-                |n| Iova(start.0 + n * size),
-                |n, entry, value| rings.store((list + n * size) / prp::ENTRY + entry, value.0),
-            );
-            // Places begin at a page, offsets in them at a block, lists as `Lists` says: there is nothing to refuse.
-            let Ok(data) = data else {
-                return Err(Unposted::Misplaced);
-            };
-            let sqe = self.transfer(write, ByteOffset(at.0 + offset.0), part);
-            self.part(number, command, sqe.with_data(data));
-        }
-        Ok(())
-    }
-
-    /// A command without its data pointer.
-    #[inline(always)]
-    fn transfer(&self, write: bool, at: ByteOffset, len: Bytes) -> Sqe {
-        let read_write = ReadWrite {
-            write,
-            nsid: self.namespace.id,
-            first: Lba(at.0 >> self.shift),
-            blocks: BlockCount::from_field(((len.0 >> self.shift) - 1) as u16),
-            fua: false,
-        };
-        read_write.sqe()
-    }
-
-    /// Posts a flush as request `number`: what was written before is on the medium when it completes.
-    ///
-    /// # Errors
-    /// [`Unposted::Full`]
-    ///
-    /// # Panics
-    /// As [`Requests::post`].
-    pub(crate) fn flush(&mut self, number: usize) -> Result<(), Unposted> {
-        if self.queue.rings().room() < self.small.commands {
-            return Err(Unposted::Full);
-        }
-        self.part(number, number << self.spread, nvm::flush(self.namespace.id));
-        Ok(())
-    }
-
-    /// Posts one of a request's commands.
-    fn part(&mut self, number: usize, index: usize, sqe: Sqe) {
-        if self.spread > 0 {
-            self.requests[number].left += 1;
-        }
-        self.command(index, sqe);
-    }
-
-    #[inline(always)]
-    fn command(&mut self, index: usize, sqe: Sqe) {
-        let command = &mut self.commands[index];
-        debug_assert!(!command.is_outstanding(), "command {index} is outstanding");
-        command.cid = command.cid.wrapping_add(1 << NUMBER);
-        command.since = self.watch.now();
-        let cid = CommandId(command.cid);
-        self.queue.rings_mut().post(sqe.with_cid(cid));
     }
 
     /// Tells the controller of what was posted.
@@ -340,7 +203,8 @@ impl<M: Memory> Requests<M> {
         Ok(())
     }
 
-    /// Hands each request that has completed to `done`, and returns how many there were.
+    /// Hands requests that have completed to `done`, at most half of all there can be, and returns how many there were: all at
+    /// once would leave the controller without work until the last of them was posted again.
     ///
     /// # Errors
     /// In words, why there is no queue any more. All requests have been answered by then.
@@ -350,33 +214,10 @@ impl<M: Memory> Requests<M> {
         mut done: impl FnMut(usize, Result<(), Failure>),
     ) -> Result<usize, String> {
         let mut answered = 0;
-        let mut looked = false;
-        // One loop with one call, which is worth being part of it.
-        loop {
-            let (number, answer) = if looked {
-                match self.answers.pop() {
-                    Some(given_up) => given_up,
-                    None => break,
-                }
-            } else if let Some(completion) = self.queue.rings_mut().take() {
-                match self.resolve(completion) {
-                    Resolved::Last(number, answer) => (number, answer),
-                    Resolved::Part => continue,
-                    Resolved::Stranger => {
-                        looked = true;
-                        self.forsake();
-                        continue;
-                    }
-                }
-            } else if self.watch.is_due() {
-                looked = true;
-                self.look();
-                continue;
-            } else {
-                break;
-            };
+        // One call, which is worth being part of the loop.
+        while let Some((number, answer)) = self.next(answered) {
             answered += 1;
-            done(number, answer);
+            done(usize::from(number), answer);
         }
         if answered > 0 {
             self.watch.fresh();
@@ -387,12 +228,30 @@ impl<M: Memory> Requests<M> {
         }
     }
 
+    /// The next request that has completed, after so many at a time.
+    #[inline(always)]
+    fn next(&mut self, answered: usize) -> Option<Answered> {
+        while answered < self.batch
+            && let Some(completion) = self.queue.rings_mut().take()
+        {
+            match self.resolve(completion) {
+                Resolved::Last(answered) => return Some(answered),
+                Resolved::Part => {}
+                Resolved::Stranger => self.forsake(),
+            }
+        }
+        if self.answers.is_empty() && !self.watch.is_due() {
+            return None;
+        }
+        self.called_back()
+    }
+
     /// What a completion is of.
     #[inline(always)]
     fn resolve(&mut self, completion: Completion) -> Resolved {
         let cid = completion.cid().0;
-        let index = usize::from(cid & ((1 << NUMBER) - 1));
-        let found = self.commands.get_mut(index);
+        let index = cid & ((1 << NUMBER) - 1);
+        let found = self.commands.get_mut(usize::from(index));
         let Some(command) = found.filter(|c| c.cid == cid && c.is_outstanding()) else {
             self.stranger(completion);
             return Resolved::Stranger;
@@ -401,45 +260,32 @@ impl<M: Memory> Requests<M> {
         self.queue.rings_mut().answered();
         let status = completion.status();
         if self.spread == 0 {
-            return Resolved::Last(index, answer(status));
+            return Resolved::Last((index, answer(status)));
         }
         let number = index >> self.spread;
-        match part(&mut self.requests[number], status) {
-            Some(answer) => Resolved::Last(number, answer),
+        match part(&mut self.requests[usize::from(number)], status) {
+            Some(answer) => Resolved::Last((number, answer)),
             None => Resolved::Part,
         }
     }
 }
 
+/// A request that has its answer.
+type Answered = (u16, Result<(), Failure>);
+
 /// What a completion was found to be.
 enum Resolved {
     /// The last of a request.
-    Last(usize, Result<(), Failure>),
+    Last(Answered),
     /// One of several of a request.
     Part,
     /// Of nothing that was given; there is no queue any more.
     Stranger,
 }
 
-#[inline(always)]
-fn answer(status: Status) -> Result<(), Failure> {
-    if status.is_success() {
-        Ok(())
-    } else {
-        Err(Failure::of(status))
-    }
-}
-
 /// One command of a request has completed; the request's answer, if it was the last.
 fn part(request: &mut Request, status: Status) -> Option<Result<(), Failure>> {
-    if let Err(Failure(code)) = answer(status)
-        && request.failure == 0
-    {
-        request.failure = code;
-    }
+    request.failure = request.failure.or(answer(status).err());
     request.left -= 1;
-    (request.left == 0).then(|| match std::mem::take(&mut request.failure) {
-        0 => Ok(()),
-        code => Err(Failure(code)),
-    })
+    (request.left == 0).then(|| request.failure.take().map_or(Ok(()), Err))
 }

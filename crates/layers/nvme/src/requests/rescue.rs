@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use strata_nvme_spec::CommandId;
 use strata_units::Nanos;
 
-use super::{Command, Failure, IDLE, Requests, Resolved};
+use super::{Answered, Command, Failure, IDLE, Requests, Resolved};
 use crate::{Completion, Memory};
 
 /// The clock is read each so many polls at most; more often where polls take long.
@@ -107,10 +107,18 @@ impl<M: Memory> Requests<M> {
         self.watch.hurry();
     }
 
-    /// Looks at the clock, and whether anything is overdue. What has to be called back is answered among the answers.
+    /// A request that was called back, or is now.
     #[cold]
     #[inline(never)]
-    pub(super) fn look(&mut self) {
+    pub(super) fn called_back(&mut self) -> Option<Answered> {
+        if self.answers.is_empty() {
+            self.look();
+        }
+        self.answers.pop()
+    }
+
+    /// Looks at the clock, and whether anything is overdue. What has to be called back is answered among the answers.
+    fn look(&mut self) {
         if !self.watch.beats() || self.outstanding() == 0 {
             return;
         }
@@ -173,8 +181,8 @@ impl<M: Memory> Requests<M> {
         while self.ended.is_none()
             && let Some(completion) = self.queue.rings_mut().take()
         {
-            if let Resolved::Last(number, answer) = self.resolve(completion) {
-                self.answers.push((number, answer));
+            if let Resolved::Last(answered) = self.resolve(completion) {
+                self.answers.push(answered);
             }
         }
     }
@@ -193,7 +201,7 @@ impl<M: Memory> Requests<M> {
             Ok(()) => format!("{name} was reset: {why}"),
             Err(worse) => format!("{name} is lost: {why}; and then: {worse}"),
         };
-        self.ended.get_or_insert(said);
+        self.over(said);
         self.give_up();
     }
 
@@ -213,8 +221,8 @@ impl<M: Memory> Requests<M> {
             // Of a request of one command nothing is left to be counted.
             request.left = request.left.saturating_sub(1);
             if request.left == 0 {
-                request.failure = 0;
-                self.answers.push((number, Err(Failure::RESET)));
+                request.failure = None;
+                self.answers.push((number as u16, Err(Failure::RESET)));
             }
         }
     }
@@ -244,6 +252,12 @@ impl<M: Memory> Requests<M> {
             self.queue.id(),
             completion.status(),
         );
+        self.over(why);
+    }
+
+    /// Nothing more is posted, and no completion believed.
+    fn over(&mut self, why: String) {
+        self.batch = 0;
         self.ended.get_or_insert(why);
     }
 

@@ -19,6 +19,8 @@ struct Counted {
     inner: Native,
     taken: Vec<u64>,
     answered: Vec<u64>,
+    /// The most answers of one look.
+    most: usize,
 }
 
 impl Counted {
@@ -28,6 +30,7 @@ impl Counted {
             inner,
             taken: vec![0; slots],
             answered: vec![0; slots],
+            most: 0,
         }
     }
 
@@ -70,6 +73,7 @@ impl Engine for Counted {
         });
         if let Ok(reaped) = &reaped {
             assert_eq!(*reaped, count, "as many as it says");
+            self.most = self.most.max(count);
         }
         reaped
     }
@@ -121,6 +125,31 @@ const BOTH: [(Mix, u64); 4] = [
     (Mix::RandRead, 32),
     (Mix::RandWrite, 32),
 ];
+
+#[test]
+fn what_is_taken_at_a_look_leaves_the_controller_as_much_to_do() {
+    let emulator = Emulator::new("transfer = \"8KiB\"");
+    let controller = emulator.controller();
+    for (block, depth, most) in [(1, 1, 1), (1, 3, 1), (1, 16, 8), (4, 16, 8)] {
+        let block = BLOCK * block;
+        let mut counted = Counted::of(engine(&controller, block, depth, DEADLINE));
+        let tally = driven(
+            &mut counted,
+            Mix::RandRead,
+            block,
+            Window::Ops(3000),
+            &mut |_| Step::Go,
+        );
+        assert_eq!((tally.ops(), tally.broken()), (3000, None));
+        assert!(
+            (1..=most).contains(&counted.most),
+            "{} of {depth}",
+            counted.most
+        );
+    }
+    drop(controller);
+    emulator.end();
+}
 
 #[test]
 fn failed_late_and_slow_ones_are_answered_once() {

@@ -7,7 +7,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::nvm_opcode as opcode;
 use crate::bits::is_set;
-use crate::{BlockCount, Lba, NamespaceId, Sqe};
+use crate::{BlockCount, CommandId, Lba, NamespaceId, Sqe};
 
 /// Read (NVM 3.2.4) or Write (NVM 3.2.6), without metadata and protection information.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +49,33 @@ impl ReadWrite {
             blocks: BlockCount::from_field(cdw12 as u16),
             fua: is_set(cdw12.into(), 30),
         }
+    }
+}
+
+/// What reads and writes of one namespace have in common, reckoned once: each is an entry with a few instructions then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transfers {
+    /// Opcode and namespace, the first 8 bytes of an entry.
+    read: u64,
+    write: u64,
+}
+
+impl Transfers {
+    /// Of this namespace.
+    pub fn of(nsid: NamespaceId) -> Transfers {
+        let first = |opcode| u64::from_le(Sqe::of(opcode, nsid).words()[0]);
+        Transfers {
+            read: first(opcode::READ),
+            write: first(opcode::WRITE),
+        }
+    }
+
+    /// The entry that [`ReadWrite::sqe`] makes of these, without FUA, under this identifier.
+    #[inline]
+    pub fn sqe(self, cid: CommandId, write: bool, first: Lba, blocks: BlockCount) -> Sqe {
+        let own = if write { self.write } else { self.read } | u64::from(cid.0) << 16;
+        let words = [own, 0, 0, 0, 0, first.0, blocks.field().into(), 0];
+        Sqe::from_words(words.map(u64::to_le))
     }
 }
 

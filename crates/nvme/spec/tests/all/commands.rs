@@ -6,7 +6,7 @@ use strata_nvme_spec::command::admin::{
     async_event_request,
 };
 use strata_nvme_spec::command::nvm::{
-    DatasetManagement, DatasetRange, ReadWrite, WriteZeroes, flush,
+    DatasetManagement, DatasetRange, ReadWrite, Transfers, WriteZeroes, flush,
 };
 use strata_nvme_spec::command::{
     CreateCompletionQueue, CreateSubmissionQueue, Priority, delete_completion_queue,
@@ -320,6 +320,9 @@ proptest! {
         let (nsid, first) = (NamespaceId(nsid), Lba(lba));
         let rw = ReadWrite { write: yes.0, nsid, first, blocks, fua: yes.1 };
         prop_assert_eq!(ReadWrite::of(&rw.sqe()), rw);
+        let cid = CommandId(ranges);
+        let quick = Transfers::of(nsid).sqe(cid, yes.0, first, blocks);
+        prop_assert_eq!(quick, ReadWrite { fua: false, ..rw }.sqe().with_cid(cid));
         let zeroes = WriteZeroes { nsid, first, blocks, deallocate: yes.0, fua: yes.1 };
         prop_assert_eq!(WriteZeroes::of(&zeroes.sqe()), zeroes);
         let trim = DatasetManagement { nsid, ranges, deallocate: yes.0 };

@@ -6,6 +6,9 @@
 //! not the controller has fetched. The completion queue's head is told late: together with the next batch, once a part of
 //! the queue has been taken, since each doorbell is a write over the bus.
 
+mod entry;
+mod order;
+
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,40 +17,12 @@ use strata_nvme_spec::{CommandId, Cqe, PageSize, QueueSize, Sqe, Status};
 use strata_units::{Bytes, Iova, NodeId};
 
 use crate::{Bell, DmaError, Function, Mapped};
+use entry::{Entry, store};
+use order::after_phase;
+pub(crate) use order::before_doorbell;
 
 const SQE: u64 = size_of::<Sqe>() as u64;
 const CQE: u64 = size_of::<Cqe>() as u64;
-
-/// What was stored in memory before is seen by a device before what is stored after.
-#[inline(always)]
-pub(crate) fn before_doorbell() {
-    // On x86 stores are seen in their order (Intel SDM 3A, 9.2), also those to uncached memory behind them; the compiler has
-    // to keep it.
-    #[cfg(target_arch = "x86_64")]
-    std::sync::atomic::compiler_fence(Ordering::Release);
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    std::sync::atomic::fence(Ordering::SeqCst);
-    // A device lies outside of the inner shareable domain that Rust's fences order (Arm ARM B2.3.12).
-    #[cfg(target_arch = "aarch64")]
-    // SAFETY: a barrier changes no memory or register.
-    unsafe {
-        std::arch::asm!("dmb oshst", options(nostack, preserves_flags));
-    }
-}
-
-/// What a device stored before what was just loaded is seen by what is loaded after.
-#[inline(always)]
-fn after_phase() {
-    #[cfg(target_arch = "x86_64")]
-    std::sync::atomic::compiler_fence(Ordering::Acquire);
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    std::sync::atomic::fence(Ordering::SeqCst);
-    #[cfg(target_arch = "aarch64")]
-    // SAFETY: as in `before_doorbell`.
-    unsafe {
-        std::arch::asm!("dmb oshld", options(nostack, preserves_flags));
-    }
-}
 
 /// How a pair of rings is to be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,18 +96,18 @@ impl Completion {
 /// shared::<strata_nvme::Rings>();
 /// ```
 pub struct Rings {
-    submissions: NonNull<[u64; 8]>,
+    submissions: NonNull<Entry>,
     completions: NonNull<[u64; 2]>,
     tail: u32,
     head: u32,
     /// The phase tag that a new entry has, in bit 48 of its second word.
     phase: u64,
-    /// The tail that was told last.
-    told: u32,
-    /// Commands posted, and completions taken of such ones: both go round.
-    posted: u32,
-    taken: u32,
-    /// How many had been taken when the head was told last.
+    /// Commands that are posted and not yet in the ring, from the first on, and how many.
+    ready: Box<[Entry]>,
+    waiting: usize,
+    /// How many more commands may be posted.
+    room: u32,
+    /// The head that was told last.
     head_told: u32,
     /// From so many on the head is told.
     lazy: u32,
@@ -217,9 +192,9 @@ impl Unbound {
             tail: 0,
             head: 0,
             phase: 1 << 48,
-            told: 0,
-            posted: 0,
-            taken: 0,
+            ready: vec![Entry::of(Sqe::default()); entries as usize].into(),
+            waiting: 0,
+            room: entries - 1,
             head_told: 0,
             // What was taken and not told, and what is outstanding, never fill the completion queue.
             lazy: (completion_entries.saturating_sub(entries) / 2).max(1),
@@ -239,13 +214,13 @@ impl Rings {
     /// How many more commands may be posted.
     #[inline(always)]
     pub fn room(&self) -> u32 {
-        self.entries - 1 - self.outstanding()
+        self.room
     }
 
     /// How many commands are outstanding.
     #[inline(always)]
     pub fn outstanding(&self) -> u32 {
-        self.posted.wrapping_sub(self.taken)
+        self.entries - 1 - self.room
     }
 
     /// The submission queue's entries.
@@ -258,36 +233,27 @@ impl Rings {
         &self.memory
     }
 
-    /// Stores a command behind the tail. Its identifier must be of no outstanding one, and there must be
-    /// [`room`](Rings::room): without, it takes the place of one that was not yet fetched.
+    /// Keeps a command for the next [`ring`](Rings::ring). Its identifier must be of no outstanding one, and there must be
+    /// [`room`](Rings::room): without, it may take the place of one that was not yet fetched, or none.
     #[inline(always)]
     pub fn post(&mut self, sqe: Sqe) {
         debug_assert!(self.room() > 0, "a submission queue without room");
-        // SAFETY: `tail` is below the queue's entries, for which the region has room; the controller does not read behind
-        // the tail that it was told. Volatile, since it reads what is stored; aligned, since entries of 64 bytes begin at a
-        // page.
-        unsafe {
-            let entry = self.submissions.add(self.tail as usize).cast::<u64>();
-            for (n, word) in sqe.words().into_iter().enumerate() {
-                entry.add(n).write_volatile(word);
-            }
-        }
-        self.tail += 1;
-        if self.tail == self.entries {
-            self.tail = 0;
-        }
-        self.posted = self.posted.wrapping_add(1);
+        let Some(entry) = self.ready.get_mut(self.waiting) else {
+            return;
+        };
+        *entry = Entry::of(sqe);
+        self.waiting += 1;
+        self.room -= 1;
     }
 
-    /// Tells the controller of all that was posted, by one doorbell; nothing when nothing was.
+    /// Stores all that was posted behind the tail and tells the controller of it by one doorbell; nothing when nothing was.
     #[inline(always)]
     pub fn ring(&mut self) {
-        // Never all the way round, since one entry stays free.
-        if self.told == self.tail {
+        if self.waiting == 0 {
             return;
         }
-        self.told = self.tail;
-        if self.taken.wrapping_sub(self.head_told) >= self.lazy {
+        self.hand_over();
+        if self.untold() >= self.lazy {
             // Before the tail: what will be fetched finds room for its completions.
             self.tell_head();
         }
@@ -295,8 +261,37 @@ impl Rings {
     }
 
     #[inline(always)]
+    fn hand_over(&mut self) {
+        let posted = self.ready.get(..self.waiting).unwrap_or_default();
+        let until_end = (self.entries - self.tail) as usize;
+        let (first, second) = posted.split_at(posted.len().min(until_end));
+        self.waiting = 0;
+        // SAFETY: what follows the tail, and what then begins at the start, is within the queue's entries, for which the
+        // region has room; the controller does not read it before the doorbell.
+        unsafe {
+            store(first, self.submissions.add(self.tail as usize));
+            store(second, self.submissions);
+        }
+        self.tail += posted.len() as u32;
+        if self.tail >= self.entries {
+            self.tail -= self.entries;
+        }
+    }
+
+    /// Entries that were taken since the head was told.
+    #[inline(always)]
+    fn untold(&self) -> u32 {
+        let ahead = self.head.wrapping_sub(self.head_told);
+        if self.head < self.head_told {
+            ahead.wrapping_add(self.completion_entries)
+        } else {
+            ahead
+        }
+    }
+
+    #[inline(always)]
     fn tell_head(&mut self) {
-        self.head_told = self.taken;
+        self.head_told = self.head;
         self.head_bell.write(self.head as u16);
     }
 
@@ -326,7 +321,7 @@ impl Rings {
     /// What was taken was of a command that was outstanding, and is no more: there is room for another.
     #[inline(always)]
     pub fn answered(&mut self) {
-        self.taken = self.taken.wrapping_add(1);
+        self.room += 1;
     }
 
     /// Command specific dword 0 of the completion that was just taken.
