@@ -9,8 +9,8 @@ use strata_benches::bare;
 use strata_benches::emulated::{ALL, BLOCK, EMULATE, Emulated, Outcome, emulate};
 use strata_measure::{Job, Trial};
 use strata_nvme::NvmeJob;
-use strata_record::{Cell, Layer, Op, Placement, Reality, Target, TargetKind, Workload};
-use strata_topology::{Allowed, Root, Topology};
+use strata_record::{Cell, Layer, Op, Placement, Reality, Target, TargetKind, TimedBy, Workload};
+use strata_topology::{Allowed, Root, Topology, pin_current_thread};
 use strata_units::{CpuId, CpuList, Nanos, QueueDepth};
 
 /// The window of each figure.
@@ -58,11 +58,33 @@ fn compare(rounds: usize) -> Outcome<()> {
     for depth in [1, 32, 128] {
         let limit = || Ok(bare::ring(depth, WINDOW, near, far)?);
         let what = format!("depth {depth:3}, no data, of a bare ring");
-        turns(&what, rounds, || reads(depth, near, far, false), limit, 0.5)?;
+        let rate = turns(&what, rounds, || reads(depth, near, far, false), limit, 0.5)?;
+        if depth == 32 {
+            told_of_one(rate, near)?;
+        }
     }
     let limit = || Ok(bare::copy(BLOCK, ALL, 32, WINDOW, far)?);
     let ours = || reads(32, near, far, true);
-    turns("depth  32, 4 KiB, of a bare copy", rounds, ours, limit, 0.7)
+    turns("depth  32, 4 KiB, of a bare copy", rounds, ours, limit, 0.7)?;
+    Ok(())
+}
+
+/// What an operation takes of the driver's CPU at this rate, beyond what it takes of the loop against an engine that does
+/// nothing: the driver's own cost, and its waiting for the other CPU's cache lines.
+fn told_of_one(rate: f64, near: CpuId) -> Outcome<()> {
+    let loops = || -> Result<f64, String> {
+        pin_current_thread(&vec![near].into()).map_err(|e| e.to_string())?;
+        let tally = strata_benches::harness(TimedBy::Operation, 20_000_000);
+        Ok(tally.window().0 as f64 / tally.ops() as f64)
+    };
+    let alone = std::thread::scope(|scope| scope.spawn(loops).join());
+    let alone = alone.map_err(|_| "the loop panicked")??;
+    let all = 1e9 / rate;
+    println!(
+        "depth  32, no data: {all:.0} ns an operation, {alone:.0} of them the loop's: {:.0} ns of the driver, waiting included; wanted 60",
+        all - alone
+    );
+    Ok(())
 }
 
 /// Random reads a second at `depth`, every latency recorded, of a controller of its own: one that is up polls, and would take
@@ -88,6 +110,7 @@ fn reads(depth: u16, near: CpuId, far: CpuId, data: bool) -> Outcome<f64> {
             ramp_ns: Nanos::from_millis(50),
             ..Workload::plain(Op::RandRead, BLOCK)
         },
+        timeout_ns: None,
         sockets: None,
         placement: Placement {
             cpus: [near].into_iter().collect(),
@@ -107,14 +130,14 @@ fn reads(depth: u16, near: CpuId, far: CpuId, data: bool) -> Outcome<f64> {
     }
 }
 
-/// Both in turns (ours, limit, limit, ours), and what comes of it.
+/// Both in turns (ours, limit, limit, ours), and what comes of it; the median of ours.
 fn turns(
     what: &str,
     rounds: usize,
     ours: impl Fn() -> Outcome<f64>,
     limit: impl Fn() -> Outcome<f64>,
     target: f64,
-) -> Outcome<()> {
+) -> Outcome<f64> {
     let (mut a, mut b, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
         let (first, bare_first) = (ours()?, limit()?);
@@ -128,10 +151,11 @@ fn turns(
         (all[0], all[all.len() / 2], all[all.len() - 1])
     };
     let (least, median, most) = of(&mut ratios);
+    let ours = of(&mut a).1;
     println!(
         "{what}: {:.2} M/s of {:.2} M/s: {median:.3} ({least:.3} to {most:.3}); wanted {target}",
-        of(&mut a).1 / 1e6,
+        ours / 1e6,
         of(&mut b).1 / 1e6
     );
-    Ok(())
+    Ok(ours)
 }

@@ -41,11 +41,7 @@ pub(crate) fn shapes(args: &BlockArgs) -> Result<Vec<Shape>> {
     let listed = Listed {
         layer: Layer::Block,
         engine: &args.engine,
-        op: &args.op,
-        bs: &args.bs,
-        depth: &args.depth,
-        random_map: args.random_map,
-        verify: args.verify,
+        load: &args.load,
     };
     listed.shapes(|engine, depth| {
         if depth.get() <= engine.most_depth() {
@@ -182,6 +178,7 @@ pub(crate) fn cells(
                 placement,
                 target,
                 via: file.path.display().to_string(),
+                timeout_ns: None,
                 sockets: None,
                 workload: Workload {
                     random_map: shape.random_map,

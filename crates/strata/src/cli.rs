@@ -221,16 +221,26 @@ pub(crate) struct BlockArgs {
     /// writing workload until its rate is steady
     #[arg(long)]
     pub(crate) precondition: bool,
-    /// Visit each block once before any is visited again, in random operations
-    #[arg(long)]
-    pub(crate) random_map: bool,
     /// CPUs of the threads with which the kernel polls for io_uring+sqpoll, one a measuring thread
     #[arg(long, value_name = "LIST")]
     pub(crate) poll_cpus: Option<CpuList>,
+    #[command(flatten)]
+    pub(crate) load: StorageLoad,
+    #[command(flatten)]
+    pub(crate) measuring: Measuring,
+    #[command(flatten)]
+    pub(crate) keeping: Keeping,
+    #[command(flatten)]
+    pub(crate) printing: Printing,
+}
+
+/// What is asked of a storage layer.
+#[derive(Debug, Args)]
+pub(crate) struct StorageLoad {
     /// randread, randwrite, randrw:PERCENT_READ, read, write
     #[arg(long, value_delimiter = ',', default_value = "randread")]
     pub(crate) op: Vec<Op>,
-    /// Size of an operation, a multiple of 512
+    /// Size of an operation, a multiple of 512 and of the target's block
     #[arg(
         long,
         value_name = "SIZE",
@@ -238,19 +248,16 @@ pub(crate) struct BlockArgs {
         default_value = "4KiB"
     )]
     pub(crate) bs: Vec<Bytes>,
-    /// Operations in flight a thread, 1 to 4096; with --rate the most that may be
+    /// Operations in flight a thread, 1 to 4096 (4095 of native); with --rate the most that may be
     #[arg(long, value_delimiter = ',', default_value = "1")]
     pub(crate) depth: Vec<QueueDepth>,
+    /// Visit each block once before any is visited again, in random operations
+    #[arg(long)]
+    pub(crate) random_map: bool,
     /// Check each read against what strata wrote: place, generation and checksum of every sector. Writes are kept in the
     /// run's ledger.bin, for `strata verify`
     #[arg(long)]
     pub(crate) verify: bool,
-    #[command(flatten)]
-    pub(crate) measuring: Measuring,
-    #[command(flatten)]
-    pub(crate) keeping: Keeping,
-    #[command(flatten)]
-    pub(crate) printing: Printing,
 }
 
 #[derive(Debug, Args)]
@@ -301,27 +308,8 @@ pub(crate) struct NvmeArgs {
     /// Abort a command that takes longer, and reset the controller if that does not bring it back [default: 5s]
     #[arg(long, value_name = "TIME")]
     pub(crate) timeout: Option<Nanos>,
-    /// Visit each block once before any is visited again, in random operations
-    #[arg(long)]
-    pub(crate) random_map: bool,
-    /// randread, randwrite, randrw:PERCENT_READ, read, write
-    #[arg(long, value_delimiter = ',', default_value = "randread")]
-    pub(crate) op: Vec<Op>,
-    /// Size of an operation, a multiple of the namespace's block
-    #[arg(
-        long,
-        value_name = "SIZE",
-        value_delimiter = ',',
-        default_value = "4KiB"
-    )]
-    pub(crate) bs: Vec<Bytes>,
-    /// Operations in flight a thread, 1 to 4095; with --rate the most that may be
-    #[arg(long, value_delimiter = ',', default_value = "1")]
-    pub(crate) depth: Vec<QueueDepth>,
-    /// Check each read against what strata wrote: place, generation and checksum of every sector. Writes are kept in the
-    /// run's ledger.bin, for `strata verify`
-    #[arg(long)]
-    pub(crate) verify: bool,
+    #[command(flatten)]
+    pub(crate) load: StorageLoad,
     /// CPU of the emulated controller [default: chosen beside --cpus]
     #[arg(long, value_name = "CPU", conflicts_with = "target")]
     pub(crate) peer_cpus: Option<CpuList>,

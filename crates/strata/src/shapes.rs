@@ -5,6 +5,7 @@ use strata_record::{Layer, Op};
 use strata_units::{Bytes, QueueDepth};
 
 use crate::Usage;
+use crate::cli::StorageLoad;
 
 /// One shape of load on a target, by an engine of its layer.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -21,11 +22,7 @@ pub(crate) struct Shape<E> {
 pub(crate) struct Listed<'a, E> {
     pub(crate) layer: Layer,
     pub(crate) engine: &'a [E],
-    pub(crate) op: &'a [Op],
-    pub(crate) bs: &'a [Bytes],
-    pub(crate) depth: &'a [QueueDepth],
-    pub(crate) random_map: bool,
-    pub(crate) verify: bool,
+    pub(crate) load: &'a StorageLoad,
 }
 
 impl<E: Copy + PartialEq> Listed<'_, E> {
@@ -35,20 +32,20 @@ impl<E: Copy + PartialEq> Listed<'_, E> {
         takes: impl Fn(E, QueueDepth) -> Result<()>,
     ) -> Result<Vec<Shape<E>>> {
         let mut shapes = Vec::new();
-        for op in self.op {
+        for op in &self.load.op {
             if !op.is_storage() {
                 return Err(Usage::error(format!(
                     "--op {op} is none of the {} layer; give randread, randwrite, randrw:PERCENT, read or write",
                     self.layer
                 )));
             }
-            for bs in self.bs {
+            for bs in &self.load.bs {
                 if !bs.is_multiple_of(Bytes(512)) {
                     return Err(Usage::error(format!(
                         "--bs {bs} is no multiple of the 512 byte sector; give 512, 4KiB, 64KiB, …"
                     )));
                 }
-                for depth in self.depth {
+                for depth in &self.load.depth {
                     for engine in self.engine {
                         takes(*engine, *depth)?;
                         let shape = Shape {
@@ -56,8 +53,8 @@ impl<E: Copy + PartialEq> Listed<'_, E> {
                             op: *op,
                             bs: *bs,
                             depth: *depth,
-                            random_map: self.random_map && op.is_random(),
-                            verify: self.verify,
+                            random_map: self.load.random_map && op.is_random(),
+                            verify: self.load.verify,
                         };
                         if !shapes.contains(&shape) {
                             shapes.push(shape);

@@ -453,6 +453,7 @@ fn cell_at(
         placement: place(&target)?,
         target,
         via,
+        timeout_ns: None,
         sockets: Some(sockets.clone()),
         workload: Workload {
             reply_bytes: shape.reply,

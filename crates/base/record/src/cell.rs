@@ -329,6 +329,9 @@ pub struct Cell {
     pub via: String,
     /// What is asked of it.
     pub workload: Workload,
+    /// How long an operation may take before it is aborted; null for a layer that aborts none.
+    #[serde(default)]
+    pub timeout_ns: Option<Nanos>,
     /// How the sockets are set; null for a layer without.
     #[serde(default)]
     pub sockets: Option<Sockets>,

@@ -245,6 +245,7 @@ mod tests {
             },
             via: "127.0.0.1".to_owned(),
             workload: Workload::plain(Op::Stream, Bytes::KIB * 128),
+            timeout_ns: None,
             sockets: None,
             placement: Placement {
                 cpus: CpuList::default(),

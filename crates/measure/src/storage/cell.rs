@@ -283,6 +283,7 @@ mod tests {
                 threads,
                 ..Workload::plain(op, BLOCK)
             },
+            timeout_ns: None,
             sockets: None,
             placement: Placement {
                 cpus: (0..u32::from(threads)).map(CpuId).collect(),

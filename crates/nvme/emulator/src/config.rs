@@ -237,6 +237,15 @@ impl Config {
                 format!("1 to {count}, the number of a namespace")
             })?;
         }
+        let blocks = |it: &NamespaceConfig| it.size.0.0 / it.block.max(1);
+        let named = |number: u64| rule.namespace.is_none_or(|nsid| number == u64::from(nsid));
+        let mut numbered = (1..).zip(&self.namespace);
+        if let Some(first) = rule.first_lba {
+            let there = numbered.any(|(number, it)| named(number) && first < blocks(it));
+            want(there, &key("first_lba"), first, || {
+                "a block of its namespace".to_owned()
+            })?;
+        }
         let ranged = rule.first_lba.or(rule.last_lba).is_some();
         if let Some(kind @ (AccessKind::Flush | AccessKind::Deallocate | AccessKind::Other)) =
             rule.kind
@@ -359,6 +368,10 @@ mod tests {
             (
                 "[[faults.rule]]\nfault = \"lost\"\nkind = \"flush\"\nlast_lba = 9",
                 "[[faults.rule]] number 1, kind: found flush with a range",
+            ),
+            (
+                "[[namespace]]\nsize = \"1MiB\"\nblock = 4096\n[[namespace]]\nblock = 4096\n[[faults.rule]]\nfault = \"lost\"\nnamespace = 1\nfirst_lba = 256",
+                "[[faults.rule]] number 1, first_lba: found 256",
             ),
         ] {
             let why = refused(text);

@@ -31,6 +31,7 @@ fn cell(block: u64) -> Cell {
             ramp_ns: Nanos::from_millis(10),
             ..Workload::plain(Op::RandRead, Bytes(block))
         },
+        timeout_ns: None,
         sockets: None,
         placement: Placement {
             cpus: vec![CpuId(0)].into(),

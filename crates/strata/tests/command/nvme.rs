@@ -374,7 +374,7 @@ fn both_ways(folder: &Path, rounds: u32) -> Command {
         "name = \"both\"\nrounds = {rounds}\nseed = 3
 [[block]]\nengine = \"psync\"\n{common}
 [[nvme]]\nemulated = true\ndepth = [1, 4]\n{common}
-[[nvme]]\nemulated = {model:?}\n{common}"
+[[nvme]]\nemulated = {model:?}\ntimeout = \"7s\"\n{common}"
     );
     fs::write(folder.join("plan.toml"), plan).expect("written");
     let mut command = strata(["run"]);
@@ -448,7 +448,17 @@ fn a_stopped_run_goes_on_with_the_controller_that_it_was_begun_on() {
     let all = records(&output);
     assert_eq!(all[..kept.len()], kept, "what was measured stays");
     assert_eq!(drawn(&all).len(), 20);
-    assert!(all.iter().all(|r| r["status"] == "ok"));
+    for record in &all {
+        assert_eq!(record["status"], "ok");
+        let timeout = match record["layer"] == "nvme" {
+            true if record["via"].to_string().contains("model.toml") => {
+                Value::from(7_000_000_000_u64)
+            }
+            true => Value::from(5_000_000_000_u64),
+            false => Value::Null,
+        };
+        assert_eq!(record["timeout_ns"], timeout);
+    }
 }
 
 #[test]

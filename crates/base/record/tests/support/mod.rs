@@ -50,6 +50,7 @@ fn cell() -> Cell {
             timed_by: TimedBy::Batch,
             verify: true,
         },
+        timeout_ns: Some(Nanos(5_000_000_000)),
         sockets: Some(Sockets {
             nodelay: false,
             send_buffer_bytes: Some(Bytes::MIB),

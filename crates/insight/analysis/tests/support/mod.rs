@@ -36,6 +36,7 @@ pub(crate) fn block(engine: &str, op: Op, depth: u64) -> Cell {
             ramp_ns: Nanos::from_millis(100),
             ..Workload::plain(op, Bytes(4096))
         },
+        timeout_ns: None,
         sockets: None,
         placement: Placement {
             cpus: vec![CpuId(1)].into(),

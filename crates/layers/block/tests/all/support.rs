@@ -93,6 +93,7 @@ pub(crate) fn cell(engine: BlockEngine, op: Op, block: Bytes, depth: u64, file: 
             verify: !op.writes(),
             ..Workload::plain(op, block)
         },
+        timeout_ns: None,
         sockets: None,
         placement: Placement {
             cpus: cpus(1).expect("a CPU to run on").into(),

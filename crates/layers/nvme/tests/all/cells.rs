@@ -78,6 +78,7 @@ pub(crate) fn cell(op: Op, block: Bytes, depth: u64, target: &NvmeTarget) -> Cel
             ops: Some(1000),
             ..Workload::plain(op, block)
         },
+        timeout_ns: None,
         sockets: None,
         placement: Placement {
             cpus: cpus(1).expect("a CPU to run on").into(),

@@ -44,6 +44,7 @@ pub(crate) fn cell(op: Op, block: Bytes, depth: u64, ops: u64) -> Cell {
             ops: Some(ops),
             ..Workload::plain(op, block)
         },
+        timeout_ns: None,
         sockets: None,
         placement: Placement {
             cpus: one(cpus.first()),
