@@ -331,6 +331,8 @@ Ctrl-C ends it, with exit code 0.
 Examples:
   strata emu /run/emu --cpu 3
   strata emu /run/emu --model drive.toml
+  spdk_nvme_perf --no-huge -s 512 -c 0x2 -q 32 -o 4096 -w randread -t 5 \\
+    -r 'trtype:VFIOUSER traddr:/run/emu subnqn:nqn.2014-08.org.nvmexpress:any'   SPDK as the client
 
 A model. Every key may be left out, but the fault of a rule:
   serial = \"NODE7-0\"

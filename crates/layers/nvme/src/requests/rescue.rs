@@ -264,6 +264,8 @@ impl<M: Memory> Requests<M> {
     /// Waits until all that is outstanding has completed, and calls back what has not until `by`. What is still outstanding
     /// then is of a controller that did not stop.
     pub(crate) fn settle(&mut self, by: Instant) {
+        // Of what was posted last the controller may not have been told.
+        let _ = self.ring();
         while self.outstanding() > 0 {
             self.collect();
             if self.ended.is_some() {
