@@ -73,23 +73,28 @@ impl Ring {
         let mut starts = [Tick::NEVER; ENTRIES];
         let mut free: Vec<u16> = (0..depth).collect();
         let (mut tail, mut head, mut phase, mut done, mut look) = (0, 0, PHASE, 0u64, 1 << 16);
+        let most = usize::from(depth / 2).max(1);
         let begun = Instant::now();
         let mut last = clock.now();
         loop {
             let any = !free.is_empty();
+            for id in &free {
+                starts[usize::from(*id)] = last;
+            }
+            // In one run: a store to a line of the other CPU's is waited for by those behind it.
             for id in free.drain(..) {
                 let entry = &self.commands[tail].0;
                 entry[0].store(u64::from(id) << 16 | 2, Ordering::Relaxed);
                 for (n, word) in entry.iter().enumerate().skip(1) {
                     word.store(n as u64, Ordering::Relaxed);
                 }
-                starts[usize::from(id)] = last;
                 tail = (tail + 1) % ENTRIES;
             }
             if any {
                 self.bell.0.store(tail as u32, Ordering::Release);
             }
-            loop {
+            // Half at a time, so that the other side has work meanwhile.
+            while free.len() < most {
                 let word = self.completions[head].0[1].load(Ordering::Acquire);
                 if word & PHASE != phase {
                     break;

@@ -96,7 +96,7 @@ pub fn native(target: &NvmeTarget, ops: u64) -> Outcome<Tally> {
         lock: Lock::Never,
     };
     let buffers = Buffers::shared(depth, BLOCK, want)?;
-    let mut engine = Late(target.engine(buffers, depth, None, Nanos::SECOND * 60)?);
+    let mut engine = Late(target.engine(buffers, depth, None, Nanos::SECOND * 60, false)?);
     let tally = of(&mut engine, depth, TimedBy::Operation, ops);
     match tally.broken() {
         None => Ok(tally),

@@ -161,7 +161,8 @@ pub trait Engine {
     /// [`Fatal`] when the engine is of no more use.
     fn ring(&mut self) -> Result<(), Fatal>;
 
-    /// Hands each completed operation to `done` and returns how many there were; 0 is no error.
+    /// Hands completed operations to `done` and returns how many there were; 0 is no error. Some may be left for the next
+    /// call, and each is handed out once.
     ///
     /// # Errors
     /// [`Fatal`] when the engine is of no more use.

@@ -46,15 +46,17 @@ impl Model {
             None => Config::default(),
             Some(path) => read(path)?,
         };
-        config.moves_data &= !self.no_data;
-        if let (Some(size), Some(first)) = (self.size, config.namespace.first_mut()) {
-            first.size.0 = size;
-        }
         let said = |why: &dyn std::fmt::Display| match &self.path {
             Some(path) => Usage::error(format!("{}: {why}", path.display())),
             None => Usage::error(why),
         };
+        config.moves_data &= !self.no_data;
         config.check().map_err(|why| said(&why))?;
+        if let (Some(size), Some(first)) = (self.size, config.namespace.first_mut()) {
+            first.size.0 = size;
+            let sized = |why| said(&format_args!("with a first namespace of {size}, {why}"));
+            config.check().map_err(sized)?;
+        }
         Pace::new(&config.performance, config.seed).map_err(|why| said(&why))?;
         Dice::new(&config.faults, config.seed).map_err(|why| said(&why))?;
         Ok(config)

@@ -329,7 +329,7 @@ pub struct Cell {
     pub via: String,
     /// What is asked of it.
     pub workload: Workload,
-    /// How long an operation may take before it is aborted; null for a layer that aborts none.
+    /// How long an operation may take before it is aborted; null for a layer that aborts none, and where it was not kept.
     #[serde(default)]
     pub timeout_ns: Option<Nanos>,
     /// How the sockets are set; null for a layer without.
@@ -397,7 +397,7 @@ impl Cell {
         words
     }
 
-    /// The identity of the cell across runs: everything but the path.
+    /// The identity of the cell across runs: everything but the path and the time limit.
     pub fn key(&self) -> String {
         let w = &self.workload;
         let p = &self.placement;

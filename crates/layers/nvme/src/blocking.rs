@@ -45,6 +45,7 @@ impl Blocking {
             stride: part,
             node: None,
             deadline: DEADLINE,
+            whole: true,
         };
         let mut part = LARGEST;
         while part > namespace.block && fits(controller, &namespace, &of(part)).is_err() {

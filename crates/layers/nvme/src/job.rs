@@ -122,7 +122,9 @@ impl NvmeJob {
             .map_err(|e| Fatal(e.to_string()))?;
         self.storage.fill(&buffers, seed);
         let node = cell.placement.mem_node;
-        let engine = self.target.engine(buffers, w.depth, node, self.deadline);
+        let whole = w.verify || w.op.writes();
+        let target = &self.target;
+        let engine = target.engine(buffers, w.depth, node, self.deadline, whole);
         Ok(Member {
             engine: engine.map_err(|e| Fatal(e.to_string()))?,
             stream: self.storage.stream(thread, seed)?,

@@ -338,7 +338,8 @@ impl NvmeTarget {
     }
 
     /// An engine of so many operations in flight, each with its buffer of `buffers`, which lie in a shared region; its queues
-    /// lie on `node`. A command that takes longer than `deadline` is aborted.
+    /// lie on `node`. A command that takes longer than `deadline` is aborted. `whole`: all that has completed is taken at a look,
+    /// for a loop that stamps or checks what it moves.
     ///
     /// # Errors
     /// No memory or no queue of the controller's for it.
@@ -348,8 +349,12 @@ impl NvmeTarget {
         depth: QueueDepth,
         node: Option<NodeId>,
         deadline: Nanos,
+        whole: bool,
     ) -> Result<impl Engine + use<>, NvmeError> {
-        let shape = self.shape(depth, buffers.size(), node, deadline);
+        let shape = Shape {
+            whole,
+            ..self.shape(depth, buffers.size(), node, deadline)
+        };
         let memory = self.controller.function().map(buffers)?;
         let requests = Requests::new(&self.controller, self.namespace.clone(), memory, shape)?;
         Ok(Native::new(requests, depth.get(), self.moves))
@@ -372,6 +377,7 @@ impl NvmeTarget {
             stride: Bytes(len.0.next_multiple_of(4096)),
             node,
             deadline,
+            whole: false,
         }
     }
 

@@ -162,7 +162,10 @@ impl<M: Memory> Requests<M> {
                 .map(|cid| Command { cid, since: IDLE })
                 .collect(),
             watch: Watch::new(shape.deadline),
-            batch: usize::from(shape.depth / 2).max(1),
+            batch: match shape.whole {
+                true => usize::MAX,
+                false => usize::from(shape.depth / 2).max(1),
+            },
             answers: Vec::new(),
             ended: None,
             queue,
@@ -203,8 +206,9 @@ impl<M: Memory> Requests<M> {
         Ok(())
     }
 
-    /// Hands requests that have completed to `done`, at most half of all there can be, and returns how many there were: all at
-    /// once would leave the controller without work until the last of them was posted again.
+    /// Hands requests that have completed to `done`, and returns how many there were: at most half of all there can be, since
+    /// all at once would leave the controller without work until the last of them was posted again (but for
+    /// [`Shape::whole`]), and all that were called back.
     ///
     /// # Errors
     /// In words, why there is no queue any more. All requests have been answered by then.

@@ -31,8 +31,8 @@ pub(super) struct Bounds {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Usual {
     len: u64,
-    /// The last offset that it fits behind.
-    last: u64,
+    /// The first offset that it does not fit behind.
+    ends: u64,
     blocks: BlockCount,
 }
 
@@ -40,7 +40,7 @@ impl Usual {
     /// Nothing was posted.
     pub(super) const NONE: Usual = Usual {
         len: 0,
-        last: 0,
+        ends: 0,
         blocks: BlockCount::ONE,
     };
 }
@@ -71,7 +71,7 @@ impl<M: Memory> Requests<M> {
         len: Bytes,
     ) -> Result<(), Unposted> {
         let usual = self.usual;
-        if len.0 != usual.len || at.0 & self.bounds.mask != 0 || at.0 > usual.last {
+        if len.0 != usual.len || at.0 & self.bounds.mask != 0 || at.0 >= usual.ends {
             return self.post_unusual(number, write, at, len);
         }
         if self.queue.rings().room() == 0 {
@@ -112,7 +112,7 @@ impl<M: Memory> Requests<M> {
         }
         self.usual = Usual {
             len: len.0,
-            last: bounds.end - len.0,
+            ends: bounds.end - len.0 + 1,
             blocks: self.blocks(len),
         };
         self.post(number, write, at, len)

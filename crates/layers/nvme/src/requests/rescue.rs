@@ -157,6 +157,9 @@ impl<M: Memory> Requests<M> {
         let until = Instant::now() + GRACE;
         loop {
             self.collect();
+            if self.ended.is_some() {
+                return self.forsake();
+            }
             let is_left = |cid: &&u16| {
                 let of = |c: &Command| c.cid == **cid && c.is_outstanding();
                 self.commands.iter().any(of)
@@ -231,6 +234,7 @@ impl<M: Memory> Requests<M> {
     pub(super) fn end(&mut self) -> String {
         let name = self.queue.controller().name();
         let why = self.queue.why();
+        self.batch = 0;
         self.ended
             .get_or_insert_with(|| match why {
                 Some(why) => {

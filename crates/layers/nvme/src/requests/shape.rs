@@ -22,6 +22,9 @@ pub(crate) struct Shape {
     pub(crate) node: Option<NodeId>,
     /// How long a command may take before it is aborted.
     pub(crate) deadline: Nanos,
+    /// Whether all that has completed is taken at a look, since what is done with it takes long: what is left would be timed
+    /// after that.
+    pub(crate) whole: bool,
 }
 
 /// What the memory of a command's PRP list looks like.

@@ -41,6 +41,7 @@ fn engine(controller: &Arc<Controller>, block: Bytes, depth: u64, deadline: Nano
         stride: buffers.stride(),
         node: None,
         deadline,
+        whole: false,
     };
     let namespace = controller.namespace(NamespaceId(1)).expect("usable");
     let memory = controller.function().map(buffers).expect("mapped");
