@@ -543,6 +543,11 @@ fn run<E: Engine, const BATCH: bool, const OPEN: bool>(
     if let Err(stuck) = engine.quiesce(clock.after(clock.now(), load.patience)) {
         lost = stuck.operations as u64;
         broken = Some(match broken {
+            // Told once.
+            Some(why) if why.contains(&stuck.why) => format!(
+                "{why}; {} operations never came back, and their memory is kept until the process ends",
+                stuck.operations
+            ),
             Some(why) => format!("{why}; {stuck}"),
             None => stuck.to_string(),
         });
