@@ -154,13 +154,25 @@ pub(crate) fn add(
     }
     .making();
     let placement = placement(host, args)?;
-    let target = prepare(&mut ready.controllers, &part, &placement, session)?;
+    add_all(ready, &part, shapes, &placement, &args.measuring, session)
+}
+
+/// Makes a part of a namespace ready, and a cell and a job of each shape on it.
+fn add_all(
+    ready: &mut Ready,
+    part: &Part<'_>,
+    shapes: &[Shape],
+    placement: &Placement,
+    measuring: &Measuring,
+    session: &Session,
+) -> Result<()> {
+    let target = prepare(&mut ready.controllers, part, placement, session)?;
     for shape in shapes {
-        let cell = cell(&target, &part, shape, &placement, &args.measuring)?;
+        let cell = cell(&target, part, shape, placement, measuring)?;
         let job = job(
             &mut ready.controllers,
             &target,
-            &part,
+            part,
             &cell,
             session.folder(),
         )?;
@@ -202,32 +214,23 @@ pub(crate) fn quick(
     }
     .making();
     let placement = place(host, measuring, None)?;
-    let target = prepare(&mut ready.controllers, &part, &placement, session)?;
-    for (op, bs, depth) in [
+    let shapes = [
         (Op::RandRead, Bytes(4096), 1),
         (Op::RandRead, Bytes(4096), 32),
         (Op::Read, largest, 8),
-    ] {
-        let shape = Shape {
+    ];
+    let shapes = shapes.map(|(op, bs, depth)| {
+        Ok(Shape {
             engine: NvmeEngine::Native,
             op,
             bs,
             depth: QueueDepth::new(depth).map_err(|e| anyhow!(e))?,
             random_map: false,
             verify: false,
-        };
-        let cell = cell(&target, &part, &shape, &placement, measuring)?;
-        let job = job(
-            &mut ready.controllers,
-            &target,
-            &part,
-            &cell,
-            session.folder(),
-        )?;
-        ready.cells.push(cell);
-        ready.jobs.push(job);
-    }
-    Ok(())
+        })
+    });
+    let shapes: Vec<Shape> = shapes.into_iter().collect::<Result<_>>()?;
+    add_all(ready, &part, &shapes, &placement, measuring, session)
 }
 
 /// The cell of a shape.
