@@ -1,0 +1,117 @@
+//! Ordinary tests that run in a guest.
+//!
+//! A test calls [`on`] with the node that it wants. Outside, that starts such a node, or takes the one that is up already, and
+//! runs the same test of the same program in it; inside, it runs what it was given. So the test's name, its output and its
+//! end are those of any other, and filters and `--list` do what they always do.
+
+use std::any::type_name;
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::inside::{INSIDE, Node, is_inside};
+use crate::{Guest, Image, description, lacking};
+
+/// How long a test may take in a guest under software emulation.
+const LONGEST: Duration = Duration::from_secs(240);
+
+/// The nodes that are up; one test at a time, since they share this machine's cores.
+static UP: Mutex<BTreeMap<String, Guest>> = Mutex::new(BTreeMap::new());
+
+/// Runs a test in a node: a name of [`crate::NODES`], or a file that ends in `.toml`.
+///
+/// # Panics
+/// The test fails, or the node crashes under it. Without QEMU it prints `SKIP`, and why.
+pub fn on<F: FnOnce(&Node)>(node: &str, test: F) {
+    if is_inside() {
+        test(&Node::new());
+        return;
+    }
+    let name = name_of::<F>();
+    if let Some(why) = lacking() {
+        println!("SKIP {name}: {why}");
+        return;
+    }
+    match outside(node, &name) {
+        Ok(true) => {}
+        Ok(false) => panic!("{name} failed in the virtual node; its output stands above"),
+        Err(why) => panic!("{name}: {why:#}"),
+    }
+}
+
+/// A closure's type is named after the function that it stands in, and that is the test.
+fn name_of<F>() -> String {
+    let path = type_name::<F>();
+    let path = path.split("::{{closure}}").next().unwrap_or(path);
+    path.split_once("::")
+        .map_or(path, |(_, name)| name)
+        .to_owned()
+}
+
+fn outside(node: &str, name: &str) -> Result<bool> {
+    let mut up = UP.lock().unwrap_or_else(PoisonError::into_inner);
+    if up.get_mut(node).is_some_and(|guest| !guest.lives()) {
+        up.remove(node);
+    }
+    if !up.contains_key(node) {
+        // Others that are up would take their share of the machine's memory and cores.
+        up.clear();
+        let begun = std::time::Instant::now();
+        let image = Image::ready(&mut tell)?;
+        let guest = Guest::start(&image, &description(node)?, &shares()?)
+            .with_context(|| format!("the virtual node {node} does not start"))?;
+        tell(&format!(
+            "the virtual node {node} came up in {:.1} s",
+            begun.elapsed().as_secs_f64()
+        ));
+        up.insert(node.to_owned(), guest);
+    }
+    let guest = up.get_mut(node).context("a node is missing")?;
+    let program = std::env::current_exe()?;
+    let script = format!(
+        "export {INSIDE}={node}\nexec {} --exact '{name}' --nocapture --test-threads=1\n",
+        program.display()
+    );
+    let ran = guest.run(&script, LONGEST);
+    let ran = match ran {
+        Ok(ran) => ran,
+        Err(why) => {
+            up.remove(node);
+            return Err(why);
+        }
+    };
+    print!("{}", ran.output);
+    let passed = ran.status == 0 && ran.output.contains("test result: ok. 1 passed");
+    let word = if passed { "passed" } else { "FAILED" };
+    tell(&format!(
+        "{name} {word} in the virtual node {node} in {:.1} s",
+        ran.took.as_secs_f64()
+    ));
+    Ok(passed)
+}
+
+/// Past the capture of the test's output: what takes long is seen while it does.
+fn tell(what: &str) {
+    let _ = writeln!(std::io::stderr(), "{what}");
+}
+
+/// The folder of what cargo built, with this test and the command that it tests; and the repository, whose files tests read.
+fn shares() -> Result<Vec<PathBuf>> {
+    let program = std::env::current_exe()?;
+    let built = program
+        .ancestors()
+        .nth(2)
+        .context("the test lies in no folder of cargo's")?;
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let repository = package.iter().flat_map(|p| p.ancestors());
+    let repository = repository.filter(|folder| folder.join("Cargo.lock").exists());
+    let mut shares: Vec<PathBuf> = repository.take(1).map(PathBuf::from).collect();
+    if !shares.iter().any(|folder| built.starts_with(folder)) {
+        shares.push(built.to_owned());
+    }
+    Ok(shares)
+}

@@ -1,0 +1,369 @@
+//! What a guest boots: Debian 12's kernel and programs, fetched once with apt and unpacked without being installed.
+//!
+//! The kernel's first root is small: a shell and what it takes to mount the rest, which is a folder of this machine.
+
+mod cpio;
+mod kernel;
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, anyhow, bail};
+use nix::fcntl::{Flock, FlockArg};
+
+use cpio::Archive;
+
+/// What a guest has beside the kernel; what these need comes along.
+const PACKAGES: [&str; 15] = [
+    "linux-image-amd64",
+    "bash",
+    "busybox-static",
+    "fio",
+    "ibverbs-providers",
+    "ibverbs-utils",
+    "iproute2",
+    "kmod",
+    "libibverbs1",
+    "librdmacm1",
+    "numactl",
+    "nvme-cli",
+    "perftest",
+    "rdmacm-utils",
+    "xz-utils",
+];
+
+/// Of their files, what no test needs and takes time to unpack.
+const LEFT_OUT: [&str; 9] = [
+    "./usr/share/doc",
+    "./usr/share/locale",
+    "./usr/share/man",
+    "./lib/modules/*/kernel/drivers/gpu",
+    "./lib/modules/*/kernel/drivers/media",
+    "./lib/modules/*/kernel/drivers/net/ethernet",
+    "./lib/modules/*/kernel/drivers/net/wireless",
+    "./lib/modules/*/kernel/drivers/staging",
+    "./lib/modules/*/kernel/sound",
+];
+
+/// Modules that are loaded before there is a root to load others from.
+const EARLY: [&str; 4] = ["virtio_pci", "9pnet_virtio", "9p", "overlay"];
+
+/// The distribution that the guest is of.
+const SUITE: &str = "bookworm";
+
+/// Changed when an image made by an older version is of no use any more.
+const FORMAT: &str = "1";
+
+/// A guest's kernel and its files, on this machine.
+#[derive(Debug, Clone)]
+pub struct Image {
+    folder: PathBuf,
+}
+
+impl Image {
+    /// The image, made if there is none: some 140 MB are fetched, once. `say` is told what takes time.
+    ///
+    /// # Errors
+    /// There is no apt here, it cannot fetch, or there is no room.
+    pub fn ready(say: &mut dyn FnMut(&str)) -> Result<Image> {
+        let cache = cache()?;
+        let image = Image {
+            folder: cache.join(format!("{SUITE}-{FORMAT}")),
+        };
+        if image.is_whole() {
+            return Ok(image);
+        }
+        fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
+        // Of two processes one makes it, and the other waits.
+        let lock = File::create(cache.join("lock"))?;
+        let _lock = Flock::lock(lock, FlockArg::LockExclusive)
+            .map_err(|(_, e)| e)
+            .context("cannot wait for another process that makes the guest's image")?;
+        if image.is_whole() {
+            return Ok(image);
+        }
+        say("fetching a kernel and programs for the virtual node (Debian 12, some 140 MB, once)");
+        let _ = fs::remove_dir_all(&image.folder);
+        let making = tempfile::tempdir_in(&cache).context("cannot make the guest's image")?;
+        make(making.path()).with_context(|| {
+            format!(
+                "cannot make the virtual node's image in {}",
+                cache.display()
+            )
+        })?;
+        fs::rename(making.keep(), &image.folder)?;
+        Ok(image)
+    }
+
+    fn is_whole(&self) -> bool {
+        // The last that is made.
+        self.initrd().exists()
+    }
+
+    /// The kernel proper.
+    pub fn kernel(&self) -> PathBuf {
+        self.folder.join("vmlinux")
+    }
+
+    /// Its first root.
+    pub fn initrd(&self) -> PathBuf {
+        self.folder.join("initrd")
+    }
+
+    /// The folder that it mounts as its root.
+    pub fn root(&self) -> PathBuf {
+        self.folder.join("root")
+    }
+
+    /// The kernel's release.
+    ///
+    /// # Errors
+    /// The image is damaged.
+    pub fn release(&self) -> Result<String> {
+        release(&self.root())
+    }
+}
+
+/// Where images are kept: STRATA_NODE_CACHE, or a folder of the user's cache.
+pub(crate) fn cache() -> Result<PathBuf> {
+    let var = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty());
+    if let Some(folder) = var("STRATA_NODE_CACHE") {
+        return Ok(PathBuf::from(folder));
+    }
+    let cache = var("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(Path::new(&var("HOME")?).join(".cache")))
+        .ok_or_else(|| anyhow!("there is no HOME; say where the virtual node's image is to be kept by STRATA_NODE_CACHE"))?;
+    Ok(cache.join("strata").join("virtual-node"))
+}
+
+fn make(folder: &Path) -> Result<()> {
+    let root = folder.join("root");
+    fs::create_dir(&root)?;
+    let packages = folder.join("packages");
+    fetch(&packages)?;
+    let mut found: Vec<PathBuf> = fs::read_dir(&packages)?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|e| e == "deb"))
+        .collect();
+    found.sort();
+    for package in &found {
+        unpack(package, &root)?;
+    }
+    fs::remove_dir_all(&packages)?;
+    let release = release(&root)?;
+    if !release.starts_with("6.1.") {
+        bail!(
+            "apt gave a kernel {release} where Debian 12's 6.1 was expected; look at this machine's apt sources"
+        );
+    }
+    run(own(&root, "depmod", "bin/kmod")
+        .arg("-b")
+        .arg(&root)
+        .arg(&release))?;
+    link_programs(&root)?;
+    let image = root.join(format!("boot/vmlinuz-{release}"));
+    let kernel = kernel::unpack(&image, own(&root, "xz", "usr/bin/xz").arg("-dc"))?;
+    fs::write(folder.join("vmlinux"), kernel)?;
+    fs::remove_dir_all(root.join("boot"))?;
+    let initrd = first_root(&root, &release)?;
+    File::create(folder.join("initrd"))?.write_all(&initrd)?;
+    Ok(())
+}
+
+/// Fetches the packages and all that they need into `packages`, as if nothing were installed, and nothing is.
+fn fetch(packages: &Path) -> Result<()> {
+    let state = packages.join("state");
+    fs::create_dir_all(state.join("lists/partial"))?;
+    fs::create_dir_all(packages.join("partial"))?;
+    fs::write(state.join("status"), "")?;
+    let mut options = vec![
+        format!("Dir::State={}", state.display()),
+        format!("Dir::State::status={}", state.join("status").display()),
+        format!("Dir::State::lists={}", state.join("lists").display()),
+        format!("Dir::Cache={}", state.display()),
+        format!("Dir::Cache::archives={}", packages.display()),
+        "APT::Architecture=amd64".to_owned(),
+        "APT::Install-Recommends=false".to_owned(),
+        // So that it need not be root, nor hand its files to another user.
+        "APT::Sandbox::User=".to_owned(),
+        "Debug::NoLocking=true".to_owned(),
+    ];
+    if !is_same_suite() {
+        let sources = state.join("sources.list");
+        fs::write(&sources, sources_of_our_own())?;
+        options.push(format!("Dir::Etc::SourceList={}", sources.display()));
+        options.push("Dir::Etc::SourceParts=/dev/null".to_owned());
+    }
+    let apt = |arguments: &[&str]| {
+        let mut apt = Command::new("apt-get");
+        apt.arg("-qq")
+            .arg("-y")
+            .env("DEBIAN_FRONTEND", "noninteractive");
+        for option in &options {
+            apt.arg("-o").arg(option);
+        }
+        apt.args(arguments).stdin(Stdio::null());
+        apt
+    };
+    // A list that cannot be fetched, a third party's say, may not matter; what is lacking then is told.
+    let _ = run(&mut apt(&["update"]));
+    let mut install = apt(&["install", "--download-only"]);
+    run(install.args(PACKAGES)).context("cannot fetch the guest's packages")
+}
+
+/// Whether this machine's own sources are of the guest's distribution.
+fn is_same_suite() -> bool {
+    if std::env::var_os("STRATA_DEBIAN_MIRROR").is_some() {
+        return false;
+    }
+    fs::read_to_string("/etc/os-release").is_ok_and(|text| {
+        text.lines()
+            .any(|l| l == format!("VERSION_CODENAME={SUITE}"))
+    })
+}
+
+/// Debian's public mirror, or that of STRATA_DEBIAN_MIRROR.
+fn sources_of_our_own() -> String {
+    let mirror = std::env::var("STRATA_DEBIAN_MIRROR")
+        .unwrap_or_else(|_| "http://deb.debian.org/debian".to_owned());
+    let signed = "[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]";
+    format!("deb {signed} {mirror} {SUITE} main\n")
+}
+
+/// Runs a program, and tells what it said where it fails.
+fn run(command: &mut Command) -> Result<()> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let out = command.stdin(Stdio::null()).output().map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => {
+            anyhow!("there is no {name} here, by which a guest's Debian is fetched and unpacked; use a machine with Debian or Ubuntu")
+        }
+        _ => anyhow!("cannot start {name}: {e}"),
+    })?;
+    if out.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&out.stderr);
+    let last: Vec<&str> = said.lines().rev().take(3).collect();
+    bail!(
+        "{name} ended with {}: {}",
+        out.status,
+        last.into_iter().rev().collect::<Vec<_>>().join("; ")
+    );
+}
+
+fn unpack(package: &Path, root: &Path) -> Result<()> {
+    let mut reader = Command::new("dpkg-deb")
+        .arg("--fsys-tarfile")
+        .arg(package)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|e| anyhow!("cannot start dpkg-deb: {e}"))?;
+    let files = reader.stdout.take().context("no pipe")?;
+    let mut tar = Command::new("tar");
+    tar.arg("-x").arg("-C").arg(root);
+    tar.args(["--no-same-owner", "--wildcards"]);
+    tar.args(LEFT_OUT.map(|path| format!("--exclude={path}")));
+    let unpacked = tar.stdin(files).output().context("cannot start tar")?;
+    let read = reader.wait()?;
+    if !read.success() || !unpacked.status.success() {
+        bail!(
+            "cannot unpack {}: {}",
+            package.display(),
+            String::from_utf8_lossy(&unpacked.stderr).trim()
+        );
+    }
+    Ok(())
+}
+
+/// The release of the one kernel there is.
+fn release(root: &Path) -> Result<String> {
+    let modules = root.join("lib/modules");
+    let first = fs::read_dir(&modules)
+        .ok()
+        .and_then(|mut entries| entries.next()?.ok())
+        .ok_or_else(|| anyhow!("there is no kernel in {}", modules.display()))?;
+    Ok(first.file_name().to_string_lossy().into_owned())
+}
+
+/// A program of the guest's, run here with its own libraries: this machine need not have it.
+fn own(root: &Path, name: &str, path: &str) -> Command {
+    let libraries = ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"]
+        .map(|folder| root.join(folder).display().to_string())
+        .join(":");
+    let mut program = Command::new(root.join("lib64/ld-linux-x86-64.so.2"));
+    program
+        .args(["--argv0", name, "--library-path", &libraries])
+        .arg(root.join(path));
+    program
+}
+
+/// Names for what busybox can do, in a folder that comes last in the guest's PATH.
+fn link_programs(root: &Path) -> Result<()> {
+    let listed = Command::new(root.join("bin/busybox"))
+        .arg("--list")
+        .output()?;
+    let folder = root.join("opt/busybox");
+    fs::create_dir_all(&folder)?;
+    for name in String::from_utf8_lossy(&listed.stdout).lines() {
+        std::os::unix::fs::symlink("/bin/busybox", folder.join(name))?;
+    }
+    Ok(())
+}
+
+/// What the kernel unpacks: a shell, the early modules in the order in which they can be loaded, and what mounts the rest.
+fn first_root(root: &Path, release: &str) -> Result<Vec<u8>> {
+    let modules = root.join("lib/modules").join(release);
+    let index = fs::read_to_string(modules.join("modules.dep"))?;
+    let mut archive = Archive::default();
+    for folder in [
+        "bin", "dev", "lower", "modules", "proc", "root", "sys", "upper",
+    ] {
+        archive.folder(folder);
+    }
+    archive.file("bin/busybox", &fs::read(root.join("bin/busybox"))?);
+    archive.file("init", include_bytes!("../guest/first.sh"));
+    let mut order = String::new();
+    for path in load_order(&index, &EARLY)? {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        archive.file(&format!("modules/{name}"), &fs::read(modules.join(path))?);
+        order.push_str(name);
+        order.push('\n');
+    }
+    archive.file("modules/order", order.as_bytes());
+    Ok(archive.finish())
+}
+
+/// The files of modules and of what they need, each behind what it needs (modules.dep(5): these are listed last first).
+fn load_order<'a>(index: &'a str, wanted: &[&str]) -> Result<Vec<&'a str>> {
+    let mut order: Vec<&str> = Vec::new();
+    for module in wanted {
+        let (path, needs) = index
+            .lines()
+            .filter_map(|line| line.split_once(':'))
+            .find(|(path, _)| path.ends_with(&format!("/{module}.ko")))
+            .ok_or_else(|| anyhow!("the kernel has no module {module}"))?;
+        for file in needs.split_whitespace().rev().chain([path]) {
+            if !order.contains(&file) {
+                order.push(file);
+            }
+        }
+    }
+    Ok(order)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_comes_behind_what_it_needs() {
+        let index = "a/one.ko: b/two.ko b/three.ko\nb/two.ko: b/three.ko\nb/three.ko:\nc/four.ko: b/two.ko b/three.ko\n";
+        let order = load_order(index, &["one", "four"]).expect("all there");
+        assert_eq!(order, ["b/three.ko", "b/two.ko", "a/one.ko", "c/four.ko"]);
+        assert!(load_order(index, &["five"]).is_err());
+    }
+}
