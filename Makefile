@@ -4,17 +4,23 @@ PKG ?=
 # What the build needs beside the usual.
 NEEDS =
 
-.PHONY: help run test soak bench peers setup
+.PHONY: help run test virtual-node soak bench peers setup
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 21
 
 run: setup ## measure this machine (quick) and leave a report; options by ARGS='--quiet …'
 	cargo run --release --locked --package strata -- run quick $(ARGS)
 
 test: setup ## run every test, and say what this machine could not run; one crate by PKG=strata-units
+	@scripts/setup qemu || echo 'goes on without the virtual node' >&2
 	@scripts/test $(if $(PKG),--package $(PKG),--workspace)
+
+virtual-node: NEEDS = qemu
+virtual-node: setup ## the tests that need drives, an IOMMU or two nodes, and a run, in a QEMU guest (fetches 140 MB, once)
+	@scripts/test --release --package strata-virtual-node --package strata --test guest --test node
+	@scripts/reference-run $(ARGS)
 
 soak: NEEDS = c++
 soak: setup ## the long tests too, minutes each; then each fuzzer for ten (STRATA_FUZZ_SECONDS)

@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::inside::{INSIDE, Node, is_inside};
-use crate::{Guest, Image, description, lacking};
+use crate::{Guest, Image, Seen, Share, description, lacking};
 
 /// How long a test may take in a guest under software emulation.
 const LONGEST: Duration = Duration::from_secs(240);
@@ -62,7 +62,7 @@ fn outside(node: &str, name: &str) -> Result<bool> {
         up.clear();
         let begun = std::time::Instant::now();
         let image = Image::ready(&mut tell)?;
-        let guest = Guest::start(&image, &description(node)?, &shares()?)
+        let guest = Guest::start(&image, &description(node)?, &seen()?)
             .with_context(|| format!("the virtual node {node} does not start"))?;
         tell(&format!(
             "the virtual node {node} came up in {:.1} s",
@@ -100,7 +100,7 @@ fn tell(what: &str) {
 }
 
 /// The folder of what cargo built, with this test and the command that it tests; and the repository, whose files tests read.
-fn shares() -> Result<Vec<PathBuf>> {
+fn seen() -> Result<Seen> {
     let program = std::env::current_exe()?;
     let built = program
         .ancestors()
@@ -113,5 +113,8 @@ fn shares() -> Result<Vec<PathBuf>> {
     if !shares.iter().any(|folder| built.starts_with(folder)) {
         shares.push(built.to_owned());
     }
-    Ok(shares)
+    Ok(Seen {
+        folders: shares.into_iter().map(Share::read_only).collect(),
+        programs: Vec::new(),
+    })
 }

@@ -16,13 +16,18 @@ mod qemu;
 mod qmp;
 
 pub use description::{Description, DescriptionError, Drive, MemoryNode, Wire};
-pub use guest::{Guest, Ran, WIRE, shell};
+pub use guest::{Guest, Ran, Seen, WIRE, shell};
 pub use harness::on;
 pub use image::Image;
 pub use inside::{Node, is_inside};
+pub use qemu::Share;
 
 /// The descriptions that come along, by name.
-pub const NODES: &[(&str, &str)] = &[("usual", include_str!("../nodes/usual.toml"))];
+pub const NODES: &[(&str, &str)] = &[
+    ("usual", include_str!("../nodes/usual.toml")),
+    ("four", include_str!("../nodes/four.toml")),
+    ("wire", include_str!("../nodes/wire.toml")),
+];
 
 /// The description of a name, or of a file that ends in `.toml`.
 ///
@@ -44,8 +49,11 @@ pub fn description(name: &str) -> anyhow::Result<Description> {
     Description::parse(&text).with_context(|| name.to_owned())
 }
 
-/// Why there can be no virtual node here, if so: QEMU is not installed, by which one would know.
+/// Why there can be no virtual node here, if so. Within one nothing is lacking.
 pub fn lacking() -> Option<String> {
+    if is_inside() {
+        return None;
+    }
     let lacks = |program: &str| {
         let path = std::env::var_os("PATH").unwrap_or_default();
         !std::env::split_paths(&path).any(|folder| folder.join(program).is_file())

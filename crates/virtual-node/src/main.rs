@@ -2,55 +2,70 @@
 
 #![forbid(unsafe_code)]
 
+use std::fs;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Result;
-use clap::{Parser, Subcommand};
-use strata_virtual_node::{Guest, Image, NODES, description, lacking, shell};
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand};
+use strata_virtual_node::{Guest, Image, NODES, Seen, Share, description, lacking, shell};
 
 /// A storage node in a QEMU guest, on any machine: NVMe drives, an IOMMU, two memory nodes, a wire.
 #[derive(Parser)]
 #[command(
-    name = "virtual-node",
+    name = "scripts/virtual-node",
     after_help = "Examples:
   scripts/virtual-node                            a shell in a node with two memory nodes and two drives
-  scripts/virtual-node shell mine.toml            in one of your own; the nodes that come along show how
+  scripts/virtual-node shell mine.toml            in one of your own; `list` shows those that come along
   scripts/virtual-node run -- nvme list           one command, and its exit status
-  scripts/virtual-node run wire -- strata topology
+  scripts/virtual-node run -- strata topology
 
-In it lie Debian 12's nvme-cli, fio, perftest, iproute2 and numactl, all modules of its kernel, and what --share
-names. It is fetched once (some 140 MB) and kept in ~/.cache/strata, or where STRATA_NODE_CACHE says; another
-mirror than this machine's is named by STRATA_DEBIAN_MIRROR. STRATA_NODE_ACCEL=tcg or kvm says how it runs."
+In it lie strata, as the working tree has it, Debian 12's nvme-cli, fio, perftest, iproute2 and numactl, and all
+modules of its kernel. These are fetched once (some 140 MB) and kept in ~/.cache/strata, or where STRATA_NODE_CACHE
+says; another mirror than this machine's is named by STRATA_DEBIAN_MIRROR. STRATA_NODE_ACCEL=tcg or kvm says how it
+runs; else the host's processor does where it can. What is written there is gone with it, but what lies in --keep."
 )]
 struct Cli {
     #[command(subcommand)]
     what: Option<What>,
+    #[command(flatten)]
+    sees: Sees,
+}
+
+/// What a guest sees of this machine.
+#[derive(Args)]
+struct Sees {
+    /// A program that it has in its PATH
+    #[arg(long, value_name = "FILE", global = true)]
+    with: Vec<PathBuf>,
+    /// A folder that it sees, read only, at its own path
+    #[arg(long, value_name = "DIR", global = true)]
+    share: Vec<PathBuf>,
+    /// A folder that it may write to, at its own path; made if absent
+    #[arg(long, value_name = "DIR", global = true)]
+    keep: Vec<PathBuf>,
 }
 
 #[derive(Subcommand)]
 enum What {
-    /// A shell; it ends with the shell
+    /// A shell; the node ends with it
     Shell {
         /// A node that comes along, or a file that ends in .toml
         #[arg(default_value = "usual")]
         node: String,
-        /// Folders that it sees, read only, at their own paths
-        #[arg(long)]
-        share: Vec<PathBuf>,
     },
     /// One command, whose output is printed when it ends
     Run {
         /// A node that comes along, or a file that ends in .toml
         #[arg(default_value = "usual")]
         node: String,
-        /// Folders that it sees, read only, at their own paths
-        #[arg(long)]
-        share: Vec<PathBuf>,
+        /// What the guest at the other end of the wire does meanwhile
+        #[arg(long, value_name = "COMMAND")]
+        peer: Option<String>,
         /// The most seconds that it may take
-        #[arg(long, default_value_t = 600)]
+        #[arg(long, value_name = "SECONDS", default_value_t = 600)]
         within: u64,
         /// The command, by a shell
         #[arg(last = true, required = true)]
@@ -75,7 +90,6 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<ExitCode> {
     let what = cli.what.unwrap_or(What::Shell {
         node: "usual".to_owned(),
-        share: Vec::new(),
     });
     if !matches!(what, What::List)
         && let Some(why) = lacking()
@@ -83,15 +97,9 @@ fn run(cli: Cli) -> Result<ExitCode> {
         anyhow::bail!(why);
     }
     let image = || Image::ready(&mut |what| eprintln!("virtual-node: {what}"));
-    let absolute = |paths: Vec<PathBuf>| -> Result<Vec<PathBuf>> {
-        Ok(paths
-            .iter()
-            .map(std::fs::canonicalize)
-            .collect::<std::io::Result<_>>()?)
-    };
     match what {
-        What::Shell { node, share } => {
-            let status = shell(&image()?, &description(&node)?, &absolute(share)?)?;
+        What::Shell { node } => {
+            let status = shell(&image()?, &description(&node)?, &cli.sees.seen()?)?;
             Ok(if status.success() {
                 ExitCode::SUCCESS
             } else {
@@ -100,11 +108,14 @@ fn run(cli: Cli) -> Result<ExitCode> {
         }
         What::Run {
             node,
-            share,
+            peer,
             within,
             command,
         } => {
-            let mut guest = Guest::start(&image()?, &description(&node)?, &absolute(share)?)?;
+            let mut guest = Guest::start(&image()?, &description(&node)?, &cli.sees.seen()?)?;
+            if let Some(peer) = peer {
+                guest.begin_on_peer(&peer)?;
+            }
             let ran = guest.run(&command.join(" "), Duration::from_secs(within))?;
             std::io::stdout().write_all(ran.output.as_bytes())?;
             Ok(u8::try_from(ran.status).map_or(ExitCode::FAILURE, ExitCode::from))
@@ -125,4 +136,29 @@ fn run(cli: Cli) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+impl Sees {
+    fn seen(&self) -> Result<Seen> {
+        let mut folders = Vec::new();
+        for path in &self.keep {
+            fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))?;
+            folders.push(Share {
+                path: absolute(path)?,
+                writable: true,
+            });
+        }
+        for path in &self.share {
+            folders.push(Share::read_only(absolute(path)?));
+        }
+        let programs = self.with.iter().map(|path| absolute(path));
+        Ok(Seen {
+            folders,
+            programs: programs.collect::<Result<_>>()?,
+        })
+    }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    fs::canonicalize(path).with_context(|| path.display().to_string())
 }

@@ -27,9 +27,24 @@ pub(crate) enum WireEnd {
     Comes(PathBuf),
 }
 
-/// A folder of the host that the guest sees, read only, at the same path.
+/// A folder of the host that the guest sees at the same path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Share(pub(crate) PathBuf);
+pub struct Share {
+    /// The folder.
+    pub path: PathBuf,
+    /// Whether the guest may write to it.
+    pub writable: bool,
+}
+
+impl Share {
+    /// A folder that is only read.
+    pub fn read_only(path: PathBuf) -> Share {
+        Share {
+            path,
+            writable: false,
+        }
+    }
+}
 
 /// What is given to one guest.
 pub(crate) struct Machine<'a> {
@@ -175,8 +190,8 @@ impl Machine<'_> {
         };
         share("root", &self.image.root(), ",readonly=on");
         share("strata", &self.folder.join("share"), "");
-        for (n, Share(path)) in self.shares.iter().enumerate() {
-            share(&tag(n), path, ",readonly=on");
+        for (n, Share { path, writable }) in self.shares.iter().enumerate() {
+            share(&tag(n), path, if *writable { "" } else { ",readonly=on" });
         }
     }
 

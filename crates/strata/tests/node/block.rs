@@ -18,15 +18,7 @@ fn every_engine_reads_a_drive_through_the_kernels_driver() {
             (passthrough, "io_uring_cmd,io_uring_cmd+iopoll"),
         ] {
             let output = folder.path().join(target.trim_start_matches("/dev/"));
-            let mut command = strata([
-                "block",
-                "--ramp",
-                "0s",
-                "--repeats",
-                "1",
-                "--ops",
-                "50",
-            ]);
+            let mut command = strata(["block", "--ramp", "0s", "--repeats", "1", "--ops", "50"]);
             command.args([
                 "--engine", engines, "--target", &target, "--depth", "1", "--cpus", "2",
             ]);

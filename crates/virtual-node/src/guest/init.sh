@@ -1,4 +1,5 @@
-# The guest's first process in its root. In front of this stand SHARES (tag and path of each further folder of the host's),
+# The guest's first process in its root. In front of this stand SHARES (tag, mode and path of each further folder of the host's),
+# PROGRAMS (paths of what is to be in PATH),
 # WIRE (its address on the wire, or nothing) and MODE (`serve`, `shell`).
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/opt/busybox HOME=/root LANG=C.UTF-8 TERM=${TERM:-linux}
 mount -t tmpfs -o mode=1777 tmpfs /tmp
@@ -17,11 +18,15 @@ printf '127.0.0.1 localhost\n::1 localhost\n' >/etc/hosts
 hostname "$NAME"
 ip link set lo up
 modprobe -a virtio_console virtio_rng nvme
-while read -r tag path; do
+while read -r tag mode path; do
     [ -n "$tag" ] || continue
     mkdir -p "$path"
-    mount -t 9p -o trans=virtio,version=9p2000.L,msize=524288,cache=loose,ro "$tag" "$path"
+    mount -t 9p -o trans=virtio,version=9p2000.L,msize=524288,$mode "$tag" "$path"
 done <<<"$SHARES"
+mkdir -p /usr/local/bin
+while read -r program; do
+    [ -z "$program" ] || ln -sf "$program" /usr/local/bin/
+done <<<"$PROGRAMS"
 if [ -n "$WIRE" ]; then
     modprobe virtio_net
     for _ in {1..50}; do [ -e /sys/class/net/eth0 ] && break; sleep 0.1; done

@@ -28,6 +28,28 @@ const BOOT_KVM: Duration = Duration::from_secs(20);
 /// The guests' addresses on the wire between them.
 pub const WIRE: [&str; 2] = ["192.168.77.1", "192.168.77.2"];
 
+/// What a node has of this machine.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    /// Folders, each at its own path.
+    pub folders: Vec<Share>,
+    /// Programs, which it has in its PATH.
+    pub programs: Vec<PathBuf>,
+}
+
+impl Seen {
+    /// The folders, and those of the programs; none that lies within another.
+    fn shares(&self) -> Vec<Share> {
+        let mut shares = self.folders.clone();
+        for folder in self.programs.iter().filter_map(|path| path.parent()) {
+            if !shares.iter().any(|share| folder.starts_with(&share.path)) {
+                shares.push(Share::read_only(folder.to_owned()));
+            }
+        }
+        shares
+    }
+}
+
 /// What came of a script.
 #[derive(Debug)]
 pub struct Ran {
@@ -55,19 +77,18 @@ struct Alone {
 }
 
 impl Guest {
-    /// Starts a node, and waits until it takes scripts. It sees `shares`, read only, at their own paths.
+    /// Starts a node, and waits until it takes scripts. `seen` is what it has of this machine.
     ///
     /// # Errors
     /// QEMU cannot be started, or the guest does not come up; then with the last lines of its console.
-    pub fn start(image: &Image, description: &Description, shares: &[PathBuf]) -> Result<Guest> {
-        let shares: Vec<Share> = shares.iter().cloned().map(Share).collect();
+    pub fn start(image: &Image, description: &Description, seen: &Seen) -> Result<Guest> {
         let folder = folder()?;
         let socket = folder.path().join("wire");
         let wire = description
             .wire
             .is_some()
             .then(|| WireEnd::Serves(socket.clone()));
-        let alone = Alone::start(image, description, &shares, folder, wire, 0)?;
+        let alone = Alone::start(image, description, seen, folder, wire, 0)?;
         let peer = match &description.wire {
             None => None,
             Some(wire) => {
@@ -81,7 +102,7 @@ impl Guest {
                     ..description.clone()
                 };
                 let end = Some(WireEnd::Comes(socket));
-                let peer = Alone::start(image, &small, &shares, self::folder()?, end, 1)?;
+                let peer = Alone::start(image, &small, seen, self::folder()?, end, 1)?;
                 Some(Arc::new(Mutex::new(peer)))
             }
         };
@@ -99,18 +120,12 @@ impl Guest {
         self.alone.run(script, within)
     }
 
-    /// The same in the guest at the other end of the wire.
+    /// Starts a script in the guest at the other end of the wire; nobody waits for its end.
     ///
     /// # Errors
-    /// As of [`Guest::run`], and where there is none.
-    pub fn run_peer(&mut self, script: &str, within: Duration) -> Result<Ran> {
-        let peer = self
-            .peer
-            .as_ref()
-            .context("this node has no [wire], and no second guest")?;
-        peer.lock()
-            .map_err(|_| anyhow!("the second guest is lost"))?
-            .run(script, within)
+    /// There is none, or it has crashed.
+    pub fn begin_on_peer(&self, script: &str) -> Result<()> {
+        begin(self.peer.as_deref(), script)
     }
 
     /// Whether its machine still runs.
@@ -119,17 +134,24 @@ impl Guest {
     }
 }
 
+fn begin(peer: Option<&Mutex<Alone>>, script: &str) -> Result<()> {
+    let peer = peer.context("this node has no [wire], and no second guest")?;
+    let mut peer = peer
+        .lock()
+        .map_err(|_| anyhow!("the second guest is lost"))?;
+    peer.begin(script)
+}
+
 /// A guest whose console is the terminal; returns when it ends.
 ///
 /// # Errors
 /// QEMU cannot be started.
-pub fn shell(image: &Image, description: &Description, shares: &[PathBuf]) -> Result<ExitStatus> {
-    let shares: Vec<Share> = shares.iter().cloned().map(Share).collect();
+pub fn shell(image: &Image, description: &Description, seen: &Seen) -> Result<ExitStatus> {
     let folder = folder()?;
     fs::create_dir(folder.path().join("share"))?;
     fs::write(
         folder.path().join("share/init"),
-        first_script(&shares, None, "shell", "node"),
+        first_script(seen, None, "shell", "node"),
     )?;
     let description = Description {
         wire: None,
@@ -140,7 +162,7 @@ pub fn shell(image: &Image, description: &Description, shares: &[PathBuf]) -> Re
         image,
         description: &description,
         folder: folder.path(),
-        shares: &shares,
+        shares: &seen.shares(),
         accelerator,
         wire: None,
         on_terminal: true,
@@ -153,7 +175,7 @@ impl Alone {
     fn start(
         image: &Image,
         description: &Description,
-        shares: &[Share],
+        seen: &Seen,
         folder: TempDir,
         wire: Option<WireEnd>,
         number: usize,
@@ -166,13 +188,13 @@ impl Alone {
         let name = ["node", "peer"][number];
         fs::write(
             share.join("init"),
-            first_script(shares, address, "serve", name),
+            first_script(seen, address, "serve", name),
         )?;
         let machine = Machine {
             image,
             description,
             folder: folder.path(),
-            shares,
+            shares: &seen.shares(),
             accelerator,
             wire,
             on_terminal: false,
@@ -350,16 +372,26 @@ fn folder() -> Result<TempDir> {
 const FOLDER: &str = "strata-node-";
 
 /// The guest's first script: what it is told, and what is the same for all.
-fn first_script(shares: &[Share], wire: Option<(&str, u16)>, mode: &str, name: &str) -> String {
-    let shares: String = shares
+fn first_script(seen: &Seen, wire: Option<(&str, u16)>, mode: &str, name: &str) -> String {
+    let quoted = |text: String| text.replace('\'', r"'\''");
+    let shares = seen.shares();
+    let shares = shares.iter().enumerate().map(|(n, share)| {
+        let mode = if share.writable {
+            "rw,cache=none"
+        } else {
+            "ro,cache=loose"
+        };
+        format!("{} {mode} {}\n", tag(n), share.path.display())
+    });
+    let programs = seen
+        .programs
         .iter()
-        .enumerate()
-        .map(|(n, Share(path))| format!("{} {}\n", tag(n), path.display()))
-        .collect();
+        .map(|path| format!("{}\n", path.display()));
     let (address, mtu) = wire.map_or((String::new(), 0), |(a, mtu)| (format!("{a}/24"), mtu));
     format!(
-        "SHARES='{}'\nWIRE='{address}' MTU={mtu} MODE={mode} NAME={name}\n{}",
-        shares.replace('\'', r"'\''"),
+        "SHARES='{}'\nPROGRAMS='{}'\nWIRE='{address}' MTU={mtu} MODE={mode} NAME={name}\n{}",
+        quoted(shares.collect()),
+        quoted(programs.collect()),
         include_str!("init.sh")
     )
 }
@@ -412,7 +444,10 @@ fn try_kvm(image: &Image) -> Result<()> {
     let folder = folder()?;
     let share = folder.path().join("share");
     fs::create_dir(&share)?;
-    fs::write(share.join("init"), first_script(&[], None, "serve", "node"))?;
+    fs::write(
+        share.join("init"),
+        first_script(&Seen::default(), None, "serve", "node"),
+    )?;
     let machine = Machine {
         image,
         description: &description,

@@ -6,10 +6,10 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::Alone;
+use super::{Alone, begin};
 use crate::qmp::Monitor;
 
 /// Answers until the guest ends.
@@ -41,10 +41,6 @@ fn answer(line: &str, monitor: &mut Monitor, peer: Option<&Mutex<Alone>>) -> Res
         return Ok(monitor.execute(request)?);
     }
     let script = asked["peer"].as_str().context("neither qmp nor peer")?;
-    let peer = peer.context("this node has no [wire], and no second guest")?;
-    let mut peer = peer
-        .lock()
-        .map_err(|_| anyhow!("the second guest is lost"))?;
-    peer.begin(script)?;
+    begin(peer, script)?;
     Ok(json!({"return": {}}))
 }

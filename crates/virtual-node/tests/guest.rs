@@ -1,0 +1,165 @@
+//! The harness itself: what a test says, how a guest that crashes is told, and that none outlives its command.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use strata_virtual_node::{Guest, Image, Seen, description, is_inside, lacking, on};
+
+/// The usual node, for this test alone; prints why there is none.
+fn guest(test: &str, node: &str) -> Option<Guest> {
+    if let Some(why) = lacking() {
+        println!("SKIP {test}: {why}");
+        return None;
+    }
+    let image = Image::ready(&mut |what| eprintln!("{what}")).expect("an image");
+    let description = description(node).expect("it comes along");
+    Some(Guest::start(&image, &description, &Seen::default()).expect("it starts"))
+}
+
+#[test]
+fn a_test_runs_in_the_node_and_not_here() {
+    let here = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("a boot");
+    on("usual", |node| {
+        assert!(is_inside());
+        assert_eq!(node.driver("STRATA0").as_deref(), Some("nvme"));
+        assert!(node.disk("STRATA1").starts_with("/dev"));
+        let status = node.monitor("query-status", serde_json::json!({}));
+        assert_eq!(status["running"], true);
+    });
+    // The kernel's own, whatever it ran.
+    let after = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("a boot");
+    assert_eq!(here, after);
+}
+
+/// What fails inside fails outside, by the same name and with what it said.
+#[test]
+fn a_test_that_fails_there_fails_here() {
+    if let Some(why) = lacking() {
+        println!("SKIP a_test_that_fails_there_fails_here: {why}");
+        return;
+    }
+    let failed = std::panic::catch_unwind(|| on("usual", |_| panic!("as it is meant to")));
+    let Err(told) = failed else {
+        panic!("it passed");
+    };
+    let told = told
+        .downcast_ref::<String>()
+        .cloned()
+        .or_else(|| told.downcast_ref::<&str>().map(|s| (*s).to_owned()))
+        .expect("a message");
+    if is_inside() {
+        std::panic::resume_unwind(Box::new(told));
+    }
+    assert!(
+        told.contains("a_test_that_fails_there_fails_here failed"),
+        "{told}"
+    );
+}
+
+#[test]
+fn exit_status_and_output_come_back_and_a_crash_or_a_hang_is_told_with_the_console() {
+    let test = "exit_status_and_output_come_back_and_a_crash_or_a_hang_is_told_with_the_console";
+    let Some(mut node) = guest(test, "usual") else {
+        return;
+    };
+    let minute = Duration::from_secs(60);
+    let ran = node
+        .run("echo out; echo err >&2; exit 7", minute)
+        .expect("it runs");
+    assert_eq!((ran.status, ran.output.as_str()), (7, "out\nerr\n"));
+    let ran = node
+        .run("ls /sys/bus/node/devices | wc -l", minute)
+        .expect("it runs");
+    assert_eq!(ran.output.trim(), "2");
+    let crash = "echo before; sync; echo c >/proc/sysrq-trigger; sleep 60";
+    let why = format!("{:#}", node.run(crash, minute).expect_err("it crashes"));
+    assert!(why.contains("Kernel panic"), "{why}");
+    assert!(why.contains("before"), "{why}");
+    assert!(!node.lives());
+}
+
+#[test]
+fn what_takes_too_long_is_ended() {
+    let Some(mut node) = guest("what_takes_too_long_is_ended", "usual") else {
+        return;
+    };
+    let begun = Instant::now();
+    let why = node
+        .run("sleep 300", Duration::from_secs(2))
+        .expect_err("it hangs");
+    assert!(
+        format!("{why:#}").contains("took longer than 2 s"),
+        "{why:#}"
+    );
+    assert!(begun.elapsed() < Duration::from_secs(60));
+}
+
+#[test]
+fn two_guests_are_on_one_wire() {
+    let Some(mut node) = guest("two_guests_are_on_one_wire", "wire") else {
+        return;
+    };
+    let [_, peer] = strata_virtual_node::WIRE;
+    let ran = node.run(&format!("ping -c 1 -W 20 {peer}"), Duration::from_secs(60));
+    let ran = ran.expect("it runs");
+    assert_eq!(ran.status, 0, "{}", ran.output);
+    node.begin_on_peer("nc -l -p 7777 -e hostname")
+        .expect("it starts");
+    let asked = format!(
+        "for _ in 1 2 3 4 5 6 7 8 9 10; do nc {peer} 7777 </dev/null && break; sleep 1; done"
+    );
+    let ran = node.run(&asked, Duration::from_secs(60)).expect("it runs");
+    assert_eq!(ran.output.lines().last(), Some("peer"), "{}", ran.output);
+}
+
+/// Killed in the middle, the command leaves no QEMU behind.
+#[test]
+fn no_guest_outlives_its_command() {
+    if let Some(why) = lacking() {
+        println!("SKIP no_guest_outlives_its_command: {why}");
+        return;
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_virtual-node"))
+        .args(["run", "--", "sleep 1000"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let children = format!("/proc/{0}/task", command.id());
+    let begun = Instant::now();
+    let machine = loop {
+        let threads = std::fs::read_dir(&children).expect("it lives");
+        let found = threads.flatten().find_map(|thread| {
+            let text = std::fs::read_to_string(thread.path().join("children")).ok()?;
+            text.split_whitespace().find_map(|pid| {
+                let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+                name.starts_with("qemu").then(|| pid.to_owned())
+            })
+        });
+        if let Some(pid) = found {
+            break pid;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(120), "no machine");
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    command.kill().expect("killed");
+    command.wait().expect("ended");
+    let begun = Instant::now();
+    let path = format!("/proc/{machine}/stat");
+    // A zombie waits for whoever takes over its parent's children.
+    while Path::new(&path).exists()
+        && !std::fs::read_to_string(&path).is_ok_and(|s| s.contains(") Z"))
+    {
+        assert!(
+            begun.elapsed() < Duration::from_secs(20),
+            "QEMU {machine} lives on"
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let mut rest = String::new();
+    if let Some(out) = command.stdout.take() {
+        let _ = BufReader::new(out).read_line(&mut rest);
+    }
+    assert_eq!(rest, "");
+}
