@@ -17,6 +17,7 @@
 //! keeps = true             # false: writes go nowhere, and everything reads as zeros
 //! iops = 2000              # the most operations a second; left out: as many as there come
 //! link = "8GT/s x4"        # of the port that it hangs on
+//! bad = "1MiB"             # reads that touch the block there fail
 //! shares = "STRATA1"       # a further function of that drive's device, and of its IOMMU group
 //!
 //! [wire]                   # a network card, and a second guest at the other end of its wire
@@ -85,6 +86,9 @@ pub struct Drive {
     pub iops: Option<u32>,
     /// Speed and width of the link of its port, such as `8GT/s x4`.
     pub link: Option<String>,
+    /// Where the block lies that cannot be read.
+    #[serde(default, deserialize_with = "maybe_size")]
+    pub bad: Option<Bytes>,
     /// The drive whose device it is one more function of; both then are of one IOMMU group.
     pub shares: Option<String>,
 }
@@ -107,6 +111,10 @@ pub struct Wire {
 fn size<'de, D: Deserializer<'de>>(from: D) -> Result<Bytes, D::Error> {
     let text = String::deserialize(from)?;
     text.parse().map_err(serde::de::Error::custom)
+}
+
+fn maybe_size<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Bytes>, D::Error> {
+    size(from).map(Some)
 }
 
 fn yes() -> bool {
@@ -206,6 +214,12 @@ impl Description {
             }
             if drive.size.0 == 0 || !drive.size.0.is_multiple_of(u64::from(drive.block)) {
                 return wrong(of("size"), drive.size.to_string(), "whole blocks");
+            }
+            let outside = |at: &Bytes| *at >= drive.size || !at.0.is_multiple_of(512);
+            if drive.bad.as_ref().is_some_and(outside) || (drive.bad.is_some() && !drive.keeps) {
+                let found = drive.bad.unwrap_or_default().to_string();
+                let expected = "a multiple of 512 within a drive that keeps what is written";
+                return wrong(of("bad"), found, expected);
             }
             if drive.link.as_deref().is_some_and(|l| port(l).is_none()) {
                 let found = drive.link.clone().unwrap_or_default();

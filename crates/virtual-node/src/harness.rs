@@ -54,7 +54,7 @@ fn name_of<F>() -> String {
 
 fn outside(node: &str, name: &str) -> Result<bool> {
     let mut up = UP.lock().unwrap_or_else(PoisonError::into_inner);
-    if up.get_mut(node).is_some_and(|guest| !guest.lives()) {
+    if up.get_mut(node).is_some_and(|guest| !guest.is_whole()) {
         up.remove(node);
     }
     if !up.contains_key(node) {

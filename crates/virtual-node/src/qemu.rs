@@ -276,10 +276,17 @@ impl Machine<'_> {
             File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
         file.set_len(drive.size.0)
             .with_context(|| format!("cannot make {} of {}", path.display(), drive.size))?;
-        Ok(format!(
-            "file={},format=raw,cache=unsafe,discard=unmap",
-            option(&path)?
-        ))
+        let path = option(&path)?;
+        Ok(match drive.bad {
+            None => format!("file={path},format=raw,cache=unsafe,discard=unmap"),
+            // QEMU's docs/devel/blkdebug: sectors of 512 bytes; errno 5 is EIO.
+            Some(at) => format!(
+                "driver=raw,file.driver=blkdebug,file.image.driver=file,file.image.filename={path},\
+                 file.inject-error.0.event=none,file.inject-error.0.iotype=read,file.inject-error.0.errno=5,\
+                 file.inject-error.0.sector={}",
+                at.0 / 512
+            ),
+        })
     }
 }
 

@@ -77,7 +77,7 @@ fn exit_status_and_output_come_back_and_a_crash_or_a_hang_is_told_with_the_conso
     let why = format!("{:#}", node.run(crash, minute).expect_err("it crashes"));
     assert!(why.contains("Kernel panic"), "{why}");
     assert!(why.contains("before"), "{why}");
-    assert!(!node.lives());
+    assert!(!node.is_whole());
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -65,6 +66,7 @@ pub struct Ran {
 pub struct Guest {
     alone: Alone,
     peer: Option<Arc<Mutex<Alone>>>,
+    changed: Arc<AtomicBool>,
 }
 
 /// One guest.
@@ -107,9 +109,15 @@ impl Guest {
             }
         };
         let monitor = alone.monitor()?;
-        outside::serve(alone.connect("ask")?, monitor, peer.clone())?;
+        let changed = Arc::new(AtomicBool::new(false));
+        let ask = alone.connect("ask")?;
+        outside::serve(ask, monitor, peer.clone(), Arc::clone(&changed))?;
         alone.port.get_ref().set_read_timeout(None)?;
-        Ok(Guest { alone, peer })
+        Ok(Guest {
+            alone,
+            peer,
+            changed,
+        })
     }
 
     /// Runs a script of bash's, and waits for its end.
@@ -128,9 +136,9 @@ impl Guest {
         begin(self.peer.as_deref(), script)
     }
 
-    /// Whether its machine still runs.
-    pub fn lives(&mut self) -> bool {
-        self.alone.ended().is_none()
+    /// Whether its machine still runs, with all that it began with.
+    pub fn is_whole(&mut self) -> bool {
+        self.alone.ended().is_none() && !self.changed.load(Ordering::Relaxed)
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result};
@@ -12,11 +13,12 @@ use serde_json::{Value, json};
 use super::{Alone, begin};
 use crate::qmp::Monitor;
 
-/// Answers until the guest ends.
+/// Answers until the guest ends; `changed` is set when it has lost a device for good.
 pub(super) fn serve(
     stream: UnixStream,
     mut monitor: Monitor,
     peer: Option<Arc<Mutex<Alone>>>,
+    changed: Arc<AtomicBool>,
 ) -> Result<()> {
     let mut replies = stream.try_clone()?;
     std::thread::spawn(move || {
@@ -24,6 +26,9 @@ pub(super) fn serve(
             let Ok(line) = line else { break };
             if line.trim().is_empty() {
                 continue;
+            }
+            if line.contains("device_del") {
+                changed.store(true, Ordering::Relaxed);
             }
             let reply = answer(&line, &mut monitor, peer.as_deref())
                 .unwrap_or_else(|why| json!({"error": format!("{why:#}")}));
