@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strata_units::{ByteOffset, Bytes, CpuList, Nanos, NodeId, QueueDepth};
 
-use crate::Op;
+use crate::{Binding, Op};
 
 /// What is measured in isolation.
 #[derive(
@@ -335,6 +335,9 @@ pub struct Cell {
     /// How the sockets are set; null for a layer without.
     #[serde(default)]
     pub sockets: Option<Sockets>,
+    /// The driver that the drive is put on for it; null where it is measured as the host is.
+    #[serde(default)]
+    pub binding: Option<Binding>,
     /// Where from.
     pub placement: Placement,
 }
@@ -397,7 +400,7 @@ impl Cell {
         words
     }
 
-    /// The identity of the cell across runs: everything but the path and the time limit.
+    /// The identity of the cell across runs: everything but the path, the drive's PCI function, and the time limit.
     pub fn key(&self) -> String {
         let w = &self.workload;
         let p = &self.placement;
@@ -418,6 +421,8 @@ impl Cell {
         for word in self.sockets.iter().flat_map(|s| s.words(self.workload.op)) {
             more.push_str(&format!("/{word}"));
         }
+        // The function is a place, as the path is: what tells the drive is its target's identity.
+        more.extend(self.binding.map(|b| format!("/on-{}", b.driver)));
         format!(
             "{}/{}/{}/{}/{}/qd{}/x{}{more}/{window}/ramp{}/by-{}{}/cpus{}{}/peer{}/mem{}/{}{}",
             self.layer,

@@ -33,6 +33,7 @@ fn cell(block: u64) -> Cell {
         },
         timeout_ns: None,
         sockets: None,
+        binding: None,
         placement: Placement {
             cpus: vec![CpuId(0)].into(),
             poll_cpus: CpuList::default(),

@@ -38,6 +38,7 @@ pub(crate) fn block(engine: &str, op: Op, depth: u64) -> Cell {
         },
         timeout_ns: None,
         sockets: None,
+        binding: None,
         placement: Placement {
             cpus: vec![CpuId(1)].into(),
             poll_cpus: CpuList::default(),
