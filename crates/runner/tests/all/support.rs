@@ -10,7 +10,7 @@ use strata_record::{
     Environment, Guest, Harness, Layer, Measured, Op, Placement, Plan, Proof, Reality, Record, Run,
     SCHEMA, Series, Target, TargetKind, Workload,
 };
-use strata_runner::{Ended, Observer, Progress, Store, StoreError, execute};
+use strata_runner::{AsItIs, Ended, Observer, Progress, Store, StoreError, execute};
 use strata_units::{ByteOffset, Bytes, CpuId, CpuList, Nanos};
 
 fn cell(block: u64) -> Cell {
@@ -226,7 +226,15 @@ pub(crate) fn go_on(
         .collect();
     let mut told = Told::default();
     let never = AtomicBool::new(false);
-    let ended = execute(run, &mut jobs, &mut records, store, &never, &mut told);
+    let ended = execute(
+        run,
+        &mut jobs,
+        &mut AsItIs,
+        &mut records,
+        store,
+        &never,
+        &mut told,
+    );
     let calls = calls.borrow().clone();
     Executed {
         ended,
