@@ -346,18 +346,22 @@ impl Cell {
     /// A short name for people: `block io_uring randread 4KiB qd32`.
     pub fn label(&self) -> String {
         let w = &self.workload;
-        let layer = self.layer.to_string();
-        let engine = if self.engine == layer {
-            String::new()
-        } else {
-            format!(" {}", self.engine)
-        };
-        let mut label = format!("{layer}{engine} {}", self.shape());
+        let mut label = format!("{} {}", self.means(), self.shape());
         if w.op != Op::Stream {
             label.push_str(&format!(" qd{}", w.depth));
         }
         label.push_str(&self.spread());
         label
+    }
+
+    /// What drives it in short: `block io_uring`, `nvme native`, `tcp`.
+    pub fn means(&self) -> String {
+        let layer = self.layer.to_string();
+        if self.engine == layer {
+            layer
+        } else {
+            format!("{layer} {}", self.engine)
+        }
     }
 
     /// Operation, sizes and direction in short: `randread 4KiB`, `stream 128KiB both`, `reqrep 64B:4KiB`.
