@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use strata_measure::{Job, JobError, Trial};
 use strata_record::{Ceiling, Cell, Record, Run, Status};
 
-use crate::{Store, StoreError, Turn, turns};
+use crate::switch::{Bench, prove};
+use crate::{Store, StoreError, Switch, Turn, turns};
 
 /// Where a run stands, for whoever watches it.
 #[derive(Debug, Clone, Copy)]
@@ -38,20 +39,25 @@ pub enum Ended {
     Interrupted,
 }
 
-/// Makes every trial of the plan that `records` does not hold yet, and adds its record to them. `jobs` are the plan's
-/// cells, in its order; without a store nothing is kept on the disk.
+/// Makes every trial of the plan that `records` does not hold yet, and adds its record to them. `jobs` are those of the
+/// plan's cells without a binding, in its order; those of the others are made by `switch` when their level begins, and gone
+/// before the next one does. Without a store nothing is kept on the disk.
+///
+/// A level that cannot be entered fails its cells of this round, which is void then; the next round tries again.
 ///
 /// # Errors
 /// [`StoreError`] when a record cannot be written; those before are.
 pub fn execute(
     run: &Run,
     jobs: &mut [Box<dyn Job>],
+    switch: &mut dyn Switch,
     records: &mut Vec<Record>,
     mut store: Option<&mut Store>,
     interrupted: &AtomicBool,
     observer: &mut dyn Observer,
 ) -> Result<Ended, StoreError> {
     let plan = &run.plan;
+    let mut bench = Bench::new(&plan.cells, jobs, switch);
     let mut attempts: Vec<Attempt> = parts(&plan.cells)
         .flat_map(|writes| (0..plan.rounds).map(move |round| Attempt::first(writes, round)))
         .collect();
@@ -88,6 +94,11 @@ pub fn execute(
             if interrupted.load(Ordering::Relaxed) {
                 return Ok(Ended::Interrupted);
             }
+            let switch_s = bench.reach(turn.cell, at, interrupted);
+            // It may have taken a while.
+            if interrupted.load(Ordering::Relaxed) {
+                return Ok(Ended::Interrupted);
+            }
             let trials = attempts.iter().map(|a| a.cells(&plan.cells)).sum();
             observer.begins(Progress {
                 trial: records.len(),
@@ -95,16 +106,20 @@ pub fn execute(
                 round,
                 cell,
             });
-            let Some(record) = make(
-                run,
-                cell,
-                jobs[turn.cell].as_mut(),
-                turn,
-                records.len(),
+            let mut record = begun(run, cell, turn, records.len());
+            record.switch_s = switch_s;
+            let trial = Trial {
+                seed: turn.seed,
                 interrupted,
-            ) else {
-                return Ok(Ended::Interrupted);
             };
+            match bench.job(turn.cell) {
+                Ok(job) => {
+                    if !fill(&mut record, job, &trial) {
+                        return Ok(Ended::Interrupted);
+                    }
+                }
+                Err(why) => record.reason = Some(why),
+            }
             if let Some(store) = store.as_deref_mut() {
                 store.append(&record)?;
             }
@@ -177,15 +192,8 @@ fn voids(record: &Record) -> bool {
             .is_some_and(|p| !p.contradictions.is_empty())
 }
 
-/// One trial's record; none when the user stopped it.
-fn make(
-    run: &Run,
-    cell: &Cell,
-    job: &mut dyn Job,
-    turn: Turn,
-    number: usize,
-    interrupted: &AtomicBool,
-) -> Option<Record> {
+/// The record of a trial that begins now: a failed one until it is filled.
+fn begun(run: &Run, cell: &Cell, turn: Turn, number: usize) -> Record {
     let now = Timestamp::now();
     let since = run
         .created_at
@@ -198,14 +206,20 @@ fn make(
     record.started_at = now.to_string();
     record.started_s = since;
     record.seed = turn.seed;
-    match job.run(&Trial {
-        seed: turn.seed,
-        interrupted,
-    }) {
+    record
+}
+
+/// Runs the trial of a record; false when the user stopped it, and the record is to be forgotten.
+fn fill(record: &mut Record, job: &mut dyn Job, trial: &Trial<'_>) -> bool {
+    let interrupted = || trial.interrupted.load(Ordering::Relaxed);
+    match job.run(trial) {
         // What breaks off when the user stops it is no trial.
-        Ok(done) if done.failed.is_some() && interrupted.load(Ordering::Relaxed) => return None,
-        Err(JobError::Failed(_)) if interrupted.load(Ordering::Relaxed) => return None,
-        Ok(done) => {
+        Ok(done) if done.failed.is_some() && interrupted() => return false,
+        Err(JobError::Failed(_)) if interrupted() => return false,
+        Ok(mut done) => {
+            if let Some(binding) = record.what.binding {
+                prove(binding, &mut done.proof);
+            }
             record.status = if done.failed.is_some() {
                 Status::Failed
             } else {
@@ -225,7 +239,7 @@ fn make(
             record.reason = Some(why);
         }
         Err(JobError::Failed(why)) => record.reason = Some(why),
-        Err(JobError::Interrupted) => return None,
+        Err(JobError::Interrupted) => return false,
     }
-    Some(record)
+    true
 }

@@ -113,22 +113,16 @@ fn resume(
     let (session, plan) = Session::resume(folder, printing)?;
     let mut ready = Ready::default();
     let mut jobs = || {
-        let on_storage: Vec<&Cell> = plan
-            .cells
-            .iter()
-            .filter(|c| c.layer == Layer::Block)
-            .collect();
+        // Those of the others are made when their driver holds the drive.
+        let free = || plan.cells.iter().filter(|c| c.binding.is_none());
+        let on_storage: Vec<&Cell> = free().filter(|c| c.layer == Layer::Block).collect();
         let host = Host::read()?;
         let mut on_storage =
             block::again(&host, &session, &on_storage, destroy, &mut ready.own)?.into_iter();
-        let cells: Vec<&Cell> = plan
-            .cells
-            .iter()
-            .filter(|c| c.layer == Layer::Nvme)
-            .collect();
+        let cells: Vec<&Cell> = free().filter(|c| c.layer == Layer::Nvme).collect();
         let mut polled =
             nvme::again(&session, &mut ready.controllers, &cells, destroy)?.into_iter();
-        let jobs = plan.cells.iter().map(|cell| match cell.layer {
+        let jobs = free().map(|cell| match cell.layer {
             Layer::Block => on_storage
                 .next()
                 .context("a job is missing; this is a bug of strata"),

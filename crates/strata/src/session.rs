@@ -11,7 +11,7 @@ use strata_measure::Job;
 use strata_record::{
     Cell, Document, Environment, Plan, Preconditioning, Record, Run, SCHEMA, Status, StreamSweep,
 };
-use strata_runner::{Claim, Ended, Store, StoreError, estimate, execute};
+use strata_runner::{AsItIs, Claim, Ended, Store, StoreError, estimate, execute, switches};
 use strata_topology::{Root, read_environment};
 use strata_units::Nanos;
 
@@ -50,7 +50,7 @@ impl Drop for Own {
 #[derive(Default)]
 pub(crate) struct Ready {
     pub(crate) cells: Vec<Cell>,
-    /// A job a cell.
+    /// A job a cell without a binding, in their order.
     pub(crate) jobs: Vec<Box<dyn Job>>,
     /// What they measure, of storage.
     pub(crate) targets: Vec<Prepared>,
@@ -215,11 +215,12 @@ impl Session {
                 (claim.begin(&run)?, run, Vec::new())
             }
         };
-        say(&self.printing, &forecast(&run, records.len()));
+        say(&self.printing, &forecast(&run, &records));
         let mut line = Line::new(self.printing.quiet);
         let ended = execute(
             &run,
             &mut jobs,
+            &mut AsItIs,
             &mut records,
             Some(&mut store),
             &self.interrupted,
@@ -285,10 +286,10 @@ fn head(plan: Plan) -> Result<Run> {
 }
 
 /// What is to be done, and how long it will take.
-fn forecast(run: &Run, made: usize) -> String {
-    let plan = &run.plan;
+fn forecast(run: &Run, records: &[Record]) -> String {
+    let (plan, made) = (&run.plan, records.len());
     let trials = plan.cells.len() as u64 * u64::from(plan.rounds);
-    let time = estimate(plan).map_or_else(
+    let time = estimate(plan, records).map_or_else(
         || "for as long as its operations take".to_owned(),
         |all| {
             let left = trials.saturating_sub(made as u64);
@@ -304,9 +305,15 @@ fn forecast(run: &Run, made: usize) -> String {
         String::new()
     };
     let s = |n: usize| if n == 1 { "" } else { "s" };
+    let changes = match switches(plan) {
+        n if n > 0 && records.iter().all(|r| r.switch_s.is_none()) => {
+            format!(", and what {n} change{} of driver a round take", s(n))
+        }
+        _ => String::new(),
+    };
     let (cells, rounds) = (plan.cells.len(), plan.rounds);
     format!(
-        "{cells} cell{} × {rounds} round{}{kept}: {time}",
+        "{cells} cell{} × {rounds} round{}{kept}: {time}{changes}",
         s(cells),
         s(rounds as usize)
     )

@@ -455,6 +455,7 @@ fn cell_at(
         via,
         timeout_ns: None,
         sockets: Some(sockets.clone()),
+        binding: None,
         workload: Workload {
             reply_bytes: shape.reply,
             direction: shape.direction,

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strata_units::{ByteOffset, Bytes, CpuList, Nanos, NodeId, QueueDepth};
 
-use crate::Op;
+use crate::{Binding, Op};
 
 /// What is measured in isolation.
 #[derive(
@@ -335,6 +335,9 @@ pub struct Cell {
     /// How the sockets are set; null for a layer without.
     #[serde(default)]
     pub sockets: Option<Sockets>,
+    /// The driver that the drive is put on for it; null where it is measured as the host is.
+    #[serde(default)]
+    pub binding: Option<Binding>,
     /// Where from.
     pub placement: Placement,
 }
@@ -343,18 +346,22 @@ impl Cell {
     /// A short name for people: `block io_uring randread 4KiB qd32`.
     pub fn label(&self) -> String {
         let w = &self.workload;
-        let layer = self.layer.to_string();
-        let engine = if self.engine == layer {
-            String::new()
-        } else {
-            format!(" {}", self.engine)
-        };
-        let mut label = format!("{layer}{engine} {}", self.shape());
+        let mut label = format!("{} {}", self.means(), self.shape());
         if w.op != Op::Stream {
             label.push_str(&format!(" qd{}", w.depth));
         }
         label.push_str(&self.spread());
         label
+    }
+
+    /// What drives it in short: `block io_uring`, `nvme native`, `tcp`.
+    pub fn means(&self) -> String {
+        let layer = self.layer.to_string();
+        if self.engine == layer {
+            layer
+        } else {
+            format!("{layer} {}", self.engine)
+        }
     }
 
     /// Operation, sizes and direction in short: `randread 4KiB`, `stream 128KiB both`, `reqrep 64B:4KiB`.
@@ -397,7 +404,7 @@ impl Cell {
         words
     }
 
-    /// The identity of the cell across runs: everything but the path and the time limit.
+    /// The identity of the cell across runs: everything but the path, the drive's PCI function, and the time limit.
     pub fn key(&self) -> String {
         let w = &self.workload;
         let p = &self.placement;
@@ -418,6 +425,8 @@ impl Cell {
         for word in self.sockets.iter().flat_map(|s| s.words(self.workload.op)) {
             more.push_str(&format!("/{word}"));
         }
+        // The function is a place, as the path is: what tells the drive is its target's identity.
+        more.extend(self.binding.map(|b| format!("/on-{}", b.driver)));
         format!(
             "{}/{}/{}/{}/{}/qd{}/x{}{more}/{window}/ramp{}/by-{}{}/cpus{}{}/peer{}/mem{}/{}{}",
             self.layer,

@@ -28,6 +28,9 @@ pub struct HostProof {
     pub devices: Vec<DeviceProof>,
     /// Temperatures of the drives under the target.
     pub drives: Vec<DriveProof>,
+    /// PCI functions of the target, and the drivers that held them.
+    #[serde(default)]
+    pub functions: Vec<FunctionProof>,
     /// PCI Express links from the devices up to the root ports.
     pub links: Vec<LinkProof>,
     /// Network interfaces that the trial went through.
@@ -221,6 +224,21 @@ pub struct DriveProof {
     pub critical_celsius: Option<f64>,
     /// Whether it raised its temperature alarm after the trial; null when it has none.
     pub alarm: Option<bool>,
+}
+
+/// Which driver held a PCI function.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FunctionProof {
+    /// The function.
+    pub function: PciAddress,
+    /// The driver before the trial; null when there was none.
+    pub before: Option<String>,
+    /// The driver after it; null when there was none.
+    pub after: Option<String>,
+    /// Version of the module of the driver after it (`/sys/module/NAME/version`); null when that tells none.
+    pub version: Option<String>,
+    /// Checksum of the module's source (`srcversion`); null when it tells none, as where it is built in.
+    pub source_version: Option<String>,
 }
 
 /// A link of PCI Express, by lane rate and width.

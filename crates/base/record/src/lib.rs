@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod binding;
 mod cell;
 mod connection;
 mod environment;
@@ -19,6 +20,7 @@ mod trial;
 
 use schemars::generate::SchemaSettings;
 
+pub use binding::{Binding, Driver};
 pub use cell::{
     Arrivals, Cell, Direction, Layer, Placement, Rate, Reality, Sockets, Target, TargetKind,
     TimedBy, Workload,
@@ -29,8 +31,8 @@ pub use environment::{
 };
 pub use host_proof::{
     CgroupThrottling, CpuFrequency, CpuInterrupts, CpuProof, CpuSoftirqs, CpuThrottling, CpuTimes,
-    DeviceProof, DriveProof, FrequencySource, HostProof, InterfaceProof, LinkProof, LinkState,
-    TcpProof, VectorCount, VectorProof,
+    DeviceProof, DriveProof, FrequencySource, FunctionProof, HostProof, InterfaceProof, LinkProof,
+    LinkState, TcpProof, VectorCount, VectorProof,
 };
 pub use limits::{Bound, HugetlbBound, Limits, Quota, Slurm};
 pub use op::{Op, OpParseError};

@@ -38,6 +38,10 @@ pub struct Record {
     pub started_at: String,
     /// When it began, in seconds since the run began.
     pub started_s: f64,
+    /// How long it took, right before this trial, to bring the host to the cell's binding, in seconds; null where it was
+    /// there already, or the cell has none.
+    #[serde(default)]
+    pub switch_s: Option<f64>,
     /// Seed of the trial's operation stream.
     pub seed: u64,
     /// Identity of the cell across runs.
@@ -77,6 +81,7 @@ impl Record {
             attempt: 0,
             started_at: String::new(),
             started_s: 0.0,
+            switch_s: None,
             seed: 0,
             cell: what.key(),
             what,

@@ -247,6 +247,8 @@ fn values_out_of_range_are_invalid() {
         ("/result/completes", json!("never")),
         ("/result/latency_ns/p99", json!("1 ms")),
         ("/proof/threads/0/seen", json!("0-3")),
+        ("/binding/driver", json!("vfio_pci")),
+        ("/binding/function", json!("81:00.0")),
     ] {
         let mut value = json_of(&record());
         *value.pointer_mut(place).expect("a value") = wrong.clone();
@@ -270,6 +272,32 @@ fn a_record_from_before_hosts_were_watched_is_read() {
     let mut expected = record();
     expected.proof.as_mut().expect("a proof").host = None;
     assert_eq!(read, expected);
+}
+
+#[test]
+fn a_record_from_before_drives_changed_their_driver_is_read_and_keeps_its_key() {
+    let mut older = json_of(&record());
+    let fields = older.as_object_mut().expect("an object");
+    assert!(fields.remove("binding").is_some() && fields.remove("switch_s").is_some());
+    let host = older.pointer_mut("/proof/host").expect("a host");
+    let functions = host.as_object_mut().expect("an object").remove("functions");
+    assert!(functions.is_some());
+    let read: Record = serde_json::from_value(older).expect("still a record");
+    assert_eq!((read.what.binding, read.switch_s), (None, None));
+    let (bound, unbound) = (record().what.key(), read.what.key());
+    assert_eq!(bound.replace("/on-nvme", ""), unbound);
+    assert_ne!(bound, unbound);
+    // As it was written before there were bindings.
+    assert_eq!(
+        unbound,
+        "block/io_uring/hardware/randrw:70/4KiB/qd32/x2/reply64B/streams4/both/each-once/poisson10000/nagle/sndbuf=1MiB\
+         /rcvbuf=1MiB/cubic/busy-poll=50\u{b5}s/dev=eth0/1s/ramp100ms/by-batch/verify/cpus2,3/poll4/peer1/mem0/xfs on nvme0n1p2, \
+         serial S\u{2192}1@4KiB+1GiB"
+    );
+    let mut elsewhere = record().what;
+    let binding = elsewhere.binding.as_mut().expect("a binding");
+    binding.function = "0000:01:00.0".parse().expect("an address");
+    assert_eq!(elsewhere.key(), bound, "a slot is no identity");
 }
 
 #[test]

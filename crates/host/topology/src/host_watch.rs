@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use strata_record::{
     CgroupThrottling, CpuInterrupts, CpuProof, CpuSoftirqs, CpuThrottling, CpuTimes, DriveProof,
-    FrequencySource, HostProof, InterfaceProof, LinkProof, LinkState, Reality, Role, TcpProof,
-    VectorCount, VectorProof,
+    FrequencySource, FunctionProof, HostProof, InterfaceProof, LinkProof, LinkState, Reality, Role,
+    TcpProof, VectorCount, VectorProof,
 };
 use strata_units::{CpuId, CpuList, Nanos, NodeId, PciAddress};
 
@@ -20,7 +20,7 @@ use crate::root::{Reader, Root, numbered};
 use crate::thermal::{self, Temperature};
 use crate::topology::Topology;
 use crate::tree::{self, PcieEdge};
-use crate::{cpu_time, frequency};
+use crate::{cpu_time, frequency, holder};
 
 /// Devices made of more than this many others are told of in part.
 const MOST_DISKS: usize = 64;
@@ -36,7 +36,7 @@ pub struct WatchList {
     pub disks: Vec<String>,
     /// Drives whose temperature is read (`nvme0`, `sda`).
     pub drives: Vec<String>,
-    /// PCI functions whose links and interrupts are read.
+    /// PCI functions whose drivers, links and interrupts are read.
     pub functions: Vec<PciAddress>,
     /// Virtio devices (`virtio1`), whose interrupts are known by this name where they hang from no PCI function.
     pub virtio: Vec<String>,
@@ -154,6 +154,8 @@ struct State {
     frequency: BTreeMap<CpuId, (FrequencySource, u64)>,
     throttled: BTreeMap<CpuId, CpuThrottling>,
     quota: Option<CgroupThrottling>,
+    /// The driver of each function.
+    drivers: Vec<Option<String>>,
     links: Vec<PcieEdge>,
     /// A drive, and what its sensor says.
     drives: Vec<(String, Option<Temperature>)>,
@@ -264,6 +266,7 @@ impl<'a> HostWatch<'a> {
             }),
             devices,
             drives: self.drives(&state),
+            functions: self.functions(&state),
             links: self.links(&state),
             interfaces,
             tcp: self
@@ -328,6 +331,16 @@ impl<'a> HostWatch<'a> {
             })
         })
         .collect()
+    }
+
+    fn functions(&self, after: &State) -> Vec<FunctionProof> {
+        let both = self.state.drivers.iter().zip(&after.drivers);
+        let functions = self.list.functions.iter().zip(both);
+        functions
+            .map(|(function, (before, after))| {
+                holder::proof(&self.reader, *function, before.as_ref(), after.as_ref())
+            })
+            .collect()
     }
 
     fn links(&self, after: &State) -> Vec<LinkProof> {
@@ -466,6 +479,7 @@ impl State {
                 .filter_map(|cpu| Some((cpu, frequency::throttled(reader, cpu)?)))
                 .collect(),
             quota: cpu_time::quota(reader),
+            drivers: holder::drivers(reader, &list.functions),
             links: links(reader, &list.functions),
             drives: list
                 .drives

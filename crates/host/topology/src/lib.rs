@@ -23,6 +23,7 @@ mod environment;
 mod file;
 mod frequency;
 mod guest;
+mod holder;
 mod host_watch;
 mod interrupts;
 mod limits;

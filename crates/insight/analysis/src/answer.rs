@@ -10,13 +10,13 @@ use crate::contrasts::ContrastDetail;
 use crate::words::in_unit;
 use crate::{Factor, Response};
 
-/// What the ratios say, then the most that each layer did. Layers are told one after another and never divided.
+/// What the ratios say, those of layers first, then the most that each layer did.
 pub(crate) fn answer(
     summary: &Summary,
     cells: &[CellDetail<'_>],
     details: &[ContrastDetail],
 ) -> String {
-    let mut said: Vec<String> = [Factor::Engine, Factor::Depth]
+    let mut said: Vec<String> = [Factor::Layer, Factor::Engine, Factor::Depth]
         .into_iter()
         .filter_map(|factor| headline(summary, details, cells, factor))
         .collect();
@@ -44,8 +44,8 @@ pub(crate) fn answer(
     said.join(" ")
 }
 
-/// The ratio of rates that this factor makes where it is told most of: for engines at the least depth, for depths over
-/// the widest step. Where every rate was offered, the ratio of mean latencies.
+/// The ratio of rates that this factor makes where it is told most of: for layers and engines at the least depth, for depths
+/// over the widest step. Where every rate was offered, the ratio of mean latencies.
 fn headline(
     summary: &Summary,
     details: &[ContrastDetail],
@@ -56,7 +56,7 @@ fn headline(
         let workload = |at: usize| &cells[at].cell.workload;
         let depth = |at: usize| i32::from(workload(at).depth.get());
         let step = match factor {
-            Factor::Engine => -depth(d.cells.1),
+            Factor::Layer | Factor::Engine => -depth(d.cells.1),
             Factor::Depth => depth(d.cells.1) - depth(d.cells.0),
         };
         let (closed, told_by) = match workload(d.cells.0).rate {
@@ -66,13 +66,16 @@ fn headline(
         (d.factor == factor && d.response == told_by).then_some((closed, step))
     };
     let greatest = details.iter().filter_map(weight).max()?;
-    let (at, detail) = details
-        .iter()
-        .enumerate()
-        .find(|(_, d)| weight(d) == Some(greatest))?;
+    let first = details.iter().position(|d| weight(d) == Some(greatest))?;
+    let (at, beside) = match factor {
+        Factor::Layer => nearest(summary, details, cells, first),
+        Factor::Engine | Factor::Depth => (first, String::new()),
+    };
+    let detail = details.get(at)?;
     let (base, other) = (&cells[detail.cells.0].cell, &cells[detail.cells.1].cell);
     // A verdict names the two; that there is none does not.
     let between = match (summary.contrasts.get(at)?.verdict, factor) {
+        (Verdict::CannotTell, Factor::Layer) => format!(", {} and {}", other.means(), base.means()),
         (Verdict::CannotTell, Factor::Engine) => format!(", {} and {}", other.engine, base.engine),
         (Verdict::CannotTell, Factor::Depth) => {
             format!(
@@ -82,10 +85,52 @@ fn headline(
         }
         _ => String::new(),
     };
+    let layer = match factor {
+        Factor::Layer => String::new(),
+        Factor::Engine | Factor::Depth => format!("{} ", base.layer),
+    };
     Some(format!(
-        "{} {} ({}){between}: {}.",
-        base.layer, detail.shared, base.reality, detail.claim
+        "{layer}{} ({}){between}: {}{beside}.",
+        detail.shared, base.reality, detail.claim
     ))
+}
+
+/// Of the ratios of one cell to the engines of the kernel's layer that to the best of them, so that what going past the
+/// kernel brings is not told against an engine that nobody would take; and how many there are.
+fn nearest(
+    summary: &Summary,
+    details: &[ContrastDetail],
+    cells: &[CellDetail<'_>],
+    first: usize,
+) -> (usize, String) {
+    let like = &details[first];
+    let rivals: Vec<(usize, f64)> = details
+        .iter()
+        .zip(&summary.contrasts)
+        .enumerate()
+        .filter(|(_, (d, _))| {
+            (d.factor, d.response, d.cells.1) == (like.factor, like.response, like.cells.1)
+        })
+        .map(|(at, (d, contrast))| {
+            // Of latencies the best is that to which the ratio is greatest.
+            let gain = match d.response {
+                Response::OpsPerS => contrast.ratio,
+                _ => -contrast.ratio,
+            };
+            (at, gain)
+        })
+        .collect();
+    let best = rivals.iter().min_by(|a, b| a.1.total_cmp(&b.1));
+    let at = best.map_or(first, |(at, _)| *at);
+    let base = cells[details[at].cells.0].cell;
+    let beside = match rivals.len() {
+        1 => String::new(),
+        n => format!(
+            "; of {n} engines of {} there {} came nearest",
+            base.layer, base.engine
+        ),
+    };
+    (at, beside)
 }
 
 /// The least mean latency of a layer's open loops, of which the rate was given and says nothing.

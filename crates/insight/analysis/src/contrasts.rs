@@ -317,6 +317,11 @@ fn names(cells: &[CellDetail<'_>], pair: &Pair) -> (String, String, String) {
     let w = &base.workload;
     let (shape, spread) = (base.shape(), base.spread());
     let (base_name, other_name, shared) = match pair.factor {
+        Factor::Layer => (
+            base.means(),
+            other.means(),
+            format!("{shape} qd{}{spread}", w.depth),
+        ),
         Factor::Engine => (
             base.engine.clone(),
             other.engine.clone(),

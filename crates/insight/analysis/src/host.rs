@@ -1,9 +1,9 @@
 //! What the hosts of a cell's trials did meanwhile, taken together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use strata_record::{CpuProof, FrequencySource, HostProof, Proof, Role};
-use strata_units::{CpuId, CpuList};
+use strata_record::{CpuProof, FrequencySource, FunctionProof, HostProof, Proof, Role};
+use strata_units::{CpuId, CpuList, PciAddress};
 
 /// Least and greatest of the trials.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -15,7 +15,7 @@ pub struct Range {
 }
 
 impl Range {
-    fn of(values: impl IntoIterator<Item = f64>) -> Option<Range> {
+    pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Option<Range> {
         values.into_iter().fold(None, |so_far, value| {
             let range = so_far.unwrap_or(Range {
                 least: value,
@@ -76,6 +76,15 @@ pub struct DeviceDigest {
     pub bytes: Option<Range>,
 }
 
+/// Which drivers held a PCI function of the target, over all trials.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FunctionDigest {
+    /// The function.
+    pub function: PciAddress,
+    /// Each driver once, with what its module tells of its version: `nvme (1.0)`; `none` where there was none.
+    pub drivers: Vec<String>,
+}
+
 /// What the hosts of a cell's trials did meanwhile.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HostDigest {
@@ -87,6 +96,8 @@ pub struct HostDigest {
     pub vectors: Option<u32>,
     /// Those that fired, by name.
     pub fired: Vec<VectorDigest>,
+    /// PCI functions of the target and their drivers.
+    pub functions: Vec<FunctionDigest>,
     /// Devices under the target, that on which it lies first.
     pub devices: Vec<DeviceDigest>,
     /// The hottest drive in degrees Celsius, before and after all trials; none when untold.
@@ -107,6 +118,7 @@ impl HostDigest {
             cpus: first.cpus.iter().map(|like| cpu(like, &both)).collect(),
             vectors: hosts().filter_map(|h| h.vectors).max(),
             fired: fired(hosts()),
+            functions: functions(hosts()),
             devices: first
                 .devices
                 .iter()
@@ -182,6 +194,38 @@ fn fired<'h>(hosts: impl Iterator<Item = &'h HostProof>) -> Vec<VectorDigest> {
             most,
         })
         .collect()
+}
+
+fn functions<'h>(hosts: impl Iterator<Item = &'h HostProof>) -> Vec<FunctionDigest> {
+    let mut found: BTreeMap<PciAddress, BTreeSet<String>> = BTreeMap::new();
+    for held in hosts.flat_map(|h| &h.functions) {
+        let drivers = found.entry(held.function).or_default();
+        drivers.insert(driver(held));
+        // The version is that of the later one.
+        if held.before != held.after {
+            drivers.insert(held.before.clone().unwrap_or_else(|| "none".to_owned()));
+        }
+    }
+    found
+        .into_iter()
+        .map(|(function, drivers)| FunctionDigest {
+            function,
+            drivers: drivers.into_iter().collect(),
+        })
+        .collect()
+}
+
+fn driver(held: &FunctionProof) -> String {
+    let Some(name) = &held.after else {
+        return "none".to_owned();
+    };
+    let source = held.source_version.as_ref();
+    let source = source.map(|checksum| format!("source {checksum}"));
+    let told: Vec<String> = held.version.iter().cloned().chain(source).collect();
+    match told.is_empty() {
+        true => name.clone(),
+        false => format!("{name} ({})", told.join(", ")),
+    }
 }
 
 fn device<'h>(name: &str, hosts: impl Iterator<Item = &'h HostProof>) -> Option<DeviceDigest> {

@@ -7,7 +7,7 @@ use strata_units::Bytes;
 /// apart, or at last its number.
 pub(crate) fn labels(cells: &[&Cell]) -> Vec<String> {
     let plain: Vec<String> = cells.iter().map(|c| c.label()).collect();
-    let parts: [fn(&Cell) -> String; 12] = [
+    let parts: [fn(&Cell) -> String; 13] = [
         |c| format!("cpus {}", c.placement.cpus),
         |c| format!("peer cpus {}", c.placement.peer_cpus),
         |c| match c.placement.poll_cpus.is_empty() {
@@ -19,6 +19,10 @@ pub(crate) fn labels(cells: &[&Cell]) -> Vec<String> {
             None => "memory unbound".to_owned(),
         },
         |c| c.reality.to_string(),
+        |c| match c.binding {
+            Some(binding) => binding.to_string(),
+            None => "no driver of its own".to_owned(),
+        },
         |c| format!("at {}", c.via),
         |c| format!("from {} on", Bytes(c.target.region_from_bytes.0)),
         |c| match c.target.region_bytes {

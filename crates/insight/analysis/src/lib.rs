@@ -3,7 +3,7 @@
 //! This room reads `run.json` and `trials.jsonl` as data and nothing of the machine it runs on, so that a result of
 //! another machine or year is as good as one just made. The rules are METHOD's: a round is the replicate, rules that
 //! leave a trial out never look at its figure (but for a bound of physics), ratios stand within one reality and target
-//! and between cells that differ in one thing, and a verdict is given only where its interval, corrected for its family,
+//! and between cells that differ in one thing (the layer with its engine, the engine, or the depth), and a verdict is given only where its interval, corrected for its family,
 //! bears it. [`analyse`] is the one way in; its [`Analysis::summary`] is what `--json` prints, and the rest is what a
 //! report shows beside it.
 
@@ -22,6 +22,7 @@ mod pairs;
 mod proof;
 mod response;
 mod rounds;
+mod split;
 mod trials;
 mod words;
 
@@ -31,11 +32,12 @@ pub use cells::{CeilingDigest, CellDetail, Curve};
 pub use contrasts::{ContrastDetail, Family};
 pub use distribution::{HistogramError, Point};
 pub use drift::Drift;
-pub use host::{CpuDigest, DeviceDigest, HostDigest, Range, VectorDigest};
+pub use host::{CpuDigest, DeviceDigest, FunctionDigest, HostDigest, Range, VectorDigest};
 pub use pairs::Factor;
 pub use proof::{ClockDigest, PagesDigest, ProofDigest, ThreadDigest};
 pub use response::Response;
 pub use rounds::Rounds;
+pub use split::{Level, SplitPlot};
 pub use trials::{Fate, Trial};
 pub use words::{bandwidth, in_unit, percent, ratio};
 
@@ -58,6 +60,8 @@ pub struct Analysis<'a> {
     pub drift: Option<Drift>,
     /// Rounds, counted.
     pub rounds: Rounds,
+    /// How drivers were changed in the rounds; none where they were not.
+    pub split_plot: Option<SplitPlot>,
 }
 
 /// Analyses a run; records of cells that its plan does not hold are counted in a doubt and not looked at.
@@ -75,6 +79,7 @@ pub fn analyse<'a>(run: &'a Run, records: &'a [Record]) -> Analysis<'a> {
     let compared = contrasts::compare(&cells, run.plan.seed);
     let drift = drift::drift(&cells);
     let rounds = Rounds::of(run.plan.rounds, &cells);
+    let split_plot = SplitPlot::of(&cells);
     let doubts = doubts::Facts {
         run,
         foreign,
@@ -99,5 +104,6 @@ pub fn analyse<'a>(run: &'a Run, records: &'a [Record]) -> Analysis<'a> {
         families: compared.families,
         drift,
         rounds,
+        split_plot,
     }
 }

@@ -1,6 +1,6 @@
 //! Which cells may be set against each other: one reality, one target, and one thing that differs.
 
-use strata_record::{Cell, Placement, Workload};
+use strata_record::{Cell, Layer, Placement, Workload};
 use strata_units::{CpuList, QueueDepth};
 
 use crate::Response;
@@ -8,6 +8,8 @@ use crate::Response;
 /// The one thing in which two cells differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Factor {
+    /// The layer with its engine: the kernel's, or one that goes past it.
+    Layer,
     /// The engine.
     Engine,
     /// Operations in flight.
@@ -26,8 +28,13 @@ pub(crate) struct Pair {
 /// queue, nothing spun or spared.
 const BASE_ENGINES: [&str; 2] = ["psync", "tcp"];
 
-/// All pairs, each other cell against the base of its group: first those of engines, then those of depths.
+/// Layers that drive one kind of target: that of the kernel, and the one that goes past it.
+const PAST: [(Layer, Layer); 1] = [(Layer::Block, Layer::Nvme)];
+
+/// All pairs: first those of layers, each engine that goes past the kernel against each of the kernel's; then those of
+/// engines and those of depths, each other cell against the base of its group.
 pub(crate) fn pairs(cells: &[&Cell]) -> Vec<Pair> {
+    let layers = layers(cells);
     let engines = grouped(cells, Factor::Engine, |group| {
         group
             .iter()
@@ -40,7 +47,24 @@ pub(crate) fn pairs(cells: &[&Cell]) -> Vec<Pair> {
             .copied()
             .min_by_key(|at| cells[*at].workload.depth)
     });
-    engines.into_iter().chain(depths).collect()
+    layers.into_iter().chain(engines).chain(depths).collect()
+}
+
+fn layers(cells: &[&Cell]) -> Vec<Pair> {
+    let mut pairs = Vec::new();
+    for (other, past) in cells.iter().enumerate() {
+        for (base, kernel) in cells.iter().enumerate() {
+            if PAST.contains(&(kernel.layer, past.layer)) && alike_but(Factor::Layer, kernel, past)
+            {
+                pairs.push(Pair {
+                    base,
+                    other,
+                    factor: Factor::Layer,
+                });
+            }
+        }
+    }
+    pairs
 }
 
 /// Pairs of every group of cells that differ in nothing but `factor`; the base is the group's first when `base` names
@@ -73,13 +97,13 @@ fn grouped(cells: &[&Cell], factor: Factor, base: impl Fn(&[usize]) -> Option<us
 }
 
 fn alike_but(factor: Factor, a: &Cell, b: &Cell) -> bool {
-    let target = a.layer == b.layer
-        && a.reality == b.reality
+    let target = a.reality == b.reality
         && a.target.kind == b.target.kind
         && a.target.identity == b.target.identity
         && a.target.region_from_bytes == b.target.region_from_bytes
-        && a.target.region_bytes == b.target.region_bytes
-        && a.sockets == b.sockets;
+        && a.target.region_bytes == b.target.region_bytes;
+    // The driver goes with the layer, and so do sockets.
+    let layer = a.layer == b.layer && a.binding == b.binding && a.sockets == b.sockets;
     // How a depth is timed is a choice of the harness that goes with the depth; words say so where it differs.
     let without_depth = |w: &Workload| Workload {
         depth: QueueDepth::ONE,
@@ -91,14 +115,16 @@ fn alike_but(factor: Factor, a: &Cell, b: &Cell) -> bool {
         poll_cpus: CpuList::default(),
         ..p.clone()
     };
+    let but_engine = || {
+        a.workload == b.workload && without_polling(&a.placement) == without_polling(&b.placement)
+    };
     target
         && match factor {
-            Factor::Engine => {
-                a.workload == b.workload
-                    && without_polling(&a.placement) == without_polling(&b.placement)
-            }
+            Factor::Layer => but_engine(),
+            Factor::Engine => layer && but_engine(),
             Factor::Depth => {
-                a.engine == b.engine
+                layer
+                    && a.engine == b.engine
                     && a.placement == b.placement
                     && without_depth(&a.workload) == without_depth(&b.workload)
             }
@@ -107,7 +133,7 @@ fn alike_but(factor: Factor, a: &Cell, b: &Cell) -> bool {
 
 impl Factor {
     /// Whether a ratio of this response says something of cells with this workload when this differs: more in flight makes
-    /// each operation wait, so depths are compared by what passes alone, and engines by latency where nothing waits. In an
+    /// each operation wait, so depths are compared by what passes alone, and engines and layers by latency where nothing waits. In an
     /// open loop what passes is what was offered: there the time from the moment at which an operation was to start tells,
     /// at any depth, and what it costs.
     pub(crate) fn compares(self, response: Response, workload: &Workload) -> bool {
@@ -115,8 +141,8 @@ impl Factor {
             return matches!(response, Response::Mean | Response::CpuPerOp);
         }
         match (self, response) {
-            (_, Response::OpsPerS) | (Factor::Engine, Response::CpuPerOp) => true,
-            (Factor::Engine, Response::Mean) => workload.depth == QueueDepth::ONE,
+            (_, Response::OpsPerS) | (Factor::Layer | Factor::Engine, Response::CpuPerOp) => true,
+            (Factor::Layer | Factor::Engine, Response::Mean) => workload.depth == QueueDepth::ONE,
             _ => false,
         }
     }

@@ -114,16 +114,14 @@ impl Compared<'_> {
     fn effect(&self) -> String {
         let Self { base, other, .. } = self;
         let more = self.ratio > 1.0;
-        let multiple = !(1.0 / MULTIPLE..MULTIPLE).contains(&self.ratio);
+        // Gains of layers multiply, so that they are told as multiples however small they are.
+        let multiple =
+            self.factor == Factor::Layer || !(1.0 / MULTIPLE..MULTIPLE).contains(&self.ratio);
         let figure = if multiple {
             let bounds = self
                 .interval
-                .map(|i| format!(" [{}, {}]", show::digits(i.low), show::digits(i.high)));
-            format!(
-                "{} times{}",
-                show::digits(self.ratio),
-                bounds.unwrap_or_default()
-            )
+                .map(|i| format!(" [{}, {}]", ratio(i.low), ratio(i.high)));
+            format!("{} times{}", ratio(self.ratio), bounds.unwrap_or_default())
         } else {
             // A narrow interval needs its decimal to show that it has a width.
             let narrow = self.interval.is_some_and(|i| i.high - i.low < 0.03);
@@ -146,7 +144,7 @@ impl Compared<'_> {
             format!("{} %{}", difference(self.ratio), bounds.unwrap_or_default())
         };
         match (self.response, self.factor, multiple) {
-            (Response::OpsPerS, Factor::Engine, false) => {
+            (Response::OpsPerS, Factor::Layer | Factor::Engine, false) => {
                 let word = if more { "faster" } else { "slower" };
                 format!("{other} is {figure} {word} than {base}")
             }
@@ -236,6 +234,27 @@ mod tests {
         assert_eq!(
             many.words(Verdict::Higher, 8, false),
             "io_uring does 5.20 times [5.00, 5.41] the operations a second of psync"
+        );
+        let past = |response, ratio, low, high| Compared {
+            base: "block io_uring",
+            other: "nvme native",
+            ..compared(response, Factor::Layer, ratio, low, high)
+        };
+        assert_eq!(
+            past(Response::OpsPerS, 1.43, 1.4012, 1.46).words(Verdict::Higher, 8, false),
+            "nvme native does 1.430 times [1.401, 1.460] the operations a second of block io_uring"
+        );
+        assert_eq!(
+            past(Response::OpsPerS, 0.97, 0.95, 0.99).words(Verdict::Lower, 8, false),
+            "nvme native does 0.970 times [0.950, 0.990] the operations a second of block io_uring"
+        );
+        assert_eq!(
+            past(Response::CpuPerOp, 3.1, 3.05, 3.15).words(Verdict::Higher, 8, false),
+            "nvme native uses 3.10 times [3.05, 3.15] the CPU time an operation of block io_uring"
+        );
+        assert_eq!(
+            past(Response::Mean, 0.7, 0.69, 0.71).words(Verdict::Lower, 8, false),
+            "an operation takes 0.700 times [0.690, 0.710] as long with nvme native as with block io_uring (mean latency)"
         );
         let cheaper = compared(Response::CpuPerOp, Factor::Engine, 0.8, 0.79, 0.81);
         assert_eq!(

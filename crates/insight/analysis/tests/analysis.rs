@@ -323,7 +323,7 @@ fn a_skipped_cell_is_named_with_its_reason() {
 }
 
 #[test]
-fn nothing_is_divided_across_realities_targets_layers_or_two_factors() {
+fn nothing_is_divided_across_realities_targets_or_two_factors() {
     let mut other_reality = block("io_uring", Op::RandRead, 1);
     other_reality.reality = Reality::Memory;
     let mut other_target = block("io_uring", Op::RandRead, 1);

@@ -26,6 +26,12 @@ pub(crate) fn beside(host: &HostDigest) -> Vec<(&'static str, String)> {
             ),
         ));
     }
+    for held in &host.functions {
+        said.push((
+            "Driver",
+            format!("{}: {}", held.function, held.drivers.join("; ")),
+        ));
+    }
     if let Some(vectors) = host.vectors.filter(|n| *n > 0) {
         said.push(("Interrupts of the device", fired(host, vectors)));
     }

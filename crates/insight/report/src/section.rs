@@ -84,15 +84,17 @@ fn what(cell: &CellDetail<'_>) -> Vec<(&'static str, String)> {
         .target
         .node
         .map_or_else(|| "node not known".to_owned(), |n| format!("on node {n}"));
-    vec![
+    let mut said = vec![
         ("Target", format!("{target}; {node}")),
         ("Reached by", c.via.clone()),
-        (
-            "Latency until",
-            cell.completes
-                .map_or_else(|| NONE.to_owned(), |c| text::completes(c).to_owned()),
-        ),
-    ]
+    ];
+    said.extend(c.binding.map(|b| ("Measured with", b.to_string())));
+    said.push((
+        "Latency until",
+        cell.completes
+            .map_or_else(|| NONE.to_owned(), |c| text::completes(c).to_owned()),
+    ));
+    said
 }
 
 /// Which responses have no figure, and why.

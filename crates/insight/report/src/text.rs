@@ -1,6 +1,6 @@
 //! Small texts that several sections share.
 
-use strata_analysis::{in_unit, percent};
+use strata_analysis::{SplitPlot, in_unit, percent};
 use strata_record::{
     CeilingKind, ClockSource, Completes, Estimate, Preconditioning, Role, StreamCandidate,
     StreamSweep,
@@ -122,6 +122,36 @@ pub(crate) fn sweep(sweep: &StreamSweep) -> String {
             ", though more may bring more"
         }
     )
+}
+
+/// How the cells of drivers stood in the rounds, and what changing these took.
+pub(crate) fn split_plot(split: &SplitPlot) -> String {
+    let cells = |n: usize| format!("{n} cell{}", if n == 1 { "" } else { "s" });
+    let levels: Vec<String> = split
+        .levels
+        .iter()
+        .map(|level| format!("{} ({})", level.binding, cells(level.cells)))
+        .collect();
+    let mut said = format!(
+        "split plot: {}. In each round each of these was bound once, for all of its cells, also where the round before ended \
+         with it; their order was drawn each round, and that of the cells within each",
+        levels.join(", ")
+    );
+    if split.free > 0 {
+        said.push_str(&format!(
+            ". {} without a driver of its own stood among them, each at a place drawn each round",
+            cells(split.free)
+        ));
+    }
+    if let Some(took) = split.change_s {
+        said.push_str(&format!(
+            ". {} changes took {} to {} each, with opening the drive and looking at it",
+            split.changes,
+            show::time(took.least * 1e9),
+            show::time(took.most * 1e9)
+        ));
+    }
+    said
 }
 
 /// A command line that a shell takes back.

@@ -280,7 +280,11 @@ fn contrast_notes(analysed: &Analysis<'_>) -> Vec<String> {
              of less than 3 % counts as none. r₁: lag-1 autocorrelation of the rounds' ratios.",
             families.join("; ")
         ));
-        notes.push("Layers and realities are never divided by one another.".to_owned());
+        notes.push(
+            "Realities and targets are never divided by one another, layers only where both drive one target with one workload \
+             from the same CPUs and memory node."
+                .to_owned(),
+        );
     }
     if let Some(drift) = analysed.drift {
         notes.push(format!("Drift: {}.", drift.words()));
@@ -300,16 +304,18 @@ fn plan(run: &Run, analysed: &Analysis<'_>) -> Vec<(&'static str, String)> {
             ),
         ),
         ("Seed", run.plan.seed.to_string()),
-        (
-            "Program",
-            format!(
-                "strata {}, commit {}, {} build",
-                run.built.version,
-                text::or_none(run.built.commit.as_ref()),
-                run.built.profile
-            ),
-        ),
     ];
+    let split = analysed.split_plot.as_ref();
+    said.extend(split.map(|split| ("Arrangement", text::split_plot(split))));
+    said.extend([(
+        "Program",
+        format!(
+            "strata {}, commit {}, {} build",
+            run.built.version,
+            text::or_none(run.built.commit.as_ref()),
+            run.built.profile
+        ),
+    )]);
     said.extend(
         run.preconditioning
             .iter()

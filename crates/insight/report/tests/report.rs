@@ -11,7 +11,7 @@ use strata_record::{
     Warning, WarningCode,
 };
 use strata_report::{html, markdown};
-use support::{assert_valid, block, noise, records, run, tcp, trial};
+use support::{assert_valid, block, kernel, native, noise, records, run, tcp, trial};
 
 /// A run with what a report has to cope with: two engines, three depths, a stream without latencies, a skipped cell, a
 /// moved thread, a voided round.
@@ -576,4 +576,38 @@ fn a_browser_without_a_network_has_all_on_its_first_screen() {
         let below = if width > 1000 { table } else { doubts };
         assert!(below < f64::from(height), "{:?} at {width}", seen.tops);
     }
+}
+
+#[test]
+fn a_split_plot_is_told_with_its_drivers_and_the_gain_past_the_kernel() {
+    let run = run(vec![kernel("io_uring", 1), native(1), tcp(Op::ReqRep)], 8);
+    let mut all = records(&run, |cell, round| {
+        [12_000.0, 17_160.0, 8_000.0][cell] * noise(0.004, cell, round)
+    });
+    for record in &mut all {
+        record.switch_s = record
+            .what
+            .binding
+            .map(|_| 0.5 + f64::from(record.round) / 10.0);
+    }
+    assert_valid(&all);
+    let analysed = analyse(&run, &all);
+    let page = html(&run, &analysed).expect("a page");
+    let text = markdown(&run, &analysed);
+    for expected in [
+        "split plot: 0000:11:00.0 on nvme (1 cell), 0000:11:00.0 on vfio-pci (1 cell). In each round each of these was bound \
+         once",
+        "1 cell without a driver of its own stood among them",
+        "16 changes took 500 ms to 1.20 s each",
+        "Measured with",
+        "0000:11:00.0: nvme (1.0)",
+        "0000:11:00.0: vfio-pci",
+        "nvme native ÷ block io_uring at randread 4KiB qd1 (virtual)",
+        "the operations a second of block io_uring",
+    ] {
+        assert!(text.contains(expected), "{expected}: {text}");
+        assert!(page.contains(expected), "{expected}");
+    }
+    let unbound = markdown(&run, &analyse(&run, &all[..0]));
+    assert!(unbound.contains("split plot") && !unbound.contains("changes took"));
 }

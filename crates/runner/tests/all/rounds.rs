@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use strata_measure::{Job, JobError, Trial, TrialResult};
 use strata_record::{Op, Record, Run, Status};
-use strata_runner::{Ended, estimate, execute, turns};
+use strata_runner::{AsItIs, Ended, estimate, execute, turns};
 use strata_units::Nanos;
 
 use crate::support::{Call, Told, broken, go_on, place, run, strayed, well, whole};
@@ -283,7 +283,15 @@ fn nothing_begins_after_an_interruption() {
     let (mut records, mut told) = (Vec::new(), Told::default());
     let mut jobs: Vec<Box<dyn Job>> = vec![Box::new(Late(&STOP))];
     for _ in 0..2 {
-        let ended = execute(&run, &mut jobs, &mut records, None, &STOP, &mut told);
+        let ended = execute(
+            &run,
+            &mut jobs,
+            &mut AsItIs,
+            &mut records,
+            None,
+            &STOP,
+            &mut told,
+        );
         assert!(matches!(ended, Ok(Ended::Interrupted)), "{ended:?}");
         assert_eq!((records.len(), told.begun.len()), (1, 1));
     }
@@ -293,12 +301,12 @@ fn nothing_begins_after_an_interruption() {
 fn the_estimate_is_all_rounds_and_unknown_by_count() {
     let mut run = run(3, 4, 1);
     let windows = Nanos::from_millis(110) * 12;
-    let told = estimate(&run.plan).expect("timed");
+    let told = estimate(&run.plan, &[]).expect("timed");
     assert!(
         told > windows && told < windows + Nanos::SECOND * 12,
         "{told}"
     );
     let workload = &mut run.plan.cells[1].workload;
     (workload.duration_ns, workload.ops) = (None, Some(1000));
-    assert_eq!(estimate(&run.plan), None);
+    assert_eq!(estimate(&run.plan, &[]), None);
 }

@@ -10,7 +10,7 @@ use strata_record::{
     Environment, Guest, Harness, Layer, Measured, Op, Placement, Plan, Proof, Reality, Record, Run,
     SCHEMA, Series, Target, TargetKind, Workload,
 };
-use strata_runner::{Ended, Observer, Progress, Store, StoreError, execute};
+use strata_runner::{AsItIs, Ended, Observer, Progress, Store, StoreError, execute};
 use strata_units::{ByteOffset, Bytes, CpuId, CpuList, Nanos};
 
 fn cell(block: u64) -> Cell {
@@ -33,6 +33,7 @@ fn cell(block: u64) -> Cell {
         },
         timeout_ns: None,
         sockets: None,
+        binding: None,
         placement: Placement {
             cpus: vec![CpuId(0)].into(),
             poll_cpus: CpuList::default(),
@@ -225,7 +226,15 @@ pub(crate) fn go_on(
         .collect();
     let mut told = Told::default();
     let never = AtomicBool::new(false);
-    let ended = execute(run, &mut jobs, &mut records, store, &never, &mut told);
+    let ended = execute(
+        run,
+        &mut jobs,
+        &mut AsItIs,
+        &mut records,
+        store,
+        &never,
+        &mut told,
+    );
     let calls = calls.borrow().clone();
     Executed {
         ended,

@@ -262,6 +262,7 @@ fn cell(
         via: part.via.to_string(),
         timeout_ns: Some(part.timeout),
         sockets: None,
+        binding: None,
         workload: strata_record::Workload {
             random_map: shape.random_map,
             verify: shape.verify,

@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 
 use strata_record::{
-    Adapter, Arrivals, Bound, Built, Ceiling, CeilingKind, Cell, CgroupThrottling, ClockProof,
-    ClockSource, Completes, ConnectionsProof, Cost, CpuFrequency, CpuInterrupts, CpuModel,
-    CpuProof, CpuSoftirqs, CpuThrottling, CpuTimes, DeviceProof, Direction, Drive, DriveProof,
-    Environment, Flow, FrequencySource, Guest, Harness, HostProof, Hugepages, HugetlbBound,
-    InterfaceLayout, InterfaceProof, Latency, Layer, Limits, LinkProof, LinkState, Measured,
-    NodeMemory, Note, Op, Open, PagesProof, Percentiles, Placement, Plan, Polling, Preconditioning,
-    Proof, Quota, Rate, Reality, Record, Role, Run, Series, Slurm, Socket, Sockets, Spread,
-    Stationarity, Status, StreamCandidate, StreamSweep, Target, TargetKind, TcpProof, ThreadProof,
-    TimedBy, VectorCount, VectorProof, Warning, WarningCode, Workload, ZeroCopyProof,
+    Adapter, Arrivals, Binding, Bound, Built, Ceiling, CeilingKind, Cell, CgroupThrottling,
+    ClockProof, ClockSource, Completes, ConnectionsProof, Cost, CpuFrequency, CpuInterrupts,
+    CpuModel, CpuProof, CpuSoftirqs, CpuThrottling, CpuTimes, DeviceProof, Direction, Drive,
+    DriveProof, Driver, Environment, Flow, FrequencySource, FunctionProof, Guest, Harness,
+    HostProof, Hugepages, HugetlbBound, InterfaceLayout, InterfaceProof, Latency, Layer, Limits,
+    LinkProof, LinkState, Measured, NodeMemory, Note, Op, Open, PagesProof, Percentiles, Placement,
+    Plan, Polling, Preconditioning, Proof, Quota, Rate, Reality, Record, Role, Run, Series, Slurm,
+    Socket, Sockets, Spread, Stationarity, Status, StreamCandidate, StreamSweep, Target,
+    TargetKind, TcpProof, ThreadProof, TimedBy, VectorCount, VectorProof, Warning, WarningCode,
+    Workload, ZeroCopyProof,
 };
 use strata_units::{ByteOffset, Bytes, CpuId, CpuList, Nanos, NodeId, PciAddress, QueueDepth};
 
@@ -59,6 +60,10 @@ fn cell() -> Cell {
             busy_poll_ns: Some(Nanos(50_000)),
             interface: Some("eth0".to_owned()),
         }),
+        binding: Some(Binding {
+            function: "0000:81:00.0".parse().expect("an address"),
+            driver: Driver::Nvme,
+        }),
         placement: Placement {
             cpus: vec![CpuId(2), CpuId(3)].into(),
             poll_cpus: vec![CpuId(4)].into(),
@@ -76,6 +81,7 @@ pub(crate) fn record() -> Record {
         attempt: 1,
         started_at: "2026-01-02T03:04:05Z".to_owned(),
         started_s: 12.25,
+        switch_s: Some(1.5),
         seed: u64::MAX,
         status: Status::Ok,
         reason: Some("a reason".to_owned()),
@@ -327,6 +333,13 @@ fn host() -> HostProof {
             warning_celsius: Some(69.85),
             critical_celsius: Some(74.85),
             alarm: Some(false),
+        }],
+        functions: vec![FunctionProof {
+            function: "0000:81:00.0".parse().expect("an address"),
+            before: Some("nvme".to_owned()),
+            after: Some("nvme".to_owned()),
+            version: Some("1.0".to_owned()),
+            source_version: Some("92F8D6A0C8F2B1E4D3A5C6B".to_owned()),
         }],
         links: vec![LinkProof {
             function: "0000:81:00.0".parse().expect("an address"),

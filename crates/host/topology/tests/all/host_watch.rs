@@ -400,3 +400,48 @@ fn this_machine_ticks_while_it_is_watched() {
     );
     assert_eq!(host.fired, [], "no device was watched");
 }
+
+#[test]
+fn the_driver_of_each_function_is_told_before_and_after_with_its_modules_version() {
+    const FUNCTION: &str = "sys/devices/pci0000:80/0000:80:01.0/0000:81:00.0";
+    let tree = tree();
+    let held = |tree: &Tree, driver: &str| {
+        tree.put(&format!(
+            "{FUNCTION}/driver -> ../../../../bus/pci/drivers/{driver}"
+        ));
+    };
+    for (driver, module) in [("nvme", "nvme"), ("vfio-pci", "vfio_pci")] {
+        tree.put(&format!(
+            "sys/bus/pci/drivers/{driver}/module -> ../../../../module/{module}"
+        ));
+    }
+    tree.put("sys/module/nvme/version = 1.0");
+    tree.put("sys/module/nvme/srcversion = 92F8D6A0C8F2B1E4D3A5C6B");
+    let found = |host: HostProof| {
+        let [only] = &host.functions[..] else {
+            panic!("one function is watched: {:?}", host.functions)
+        };
+        assert_eq!(only.function, address("0000:81:00.0"));
+        [
+            &only.before,
+            &only.after,
+            &only.version,
+            &only.source_version,
+        ]
+        .map(|told| told.clone().unwrap_or_default())
+    };
+    let (host, _) = watched(&tree, &list(), |_| {});
+    assert_eq!(found(host), ["", "", "", ""], "nobody holds it");
+
+    held(&tree, "nvme");
+    let (host, missing) = watched(&tree, &list(), |_| {});
+    let told = ["nvme", "nvme", "1.0", "92F8D6A0C8F2B1E4D3A5C6B"];
+    assert_eq!(found(host), told);
+    assert!(!missing.iter().any(|m| m.contains("module")), "{missing:?}");
+
+    let (host, _) = watched(&tree, &list(), |tree| {
+        fs::remove_file(tree.path().join(FUNCTION).join("driver")).expect("a link");
+        held(tree, "vfio-pci");
+    });
+    assert_eq!(found(host), ["nvme", "vfio-pci", "", ""]);
+}

@@ -8,11 +8,11 @@ use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
 use strata_record::{
-    Built, Ceiling, CeilingKind, Cell, ClockProof, ClockSource, Completes, Cost, CpuFrequency,
-    CpuInterrupts, CpuProof, CpuTimes, DeviceProof, DriveProof, FrequencySource, Harness,
-    HostProof, Latency, Layer, Measured, Op, PagesProof, Percentiles, Placement, Plan, Proof,
-    Reality, Record, Role, Run, Series, Stationarity, Status, Target, TargetKind, TcpProof,
-    ThreadProof, VectorCount, VectorProof, Workload,
+    Binding, Built, Ceiling, CeilingKind, Cell, ClockProof, ClockSource, Completes, Cost,
+    CpuFrequency, CpuInterrupts, CpuProof, CpuTimes, DeviceProof, DriveProof, Driver,
+    FrequencySource, FunctionProof, Harness, HostProof, Latency, Layer, Measured, Op, PagesProof,
+    Percentiles, Placement, Plan, Proof, Reality, Record, Role, Run, Series, Stationarity, Status,
+    Target, TargetKind, TcpProof, ThreadProof, VectorCount, VectorProof, Workload,
 };
 use strata_stats::Rng;
 use strata_units::{ByteOffset, Bytes, CpuId, CpuList, Nanos, NodeId, QueueDepth};
@@ -38,6 +38,7 @@ pub(crate) fn block(engine: &str, op: Op, depth: u64) -> Cell {
         },
         timeout_ns: None,
         sockets: None,
+        binding: None,
         placement: Placement {
             cpus: vec![CpuId(1)].into(),
             poll_cpus: CpuList::default(),
@@ -45,6 +46,32 @@ pub(crate) fn block(engine: &str, op: Op, depth: u64) -> Cell {
             mem_node: Some(NodeId(0)),
         },
     }
+}
+
+/// A cell of kernel storage on a drive that is put on that driver for it.
+fn on_drive(engine: &str, depth: u64, driver: Driver) -> Cell {
+    let mut cell = block(engine, Op::RandRead, depth);
+    cell.target.kind = TargetKind::Drive;
+    cell.target.identity = "1GiB drive QEMU NVMe Ctrl NVME0".to_owned();
+    cell.via = "/dev/nvme0n1".to_owned();
+    cell.binding = Some(Binding {
+        function: "0000:11:00.0".parse().expect("an address"),
+        driver,
+    });
+    cell
+}
+
+/// The same through the kernel.
+pub(crate) fn kernel(engine: &str, depth: u64) -> Cell {
+    on_drive(engine, depth, Driver::Nvme)
+}
+
+/// The same past the kernel.
+pub(crate) fn native(depth: u64) -> Cell {
+    let mut cell = on_drive("native", depth, Driver::VfioPci);
+    cell.layer = Layer::Nvme;
+    cell.via = "vfio:0000:11:00.0#1".to_owned();
+    cell
 }
 
 /// A cell of sockets over loopback.
@@ -359,9 +386,18 @@ fn host(cell: &Cell) -> HostProof {
     };
     let mut cpus = side(&cell.placement.cpus, Role::Measure);
     cpus.extend(side(&cell.placement.peer_cpus, Role::Peer));
+    let name = cell.binding.map(|b| b.driver.to_string());
+    let function = cell.binding.map(|b| FunctionProof {
+        function: b.function,
+        before: name.clone(),
+        after: name.clone(),
+        version: (b.driver == Driver::Nvme).then(|| "1.0".to_owned()),
+        source_version: None,
+    });
     let bare = HostProof {
         span_s: 1.1,
         cpus,
+        functions: function.into_iter().collect(),
         ..HostProof::default()
     };
     if !on_disk {
