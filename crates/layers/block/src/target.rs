@@ -458,7 +458,8 @@ pub fn inspect(path: &Path, wanted: &Wanted<'_>) -> Result<Prepared, TargetError
     } else {
         sample(&plain, wanted.from, region)
     };
-    let seen = looked.map_err(system("read", &bytes, next))?;
+    let health = "look at its health and error log (nvme smart-log, smartctl), or name another";
+    let seen = looked.map_err(system("read", &bytes, health))?;
     if kind == Kind::File
         && wanted.writes
         && let Some(sector) = seen.foreign()

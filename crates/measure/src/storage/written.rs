@@ -55,10 +55,10 @@ impl Seen {
 
     /// Samples blocks of `unit` bytes evenly over a region that begins at `from`, first and last among them; `read` as for
     /// [`Seen::whole`]. The unit is the least that the target reads: sectors, one at least, of which region and place are
-    /// multiples.
+    /// multiples. A bad block among them says nothing of whether it was written, and does not keep a drive from being measured.
     ///
     /// # Errors
-    /// Those of `read`.
+    /// Those of `read`, where more than a tenth of the places cannot be read.
     pub fn sample(
         mut read: impl FnMut(ByteOffset, &mut [u8]) -> io::Result<()>,
         unit: Bytes,
@@ -69,6 +69,7 @@ impl Seen {
         let mut block = vec![0u8; unit.as_usize()];
         let mut seen = Seen::default();
         let samples = SAMPLES.min(units);
+        let mut bad = 0;
         for n in 0..samples {
             let number = first
                 + if samples > 1 {
@@ -78,8 +79,15 @@ impl Seen {
                     0
                 };
             let at = ByteOffset(number * unit.0);
-            read(at, &mut block)?;
-            seen.look(&block, at);
+            match read(at, &mut block) {
+                Ok(()) => seen.look(&block, at),
+                Err(why) => {
+                    bad += 1;
+                    if bad * 10 > samples {
+                        return Err(why);
+                    }
+                }
+            }
         }
         Ok(seen)
     }
@@ -150,6 +158,28 @@ mod tests {
             let whole_units =
                 |(at, len): &(ByteOffset, Bytes)| at.0.is_multiple_of(unit.0) && *len == unit;
             assert!(target.reads.iter().all(whole_units), "{:?}", target.reads);
+        }
+    }
+
+    #[test]
+    fn bad_blocks_do_not_keep_a_drive_from_being_looked_at_and_a_bad_drive_does() {
+        for (bad, told) in [(0, false), (25, false), (26, true), (256, true)] {
+            let mut target = filled(Bytes::MIB * 3);
+            let region = target.region();
+            let mut asked = 0;
+            let read = |at, into: &mut [u8]| {
+                asked += 1;
+                match asked > bad {
+                    true => target.read(at, into),
+                    false => Err(io::Error::from_raw_os_error(5)),
+                }
+            };
+            let found = Seen::sample(read, UNIT, FROM, region);
+            assert_eq!(found.is_err(), told, "{bad} bad places");
+            if let Ok(seen) = found {
+                assert_eq!(seen.sectors, (256 - bad) * 8);
+                assert_eq!(seen.state(false), WrittenState::Ours);
+            }
         }
     }
 
