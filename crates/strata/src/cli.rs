@@ -7,7 +7,7 @@ use strata_block::BlockEngine;
 use strata_nvme::NvmeEngine;
 use strata_record::{Direction, Op, TimedBy};
 use strata_tcp::TcpEngine;
-use strata_units::{Bytes, CpuId, CpuList, Nanos, NodeId, QueueDepth};
+use strata_units::{Bytes, CpuId, CpuList, Nanos, NodeId, PciAddress, QueueDepth};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -270,15 +270,17 @@ they are marked emulated, and stand in no ratio with the kernel's path. It keeps
 memory, and loses it at the end. A model, in TOML, gives it latencies, limits and faults
 (`strata emu --help`).
 
-What is behind a socket is only read, unless --destroy names it by its serial number and nothing is
-found on it: no partitions and no file systems.
+A drive, and what is behind a socket, is only read, unless --destroy names it by its serial number
+and nothing is found on it: no partitions and no file systems.
 
 Examples:
   strata nvme --emulated
   strata nvme --emulated --op randrw:70 --bs 4KiB,128KiB --depth 1,32 --verify
   strata nvme --emulated --no-data --depth 1,32,128     what the driver alone can do
   strata nvme --emulated drive.toml --depth 1           a controller with a model
-  strata nvme --target /run/emu --namespace 2           one behind the socket /run/emu/cntrl"
+  strata nvme --target 0000:81:00.0 --depth 1,32        a drive that is with vfio-pci
+  strata nvme --target /run/emu --namespace 2           one behind the socket /run/emu/cntrl
+  strata nvme list                                      the controllers of this machine"
 )]
 pub(crate) struct NvmeArgs {
     /// native (our own driver)
@@ -287,9 +289,10 @@ pub(crate) struct NvmeArgs {
     /// Measure an emulated controller, started for the run; with a file, as that models it
     #[arg(long, value_name = "MODEL", num_args = 0..=1, conflicts_with = "target")]
     pub(crate) emulated: Option<Option<PathBuf>>,
-    /// The folder of a controller's vfio-user socket, such as `strata emu` serves
-    #[arg(long, value_name = "FOLDER")]
-    pub(crate) target: Option<PathBuf>,
+    /// A drive that is with vfio-pci (`strata bind`), by its PCI address or serial number; or the folder of a controller's
+    /// vfio-user socket, such as `strata emu` serves
+    #[arg(long, value_name = "DRIVE")]
+    pub(crate) target: Option<NvmeAt>,
     /// Let the emulated controller only answer, and move no data: what the driver alone costs
     #[arg(long, requires = "emulated")]
     pub(crate) no_data: bool,
@@ -553,6 +556,35 @@ fn streams(text: &str) -> Result<Streams, String> {
         .filter(|n| (1..=1024).contains(n))
         .map(Streams::Number)
         .ok_or_else(|| "expected 1 to 1024, or auto".to_owned())
+}
+
+/// Where a controller is that is there without us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum NvmeAt {
+    /// Behind a vfio-user socket in this folder.
+    Folder(PathBuf),
+    /// A PCI function.
+    Function(PciAddress),
+    /// The PCI function of the drive with this serial number.
+    Serial(String),
+}
+
+impl std::str::FromStr for NvmeAt {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<NvmeAt, String> {
+        if let Ok(at) = text.parse() {
+            return Ok(NvmeAt::Function(at));
+        }
+        if text.trim().is_empty() {
+            return Err("expected a PCI address, a serial number, or a folder".to_owned());
+        }
+        // A folder of this one's may be named without a slash.
+        if text.contains('/') || text.starts_with('.') || PathBuf::from(text).is_dir() {
+            return Ok(NvmeAt::Folder(PathBuf::from(text)));
+        }
+        Ok(NvmeAt::Serial(text.to_owned()))
+    }
 }
 
 fn direction(text: &str) -> Result<Direction, String> {

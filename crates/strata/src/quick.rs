@@ -127,7 +127,7 @@ fn resume(
             .filter(|c| c.layer == Layer::Nvme)
             .collect();
         let mut polled =
-            nvme::again(&session, &mut ready.controllers, &cells, destroy)?.into_iter();
+            nvme::again(&host, &session, &mut ready.controllers, &cells, destroy)?.into_iter();
         let jobs = plan.cells.iter().map(|cell| match cell.layer {
             Layer::Block => on_storage
                 .next()

@@ -46,6 +46,7 @@ mod split;
 mod target;
 #[cfg(test)]
 mod tests;
+mod vfio;
 #[allow(unsafe_code, reason = "hands on the mapped doorbells")]
 mod vfio_user;
 
@@ -64,4 +65,5 @@ pub use queue_pair::{Aborted, QueuePair};
 pub use reality::Stands;
 pub use rings::{Completion, Layout, Rings, RingsError, Unbound};
 pub use target::{NvmeTarget, TargetError, Wanted, Whose};
+pub use vfio::{OddAnswer, Vfio, VfioError};
 pub use vfio_user::VfioUser;
