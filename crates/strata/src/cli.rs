@@ -16,6 +16,7 @@ Examples:
   strata nvme --emulated --depth 1,32   our driver, polled, on a controller that is always at hand
   strata tcp --op reqrep --bs 64
   strata topology                       nodes, CPUs, drives and links
+  strata bind 0000:81:00.0 --dry-run    what giving a drive to vfio-pci would mean
   strata report results/RUN             renders a run's report again
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 a check or threshold not met, 130 interrupted (what was measured is kept).";
@@ -42,6 +43,12 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Be an emulated NVMe controller, for `strata nvme --target` and other drivers
     Emu(EmuArgs),
+    /// Take a drive from the kernel and give it to vfio-pci, for `strata nvme --target` and SPDK
+    Bind(BindArgs),
+    /// Give a drive back to the kernel
+    Unbind(UnbindArgs),
+    /// Undo what ended or killed commands left changed of this host
+    Restore(RestoreArgs),
     /// Check what verified writes left on a target
     Verify(VerifyArgs),
     /// Show nodes, CPUs, drives, adapters and what this process may use
@@ -452,6 +459,75 @@ pub(crate) struct TcpArgs {
     pub(crate) measuring: Measuring,
     #[command(flatten)]
     pub(crate) keeping: Keeping,
+    #[command(flatten)]
+    pub(crate) printing: Printing,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "All that the kernel would lose is named, and nothing is done until the serial number of each of these drives
+was typed out. A drive that is in use or carries anything is refused: mounts, partitions, holders, swap,
+exports, open descriptors, reservations, file systems, blobstores. What is changed is written to the
+journal first, in /run/strata (or where STRATA_JOURNAL says), and stays until unbind or restore.
+
+Examples:
+  strata bind 0000:81:00.0 --dry-run
+  strata bind 0000:81:00.0 --serial S4EVNX0R123456
+  strata bind 0000:81:00.0 --whole-group --serial S4EVNX0R123456,S4EVNX0R123457
+
+Exit code 3 when a --dry-run finds something against it."
+)]
+pub(crate) struct BindArgs {
+    /// The drive, or Volume Management Device: its PCI address, or the drive's serial number
+    #[arg(value_name = "BDF")]
+    pub(crate) drive: String,
+    /// The serial numbers of all drives that the kernel loses by it, typed out
+    #[arg(long, value_name = "SERIAL", value_delimiter = ',')]
+    pub(crate) serial: Vec<String>,
+    /// Take other drives of the same IOMMU group along, when none of them is in use
+    #[arg(long)]
+    pub(crate) whole_group: bool,
+    /// Only tell what it means and what stands against it
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) printing: Printing,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "What strata bound is undone by the journal. What somebody else gave to vfio-pci is refused while a
+process has it open, and when it carries anything, such as a blobstore.
+
+Examples:
+  strata unbind 0000:81:00.0
+  strata unbind S4EVNX0R123456"
+)]
+pub(crate) struct UnbindArgs {
+    /// The drive, or Volume Management Device: its PCI address, or the drive's serial number
+    #[arg(value_name = "BDF")]
+    pub(crate) drive: String,
+    #[command(flatten)]
+    pub(crate) printing: Printing,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The journal is in /run/strata, or where STRATA_JOURNAL says. From whatever step a command was killed
+at, what is there is compared with what was before, and what is missing is done. What a running command
+changed, and what somebody else changed since, is told and left, unless forced; a drive that is in use
+is left all the same.
+
+Examples:
+  strata restore
+  strata restore --force
+
+Exit code 3 when something was left."
+)]
+pub(crate) struct RestoreArgs {
+    /// Undo what running commands changed too, put back what others changed since, and remove entries that cannot be read
+    #[arg(long)]
+    pub(crate) force: bool,
     #[command(flatten)]
     pub(crate) printing: Printing,
 }

@@ -126,7 +126,7 @@ impl FunctionDriver {
         let moved = rebind(kernel, self.function, wanted)?;
         match &wanted.driver {
             Some(driver) if moved && *wanted == self.before => {
-                come_back(kernel, self.function, driver, self.devices.len())
+                wait_for_devices(kernel, self.function, driver, self.devices.len())
             }
             _ => Ok(()),
         }
@@ -306,8 +306,11 @@ fn bound(kernel: &mut dyn Kernel, function: PciAddress, driver: &Name) -> Result
     }
 }
 
-/// Waits until so many block devices stand on the function, on controllers that are live.
-fn come_back(
+/// Waits until so many block devices stand on a function, on controllers that are live.
+///
+/// # Errors
+/// [`ChangeError::NotBack`]
+pub fn wait_for_devices(
     kernel: &mut dyn Kernel,
     function: PciAddress,
     driver: &Name,

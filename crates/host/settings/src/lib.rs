@@ -28,7 +28,7 @@ pub use change::{Change, Left, Undone};
 pub use entry::{Entry, FORMAT};
 pub use error::{ChangeError, JournalError, SettingsError};
 pub use folder::Lock;
-pub use function::{Binding, FunctionDriver};
+pub use function::{Binding, FunctionDriver, wait_for_devices};
 pub use journal::{Found, Journal};
 pub use kernel::{Kernel, Live};
 pub use module::{is_registered, missing_modules};

@@ -33,6 +33,16 @@ impl Name {
         Name("vfio-pci".to_owned())
     }
 
+    /// The kernel's driver of Volume Management Devices.
+    pub fn vmd() -> Name {
+        Name("vmd".to_owned())
+    }
+
+    /// The module by which VFIO uses an IOMMU.
+    pub fn vfio_iommu_type1() -> Name {
+        Name("vfio_iommu_type1".to_owned())
+    }
+
     /// As text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -69,6 +69,11 @@ impl<K: Kernel> Scope<K> {
         }
     }
 
+    /// What it changes settings by.
+    pub fn kernel(&mut self) -> &mut K {
+        &mut self.kernel
+    }
+
     /// The changes.
     pub fn changes(&self) -> &[Change] {
         &self.changes

@@ -24,7 +24,7 @@ use crate::{End, Usage};
 pub(crate) use again::again;
 pub(crate) use controllers::Controllers;
 use controllers::{Part, Up, prepare};
-pub(crate) use find::find;
+pub(crate) use find::{by_serial, find};
 use via::{Via, Way};
 
 /// The namespace of an emulated controller that is made for a run and keeps data: more than any cache, and filled in a moment.
