@@ -7,7 +7,7 @@ use strata_block::BlockEngine;
 use strata_nvme::NvmeEngine;
 use strata_record::{Direction, Op, TimedBy};
 use strata_tcp::TcpEngine;
-use strata_units::{Bytes, CpuId, CpuList, Nanos, NodeId, QueueDepth};
+use strata_units::{Bytes, CpuId, CpuList, Nanos, NodeId, PciAddress, QueueDepth};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -16,6 +16,7 @@ Examples:
   strata nvme --emulated --depth 1,32   our driver, polled, on a controller that is always at hand
   strata tcp --op reqrep --bs 64
   strata topology                       nodes, CPUs, drives and links
+  strata bind 0000:81:00.0 --dry-run    what giving a drive to vfio-pci would mean
   strata report results/RUN             renders a run's report again
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 a check or threshold not met, 130 interrupted (what was measured is kept).";
@@ -42,6 +43,12 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Be an emulated NVMe controller, for `strata nvme --target` and other drivers
     Emu(EmuArgs),
+    /// Take a drive from the kernel and give it to vfio-pci, for `strata nvme --target` and SPDK
+    Bind(BindArgs),
+    /// Give a drive back to the kernel
+    Unbind(UnbindArgs),
+    /// Undo what ended or killed commands left changed of this host
+    Restore(RestoreArgs),
     /// Check what verified writes left on a target
     Verify(VerifyArgs),
     /// Show nodes, CPUs, drives, adapters and what this process may use
@@ -270,15 +277,17 @@ they are marked emulated, and stand in no ratio with the kernel's path. It keeps
 memory, and loses it at the end. A model, in TOML, gives it latencies, limits and faults
 (`strata emu --help`).
 
-What is behind a socket is only read, unless --destroy names it by its serial number and nothing is
-found on it: no partitions and no file systems.
+A drive, and what is behind a socket, is only read, unless --destroy names it by its serial number
+and nothing is found on it: no partitions and no file systems.
 
 Examples:
   strata nvme --emulated
   strata nvme --emulated --op randrw:70 --bs 4KiB,128KiB --depth 1,32 --verify
   strata nvme --emulated --no-data --depth 1,32,128     what the driver alone can do
   strata nvme --emulated drive.toml --depth 1           a controller with a model
-  strata nvme --target /run/emu --namespace 2           one behind the socket /run/emu/cntrl"
+  strata nvme --target 0000:81:00.0 --depth 1,32        a drive that is with vfio-pci
+  strata nvme --target /run/emu --namespace 2           one behind the socket /run/emu/cntrl
+  strata nvme list                                      the controllers of this machine"
 )]
 pub(crate) struct NvmeArgs {
     /// native (our own driver)
@@ -287,9 +296,10 @@ pub(crate) struct NvmeArgs {
     /// Measure an emulated controller, started for the run; with a file, as that models it
     #[arg(long, value_name = "MODEL", num_args = 0..=1, conflicts_with = "target")]
     pub(crate) emulated: Option<Option<PathBuf>>,
-    /// The folder of a controller's vfio-user socket, such as `strata emu` serves
-    #[arg(long, value_name = "FOLDER")]
-    pub(crate) target: Option<PathBuf>,
+    /// A drive that is with vfio-pci (`strata bind`), by its PCI address or serial number; or the folder of a controller's
+    /// vfio-user socket, such as `strata emu` serves
+    #[arg(long, value_name = "DRIVE")]
+    pub(crate) target: Option<NvmeAt>,
     /// Let the emulated controller only answer, and move no data: what the driver alone costs
     #[arg(long, requires = "emulated")]
     pub(crate) no_data: bool,
@@ -455,6 +465,75 @@ pub(crate) struct TcpArgs {
 
 #[derive(Debug, Args)]
 #[command(
+    after_help = "All that the kernel would lose is named, and nothing is done until the serial number of each of these drives
+was typed out. A drive that is in use or carries anything is refused: mounts, partitions, holders, swap,
+exports, open descriptors, reservations, file systems, blobstores. What is changed is written to the
+journal first, in /run/strata (or where STRATA_JOURNAL says), and stays until unbind or restore.
+
+Examples:
+  strata bind 0000:81:00.0 --dry-run
+  strata bind 0000:81:00.0 --serial S4EVNX0R123456
+  strata bind 0000:81:00.0 --whole-group --serial S4EVNX0R123456,S4EVNX0R123457
+
+Exit code 3 when a --dry-run finds something against it."
+)]
+pub(crate) struct BindArgs {
+    /// The drive, or Volume Management Device: its PCI address, or the drive's serial number
+    #[arg(value_name = "BDF")]
+    pub(crate) drive: String,
+    /// The serial numbers of all drives that the kernel loses by it, typed out
+    #[arg(long, value_name = "SERIAL", value_delimiter = ',')]
+    pub(crate) serial: Vec<String>,
+    /// Take other drives of the same IOMMU group along, when none of them is in use
+    #[arg(long)]
+    pub(crate) whole_group: bool,
+    /// Only tell what it means and what stands against it
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) printing: Printing,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "What strata bound is undone by the journal. What somebody else gave to vfio-pci is refused while a
+process has it open, and when it carries anything, such as a blobstore.
+
+Examples:
+  strata unbind 0000:81:00.0
+  strata unbind S4EVNX0R123456"
+)]
+pub(crate) struct UnbindArgs {
+    /// The drive, or Volume Management Device: its PCI address, or the drive's serial number
+    #[arg(value_name = "BDF")]
+    pub(crate) drive: String,
+    #[command(flatten)]
+    pub(crate) printing: Printing,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The journal is in /run/strata, or where STRATA_JOURNAL says. From whatever step a command was killed
+at, what is there is compared with what was before, and what is missing is done. What a running command
+changed, and what somebody else changed since, is told and left, unless forced; a drive that is in use
+is left all the same.
+
+Examples:
+  strata restore
+  strata restore --force
+
+Exit code 3 when something was left."
+)]
+pub(crate) struct RestoreArgs {
+    /// Undo what running commands changed too, put back what others changed since, and remove entries that cannot be read
+    #[arg(long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) printing: Printing,
+}
+
+#[derive(Debug, Args)]
+#[command(
     after_help = "A ledger outlives the writer, however it ended: every block must hold a write between the last that
 was acknowledged and the last that was begun, whole.
 
@@ -553,6 +632,35 @@ fn streams(text: &str) -> Result<Streams, String> {
         .filter(|n| (1..=1024).contains(n))
         .map(Streams::Number)
         .ok_or_else(|| "expected 1 to 1024, or auto".to_owned())
+}
+
+/// Where a controller is that is there without us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum NvmeAt {
+    /// Behind a vfio-user socket in this folder.
+    Folder(PathBuf),
+    /// A PCI function.
+    Function(PciAddress),
+    /// The PCI function of the drive with this serial number.
+    Serial(String),
+}
+
+impl std::str::FromStr for NvmeAt {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<NvmeAt, String> {
+        if let Ok(at) = text.parse() {
+            return Ok(NvmeAt::Function(at));
+        }
+        if text.trim().is_empty() {
+            return Err("expected a PCI address, a serial number, or a folder".to_owned());
+        }
+        // A folder of this one's may be named without a slash.
+        if text.contains('/') || text.starts_with('.') || PathBuf::from(text).is_dir() {
+            return Ok(NvmeAt::Folder(PathBuf::from(text)));
+        }
+        Ok(NvmeAt::Serial(text.to_owned()))
+    }
 }
 
 fn direction(text: &str) -> Result<Direction, String> {

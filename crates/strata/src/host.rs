@@ -7,10 +7,10 @@ use strata_block::{Kind, Prepared};
 use strata_measure::{Nominal, NominalBound};
 use strata_record::{Placement, Reality, Target, TargetKind};
 use strata_topology::{
-    Allowed, ChooseError, NoCeiling, PcieCeiling, Root, Topology, Want, WatchList, ceiling, check,
-    choose, file_ceiling, file_device,
+    Allowed, ChooseError, FileDevice, NoCeiling, PcieCeiling, Root, Topology, Want, WatchList,
+    ceiling, check, choose, file_ceiling, file_device,
 };
-use strata_units::{Bytes, CpuList, NodeId};
+use strata_units::{Bytes, CpuList, NodeId, PciAddress};
 
 use crate::Usage;
 use crate::cli::Measuring;
@@ -172,40 +172,10 @@ impl Host {
     pub(crate) fn storage(&self, found: &Prepared, region: Bytes) -> Result<(Target, Reality)> {
         let device = file_device(&self.topology, &found.path)?;
         let reality = device.judgement.reality.unwrap_or(Reality::Unknown);
-        let size = found.size;
-        let on = device.disk.as_ref().or(device.source.as_ref());
-        let (kind, mut identity) = match found.kind {
-            Kind::File => {
-                let filesystem = device.filesystem.as_deref().unwrap_or("unknown");
-                let mut identity = format!("{} file on {filesystem}", found.region);
-                if let Some(on) = on {
-                    identity.push_str(&format!(" on {on}"));
-                }
-                (TargetKind::File, identity)
-            }
-            Kind::Device | Kind::Namespace => {
-                let mut identity = format!("{size} drive");
-                // A loop device's serial number would be that of the drive below, which others stand on too.
-                let disk = on.and_then(|name| self.topology.disk(name));
-                if disk.is_none_or(|disk| disk.serial.is_none())
-                    && let Some(on) = on
-                {
-                    identity.push_str(&format!(" {on}"));
-                }
-                if let Some(part) = device.device.as_ref().filter(|d| Some(*d) != on) {
-                    identity = format!("{size} partition {part}");
-                }
-                (TargetKind::Drive, identity)
-            }
+        let (kind, identity) = match found.kind {
+            Kind::File => (TargetKind::File, self.file(&device, found.region)),
+            Kind::Device | Kind::Namespace => (TargetKind::Drive, self.drive(&device, found.size)),
         };
-        match (&device.model, &device.serial) {
-            (model, Some(serial)) => identity.push_str(&format!(
-                " {} {serial}",
-                model.as_deref().unwrap_or("serial")
-            )),
-            // Without a serial number only the machine tells it from another's.
-            _ => identity.push_str(&format!(" of {}", self.name)),
-        }
         let target = Target {
             kind,
             identity,
@@ -214,6 +184,65 @@ impl Host {
             node: device.node,
         };
         Ok((target, reality))
+    }
+
+    /// What tells a file from any other.
+    fn file(&self, device: &FileDevice, region: Bytes) -> String {
+        let filesystem = device.filesystem.as_deref().unwrap_or("unknown");
+        let on = device.disk.as_ref().or(device.source.as_ref());
+        let on = on.map(|on| format!(" on {on}")).unwrap_or_default();
+        format!("{region} file on {filesystem}{on}{}", self.told(device))
+    }
+
+    /// What tells a drive from any other.
+    fn drive(&self, device: &FileDevice, size: Bytes) -> String {
+        let on = device.disk.as_ref().or(device.source.as_ref());
+        let disk = on.and_then(|name| self.topology.disk(name));
+        let whole = device.device.as_ref().filter(|name| Some(*name) != on);
+        let generic = |name: &str| self.topology.nvme_generic.iter().any(|g| g.name == name);
+        let part = whole.filter(|name| !generic(name));
+        // A namespace is the same one whoever drives it, by its block device or another way.
+        if let (Some(disk), None) = (disk, part)
+            && let (Some(namespace), Some(serial)) = (&disk.namespace, &disk.serial)
+        {
+            let model = disk.model.as_deref().unwrap_or_default();
+            return namespace_identity(size, namespace.nsid, model, serial);
+        }
+        let name = match (part, on) {
+            (Some(part), _) => format!("partition {part}"),
+            // A loop device's serial number would be that of the drive below, which others stand on too.
+            (None, Some(on)) if disk.is_none_or(|disk| disk.serial.is_none()) => {
+                format!("drive {on}")
+            }
+            _ => "drive".to_owned(),
+        };
+        format!("{size} {name}{}", self.told(device))
+    }
+
+    /// Model and serial number of what is below, or this machine, where without them only that tells it from another's.
+    fn told(&self, device: &FileDevice) -> String {
+        match (&device.model, &device.serial) {
+            (model, Some(serial)) => {
+                format!(" {} {serial}", model.as_deref().unwrap_or("serial"))
+            }
+            _ => format!(" of {}", self.name),
+        }
+    }
+
+    /// The node and the reality of an NVMe function; `model` is what it calls itself.
+    pub(crate) fn function(&self, at: PciAddress, model: &str) -> (Option<NodeId>, Reality) {
+        let judged = self.topology.judge_nvme(at, Some(model));
+        (self.node_of(at), judged.reality.unwrap_or(Reality::Unknown))
+    }
+
+    /// The node that a function hangs on.
+    pub(crate) fn node_of(&self, at: PciAddress) -> Option<NodeId> {
+        self.topology.function(at)?.node
+    }
+
+    /// What the way from a function to the CPU lets through at most.
+    pub(crate) fn function_bounds(&self, at: PciAddress) -> Nominal {
+        nominal(ceiling(&self.topology, &[at]))
     }
 
     /// What is watched while a cell on a file is measured.
@@ -251,6 +280,15 @@ impl Host {
         });
         found
     }
+}
+
+/// What tells an NVMe namespace from any other, through whatever driver it is reached.
+pub(crate) fn namespace_identity(size: Bytes, id: u32, model: &str, serial: &str) -> String {
+    format!(
+        "{size} namespace {id} of {} {}",
+        model.trim(),
+        serial.trim()
+    )
 }
 
 fn nominal(found: Result<PcieCeiling, NoCeiling>) -> Nominal {

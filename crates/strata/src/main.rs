@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bind;
 mod block;
 mod built;
 mod cli;
@@ -72,6 +73,9 @@ fn main() -> ExitCode {
         Command::Emu(args) => emulated::run(&args),
         Command::Tcp(args) => tcp::run(args),
         Command::Serve(args) => serve::run(&args),
+        Command::Bind(args) => bind::bind(&args),
+        Command::Unbind(args) => bind::unbind(&args),
+        Command::Restore(args) => bind::restore(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Topology(args) => topology::run(&args),
         Command::Report(args) => report::run(&args),

@@ -25,17 +25,19 @@ enum Table {
 pub(crate) fn run(path: &Path, args: &RunArgs) -> Result<End> {
     let plan = read(path)?;
     let places = places(path, &plan);
-    let tables = plan
+    let mut tables = plan
         .parts
         .iter()
         .zip(&places)
         .map(|(part, place)| table(part).map_err(|e| Usage::error(format!("{place}: {e:#}"))))
         .collect::<Result<Vec<Table>>>()?;
     let host = Host::read()?;
-    for (table, place) in tables.iter().zip(&places) {
+    for (table, place) in tables.iter_mut().zip(&places) {
         if let Table::Nvme(args, _) = table {
             // Before a file of another table is filled for minutes.
-            nvme::placement(&host, args).map_err(|e| Usage::error(format!("{place}: {e:#}")))?;
+            nvme::find(&host, args)
+                .and_then(|()| nvme::placement(&host, args))
+                .map_err(|e| Usage::error(format!("{place}: {e:#}")))?;
         }
     }
     let mut keeping = args.keeping.clone();

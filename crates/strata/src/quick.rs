@@ -121,7 +121,7 @@ fn resume(
             block::again(&host, &session, &on_storage, destroy, &mut ready.own)?.into_iter();
         let cells: Vec<&Cell> = free().filter(|c| c.layer == Layer::Nvme).collect();
         let mut polled =
-            nvme::again(&session, &mut ready.controllers, &cells, destroy)?.into_iter();
+            nvme::again(&host, &session, &mut ready.controllers, &cells, destroy)?.into_iter();
         let jobs = free().map(|cell| match cell.layer {
             Layer::Block => on_storage
                 .next()

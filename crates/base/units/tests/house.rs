@@ -53,14 +53,17 @@ const UNSAFE: [(&str, &str); 8] = [
         "strata-measure",
         "the time-stamp counter; raw access to buffers",
     ),
-    ("strata-memory", "mmap, mbind, mlock, move_pages"),
+    (
+        "strata-memory",
+        "mmap, mbind, mlock, move_pages, and the signal when mapped memory is taken away",
+    ),
     (
         "strata-nvme",
-        "doorbells and queues in memory that a device shares",
+        "doorbells and queues in memory that a device shares, registers, and the calls of VFIO",
     ),
     (
         "strata-nvme-emulator",
-        "queues and data in memory that a client shares, and the signal when it takes it away",
+        "queues and data in memory that a client shares",
     ),
     ("strata-tcp", "send and recv on raw buffers"),
     (

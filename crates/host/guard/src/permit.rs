@@ -4,16 +4,13 @@ use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
-use crate::device::{Device, DeviceError, DeviceNumber};
-use crate::ends::Read;
+use crate::content::{content, number};
+use crate::device::{Device, DeviceError};
 use crate::identity::Identity;
-use crate::ioctl;
 use crate::refusal::{Refusal, Unasked};
-use crate::reservations;
-use crate::signatures::signatures;
 use crate::uses::uses;
 
 /// That a block device may be written: nothing forbade it, and it is held exclusively for as long as this lives, so that nobody
@@ -106,7 +103,6 @@ impl Permit {
 /// The path is no block device; or every reason found that forbids writing.
 pub fn guard(path: &Path, typed: &str) -> Result<Permit, GuardError> {
     let device = Device::at(path)?;
-    let name = || device.name.clone();
     let mut refusals = Vec::new();
     let held = open(path, &device, &mut refusals)?;
     let (identity, mut unasked) = Identity::of(&device);
@@ -116,49 +112,12 @@ pub fn guard(path: &Path, typed: &str) -> Result<Permit, GuardError> {
     let found = uses(&device);
     refusals.extend(found.refusals);
     unasked.extend(found.unasked);
-    let mut blank = false;
     // Without the right to hold it, what may be read of it still adds to the reasons.
     let readable = held
         .as_ref()
         .map(File::try_clone)
         .unwrap_or_else(|| File::open(node(path, &device)));
-    let read = readable.and_then(|file| {
-        if number(&file)? != Some(device.number) {
-            return Err(io::Error::other("another device is there now"));
-        }
-        Ok((Read::from(&file, &device)?, file))
-    });
-    match read {
-        Ok((read, file)) => {
-            let ends = read.ends(device.size, device.logical_block);
-            blank = ends.are_zero();
-            refusals.extend(
-                signatures(&ends)
-                    .into_iter()
-                    .map(|signature| Refusal::Signed {
-                        device: name(),
-                        signature,
-                    }),
-            );
-            reserved(&file, &device, &mut refusals, &mut unasked);
-        }
-        Err(why) => refusals.push(Refusal::CannotTell {
-            device: name(),
-            question: "what it carries",
-            why: why.to_string(),
-        }),
-    }
-    match device.again() {
-        Ok(now) if now == device => {}
-        Ok(_) => refusals.push(Refusal::Changed {
-            device: name(),
-            found: "its size, identity or state is not what it was a moment ago".to_owned(),
-        }),
-        Err(why) => refusals.push(Refusal::Changed {
-            device: name(),
-            found: why.to_string(),
-        }),
-    }
+    let blank = content(readable, &device, &mut refusals, &mut unasked);
     match held {
         Some(file) if refusals.is_empty() => Ok(Permit {
             file,
@@ -178,15 +137,6 @@ fn node(path: &Path, device: &Device) -> std::path::PathBuf {
     } else {
         Path::new("/dev").join(&device.name)
     }
-}
-
-/// The number of an open block device; `None` when it is something else.
-fn number(file: &File) -> io::Result<Option<DeviceNumber>> {
-    let meta = file.metadata()?;
-    Ok(meta
-        .file_type()
-        .is_block_device()
-        .then(|| DeviceNumber::of(meta.rdev())))
 }
 
 /// The device, held exclusively; without it there is a refusal among the others.
@@ -220,35 +170,4 @@ fn open(
     };
     refusals.push(refusal);
     Ok(None)
-}
-
-/// Reservations and registrations: anybody's, since the suite makes none.
-fn reserved(file: &File, device: &Device, refusals: &mut Vec<Refusal>, unasked: &mut Vec<Unasked>) {
-    let found = if device.disk().starts_with("nvme") {
-        reservations::ask(|extended, room| ioctl::nvme_report(file, extended, room))
-    } else if device.disk().starts_with("sd") || device.disk().starts_with("dm-") {
-        match ioctl::registered_keys(file) {
-            Ok(0) => Ok(None),
-            Ok(keys) => Ok(Some(format!("{keys} reservation keys are registered with it"))),
-            Err(why) if why.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(None),
-            Err(why) if why.raw_os_error() == Some(libc::ENOTTY) => {
-                Err("the kernel has no IOC_PR_READ_KEYS (Linux 6.19); `sg_persist --in -k` asks the drive itself".to_owned())
-            }
-            Err(why) => Err(why.to_string()),
-        }
-    } else {
-        // No other driver has reservations (`pr_ops` in drivers/): loop, virtio, zram, md.
-        Ok(None)
-    };
-    match found {
-        Ok(None) => {}
-        Ok(Some(found)) => refusals.push(Refusal::Reserved {
-            device: device.name.clone(),
-            found,
-        }),
-        Err(why) => unasked.push(Unasked {
-            question: "reservations of other hosts",
-            why,
-        }),
-    }
 }

@@ -1,4 +1,4 @@
-//! What forbids a write, and what could not be asked.
+//! What forbids a write or a rebind, and what could not be asked.
 
 use std::fmt;
 
@@ -26,7 +26,7 @@ impl fmt::Display for Exporter {
     }
 }
 
-/// One reason not to write to a target. `device` is the target; `on` is the device that the finding is about: the target
+/// One reason not to write to a target, nor to take it from the kernel. `device` is the target; `on` is the device that the finding is about: the target
 /// itself, a partition of it, or what is stacked above it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -35,14 +35,14 @@ pub enum Refusal {
     Identity(Mismatch),
     /// The kernel refuses writes.
     #[error(
-        "not writing to {device}: it is read-only; clear that (`blockdev --setrw`, a loop device without -r) or name another target"
+        "{device} is left alone: it is read-only; clear that (`blockdev --setrw`, a loop device without -r) or name another target"
     )]
     ReadOnly {
         /// The target, or what lies below it where that is a loop device.
         device: String,
     },
     /// It has partitions.
-    #[error("not writing to {device}: it has partitions {}; name a drive without any, or remove them first (`wipefs -a`)", names.join(", "))]
+    #[error("{device} is left alone: it has partitions {}; name a drive without any, or remove them first (`wipefs -a`)", names.join(", "))]
     Partitions {
         /// The target, or what lies below it where that is a loop device.
         device: String,
@@ -51,7 +51,7 @@ pub enum Refusal {
     },
     /// Something is made of it.
     #[error(
-        "not writing to {device}: {on} is part of {by}; take that apart first (`dmsetup ls`, `mdadm --detail`, `losetup -d`)"
+        "{device} is left alone: {on} is part of {by}; take that apart first (`dmsetup ls`, `mdadm --detail`, `losetup -d`)"
     )]
     Held {
         /// The target.
@@ -62,7 +62,7 @@ pub enum Refusal {
         by: String,
     },
     /// A file system on it is mounted.
-    #[error("not writing to {device}: {on} is mounted at {point}{}; unmount it first", namespace.map(|pid| format!(" (in the mount namespace of process {pid})")).unwrap_or_default())]
+    #[error("{device} is left alone: {on} is mounted at {point}{}; unmount it first", namespace.map(|pid| format!(" (in the mount namespace of process {pid})")).unwrap_or_default())]
     Mounted {
         /// The target.
         device: String,
@@ -74,7 +74,7 @@ pub enum Refusal {
         namespace: Option<u32>,
     },
     /// The kernel swaps to it.
-    #[error("not writing to {device}: the kernel swaps to {on}; `swapoff /dev/{on}` first")]
+    #[error("{device} is left alone: the kernel swaps to {on}; `swapoff /dev/{on}` first")]
     Swap {
         /// The target.
         device: String,
@@ -82,7 +82,7 @@ pub enum Refusal {
         on: String,
     },
     /// Other machines may use it.
-    #[error("not writing to {device}: {by} exports {on} by {entry}; remove it there first")]
+    #[error("{device} is left alone: {by} exports {on} by {entry}; remove it there first")]
     Exported {
         /// The target.
         device: String,
@@ -94,7 +94,7 @@ pub enum Refusal {
         entry: String,
     },
     /// Another process has it open.
-    #[error("not writing to {device}: process {pid} ({command}) has {on} open; end it first")]
+    #[error("{device} is left alone: process {pid} ({command}) has {on} open; end it first")]
     Open {
         /// The target.
         device: String,
@@ -107,7 +107,7 @@ pub enum Refusal {
     },
     /// The kernel does not give it exclusively (open(2), O_EXCL on a block device).
     #[error(
-        "not writing to {device}: the kernel says that it is in use (EBUSY for O_EXCL); see what stands on it (`lsblk`, `cat /proc/mounts`) and release it"
+        "{device} is left alone: the kernel says that it is in use (EBUSY for O_EXCL); see what stands on it (`lsblk`, `cat /proc/mounts`) and release it"
     )]
     InUse {
         /// The target.
@@ -115,7 +115,7 @@ pub enum Refusal {
     },
     /// A host has a reservation or a registration on it.
     #[error(
-        "not writing to {device}: {found}; it is shared with other hosts, release it there first (`nvme resv-report`, `sg_persist`)"
+        "{device} is left alone: {found}; it is shared with other hosts, release it there first (`nvme resv-report`, `sg_persist`)"
     )]
     Reserved {
         /// The target.
@@ -124,7 +124,7 @@ pub enum Refusal {
         found: String,
     },
     /// A multipath head leads to one namespace by several ways.
-    #[error("not writing to {device}: it has {} live paths ({}), so where a write goes is not known; disconnect all but one", paths.len(), paths.join(", "))]
+    #[error("{device} is left alone: it has {} live paths ({}), so where a write goes is not known; disconnect all but one", paths.len(), paths.join(", "))]
     SeveralPaths {
         /// The target, or what lies below it where that is a loop device.
         device: String,
@@ -133,7 +133,7 @@ pub enum Refusal {
     },
     /// Its bytes are somebody's.
     #[error(
-        "not writing to {device}: it carries {signature}; if that data may be lost, `wipefs -a` it first"
+        "{device} is left alone: it carries {signature}; if that data may be lost, `wipefs -a` it first"
     )]
     Signed {
         /// The target.
@@ -141,8 +141,8 @@ pub enum Refusal {
         /// What was recognised.
         signature: Signature,
     },
-    /// It cannot be opened for writing.
-    #[error("cannot open {device} for writing: {why}; run as a user who may (root, group disk)")]
+    /// It cannot be opened.
+    #[error("cannot open {device}: {why}; run as a user who may (root, group disk)")]
     CannotOpen {
         /// The target.
         device: String,
@@ -151,7 +151,7 @@ pub enum Refusal {
     },
     /// A check without which nothing is written could not be made.
     #[error(
-        "not writing to {device}: cannot tell {question}: {why}; run as root with /proc and /sys mounted"
+        "{device} is left alone: cannot tell {question}: {why}; run as root with /proc and /sys mounted"
     )]
     CannotTell {
         /// The target.
@@ -162,7 +162,7 @@ pub enum Refusal {
         why: String,
     },
     /// Another device is there now.
-    #[error("not writing to {device}: {found}; look again (`strata topology`) and start anew")]
+    #[error("{device} is left alone: {found}; look again (`strata topology`) and start anew")]
     Changed {
         /// The target.
         device: String,

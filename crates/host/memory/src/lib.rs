@@ -5,7 +5,8 @@
 //! 2 MiB where asked and free, and locked so that none is swapped or given back. A shared one ([`Region::shared`]) can be
 //! mapped by another process too, where that plays the device. Where the pages really lie is asked of
 //! the kernel afterwards ([`Region::pages_by_node`]), never believed. What was only preferred and could not be had
-//! stands in [`Region::notes`]; what was required and could not be had is an error with its next step.
+//! stands in [`Region::notes`]; what was required and could not be had is an error with its next step. Memory that is
+//! another's, and that this one may take away while it is mapped, is watched by [`sigbus`].
 
 #![deny(unsafe_code)]
 
@@ -14,6 +15,11 @@ mod host;
 #[allow(unsafe_code)]
 mod mapping;
 mod region;
+#[allow(
+    unsafe_code,
+    reason = "a signal handler, and what it maps in the place of what is gone"
+)]
+pub mod sigbus;
 
 pub use error::MemoryError;
 pub use host::{memlock_limit, memory_available};

@@ -87,6 +87,28 @@ fn is_driver_of_virtual(driver: &str) -> bool {
     matches!(driver, "iavf" | "igbvf" | "ixgbevf" | "cxgb4vf")
 }
 
+impl Topology {
+    /// How real an NVMe function is, by the rules of disks; `model` is what it calls itself, where somebody asked it.
+    pub fn judge_nvme(&self, address: PciAddress, model: Option<&str>) -> Judgement {
+        let named = model.and_then(|text| by_name(&address.to_string(), &[text]));
+        named.unwrap_or_else(|| function(self, address))
+    }
+}
+
+/// A drive that names a hypervisor as its maker.
+fn by_name(drive: &str, names: &[&str]) -> Option<Judgement> {
+    let mut told = names.iter().filter(|text| {
+        HYPERVISOR_DRIVES
+            .iter()
+            .any(|start| text.starts_with(start))
+    });
+    let text = told.next()?;
+    Some(Judgement::is(
+        Reality::Virtual,
+        format!("{drive} calls itself {text:?}"),
+    ))
+}
+
 /// A function made by a hypervisor is virtual, any other one as real as the machine allows.
 fn function(topology: &Topology, address: PciAddress) -> Judgement {
     let vendors = topology
@@ -170,13 +192,9 @@ pub(crate) fn of_disk(topology: &Topology, disk: &Disk, depth: u32) -> Judgement
         return Judgement::is(Reality::Virtual, format!("{name} is {bus}"));
     }
     let names = [&disk.vendor, &disk.model];
-    let told = names.into_iter().flatten().find(|text| {
-        HYPERVISOR_DRIVES
-            .iter()
-            .any(|start| text.starts_with(start))
-    });
-    if let Some(text) = told {
-        return Judgement::is(Reality::Virtual, format!("{name} calls itself {text:?}"));
+    let names: Vec<&str> = names.into_iter().flatten().map(String::as_str).collect();
+    if let Some(judged) = by_name(name, &names) {
+        return judged;
     }
     if !disk.paths.is_empty() {
         let parts: Vec<(String, Judgement)> = disk

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strata_units::PciAddress;
 
+use crate::nvme::NvmeController;
 use crate::pci::{PciFunction, PcieLink};
 use crate::topology::Topology;
 
@@ -121,6 +122,14 @@ impl Topology {
         self.pci
             .iter()
             .filter(move |function| function.parent == Some(address))
+    }
+
+    /// The NVMe controllers that are lost with a function: its own, or all that are behind it (a VMD's).
+    pub fn nvme_below(&self, address: PciAddress) -> impl Iterator<Item = &NvmeController> {
+        self.nvme.iter().filter(move |controller| {
+            let path = controller.pci.map(|pci| self.path_to_root(pci));
+            path.is_some_and(|path| path.iter().any(|function| function.address == address))
+        })
     }
 
     /// The links between a function and the CPU, its own first; empty for one that is integrated.

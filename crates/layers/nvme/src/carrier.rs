@@ -57,8 +57,9 @@ pub trait Carrier: Send {
     /// The BAR is shorter, or cannot be mapped.
     fn doorbells(&mut self, len: Bytes) -> Result<Doorbells, CarrierError>;
 
-    /// The addresses at which memory may be mapped for the device.
-    fn addresses(&self) -> Range<Iova>;
+    /// The addresses at which memory may be mapped for the device: ranges in ascending order, with what an IOMMU keeps for itself
+    /// (the window of interrupt messages) left out between them.
+    fn addresses(&self) -> &[Range<Iova>];
 
     /// Lets the device read and write a region at `iova`.
     ///
@@ -77,6 +78,11 @@ pub trait Carrier: Send {
     /// # Errors
     /// It cannot be reset, or not be reached.
     fn reset(&mut self) -> Result<(), CarrierError>;
+
+    /// Why the function is gone, where that is known; its registers read as all ones then.
+    fn gone(&self) -> Option<&'static str> {
+        None
+    }
 }
 
 /// A PCI function did not do what it was asked.

@@ -102,13 +102,15 @@ pub enum NvmeError {
     },
     /// The function does not answer any more.
     #[error(
-        "{name} is gone: its registers read as all ones while it was to {what}; look for it in its slot and in the kernel's log, and open it again"
+        "{name} is gone: {found} while it was to {what}; look for it in its slot and in the kernel's log, and open it again"
     )]
     Removed {
         /// The controller.
         name: String,
         /// What it was to do.
         what: &'static str,
+        /// How that was found.
+        found: &'static str,
     },
     /// An admin command has no completion.
     #[error(

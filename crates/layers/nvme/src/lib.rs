@@ -3,7 +3,7 @@
 //! From below: a [`Carrier`] reaches a PCI function, wherever it is; a [`Function`] shares it and hands out memory that the
 //! device sees; [`Rings`] are one submission and one completion queue in such memory; a [`Controller`] is brought up, asked,
 //! reset, and gives each thread a [`QueuePair`] of its own; an [`NvmeJob`] drives them under the one loop, and a [`Blocking`] one
-//! request at a time.
+//! request at a time. [`binding`] takes drives from the kernel, and gives them back.
 
 #![deny(unsafe_code)]
 
@@ -12,12 +12,14 @@
 extern crate self as strata_nvme;
 
 mod admin;
+pub mod binding;
 mod blocking;
 mod bring_up;
 mod carrier;
 mod controller;
 #[allow(unsafe_code, reason = "doorbells are registers mapped into memory")]
 mod doorbells;
+mod ends;
 mod engine;
 mod error;
 #[allow(
@@ -46,6 +48,7 @@ mod split;
 mod target;
 #[cfg(test)]
 mod tests;
+mod vfio;
 #[allow(unsafe_code, reason = "hands on the mapped doorbells")]
 mod vfio_user;
 
@@ -64,4 +67,5 @@ pub use queue_pair::{Aborted, QueuePair};
 pub use reality::Stands;
 pub use rings::{Completion, Layout, Rings, RingsError, Unbound};
 pub use target::{NvmeTarget, TargetError, Wanted, Whose};
+pub use vfio::{OddAnswer, Vfio, VfioError};
 pub use vfio_user::VfioUser;

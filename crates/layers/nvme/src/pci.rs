@@ -2,6 +2,7 @@
 
 use strata_units::ByteOffset;
 
+use crate::registers::ALL_ONES;
 use crate::{Carrier, NvmeError};
 
 /// Vendor and device (PCI Local Bus 3.0, 6.1).
@@ -23,6 +24,7 @@ pub(crate) fn enable(carrier: &mut dyn Carrier) -> Result<(), NvmeError> {
         return Err(NvmeError::Removed {
             name: carrier.name().to_owned(),
             what: "tell what it is",
+            found: carrier.gone().unwrap_or(ALL_ONES),
         });
     }
     let mut class = [0; 4];

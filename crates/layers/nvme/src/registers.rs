@@ -18,6 +18,9 @@ const LONGEST_NAP: Duration = Duration::from_millis(5);
 /// Mappings begin at multiples of this, so that no larger memory page is aligned.
 const LARGEST_PAGE: Bytes = Bytes(2 << 20);
 
+/// How a controller that is not there answers.
+pub(crate) const ALL_ONES: &str = "its registers read as all ones";
+
 /// The registers of a function's BAR 0.
 pub(crate) struct Registers {
     function: Arc<Function>,
@@ -69,6 +72,7 @@ impl Registers {
         NvmeError::Removed {
             name: self.name(),
             what,
+            found: self.function.carrier().gone().unwrap_or(ALL_ONES),
         }
     }
 

@@ -4,15 +4,15 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use strata_guard::{Ends, FIRST, LAST, signatures};
 use strata_measure::storage::{Seen, WrittenState, fill};
 use strata_measure::{Buffers, Engine};
 use strata_nvme_spec::NamespaceId;
 use strata_units::{ByteOffset, Bytes, Nanos, NodeId, QueueDepth};
 
+use crate::ends::signed;
 use crate::native::Native;
 use crate::requests::{Requests, Shape};
-use crate::{Blocking, Controller, LARGEST, Namespace, NvmeError, Stands, Unusable};
+use crate::{Blocking, Controller, Namespace, NvmeError, Stands, Unusable};
 
 /// Why a namespace cannot be measured.
 #[derive(Debug, thiserror::Error)]
@@ -299,31 +299,11 @@ impl NvmeTarget {
                 typed: typed.to_owned(),
             });
         }
-        let size = self.namespace.size;
-        let block = self.namespace.block.0;
-        let mut end = |from: Bytes, len: Bytes| {
-            let mut bytes = vec![0; len.as_usize()];
-            let mut at = from.0;
-            for part in bytes.chunks_mut(LARGEST.as_usize()) {
-                blocking.read(ByteOffset(at), part)?;
-                at += part.len() as u64;
-            }
-            Ok::<_, io::Error>(bytes)
-        };
-        let io = |source| TargetError::Io {
+        let found = signed(blocking, &self.namespace).map_err(|source| TargetError::Io {
             what: "read the ends of",
             name: name(),
             source,
-        };
-        let whole = |len: Bytes| Bytes(len.0.min(size.0) / block * block);
-        let first = end(Bytes(0), whole(FIRST)).map_err(io)?;
-        let last = end(Bytes(size.0 - whole(LAST).0), whole(LAST)).map_err(io)?;
-        let found = signatures(&Ends {
-            first: &first,
-            last: &last,
-            size,
-            logical_block: self.namespace.block,
-        });
+        })?;
         match &found[..] {
             [] => Ok(()),
             found => Err(TargetError::Signed {

@@ -13,7 +13,7 @@ use strata_vfio_user::{Area, Client};
 use crate::{Carrier, CarrierError, Doorbells};
 
 /// What addresses are given to: any are, so that the first page is left out to find null pointers.
-const ADDRESSES: Range<Iova> = Iova(1 << 32)..Iova(1 << 47);
+const ADDRESSES: &[Range<Iova>] = &[Iova(1 << 32)..Iova(1 << 47)];
 
 /// The carrier to a controller in another process.
 pub struct VfioUser {
@@ -122,7 +122,7 @@ impl Carrier for VfioUser {
         Ok(unsafe { Doorbells::new(at, len, Box::new(map)) })
     }
 
-    fn addresses(&self) -> Range<Iova> {
+    fn addresses(&self) -> &[Range<Iova>] {
         ADDRESSES
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+use strata_memory::sigbus;
 use strata_nvme_spec::registers::{Cc, CommandSet, Csts, Doorbell, Shutdown, ShutdownStatus};
 use strata_nvme_spec::{QueueId, QueueSize};
 use strata_units::{ByteOffset, Bytes, Iova, Nanos};
@@ -24,7 +25,6 @@ use crate::namespace::Namespace;
 use crate::queues::Queues;
 use crate::registers::{DOORBELL_PAGE, Registers};
 use crate::ring::{Bell, Completions, Submissions};
-use crate::sigbus;
 use crate::watch::Watch;
 
 /// Entries of a page of the MSI-X table.

@@ -4,11 +4,11 @@ use std::cell::Cell;
 use std::ptr::NonNull;
 use std::rc::Rc;
 
+use strata_memory::sigbus::{Of, Watched};
 use strata_units::{Bytes, Iova};
 use strata_vfio_user::{Dma, Mapping, Refusal};
 
 use crate::piece::Piece;
-use crate::sigbus::{Of, Watched};
 
 /// A mapping of the client's memory, unmapped when the last queue that lies in it is gone.
 #[derive(Debug)]

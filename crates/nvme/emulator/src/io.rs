@@ -1,5 +1,6 @@
 //! What I/O commands do: looked at first, carried out then, so that the models can step between.
 
+use strata_memory::sigbus;
 use strata_nvme_spec::command::nvm::{DatasetManagement, DatasetRange, ReadWrite, WriteZeroes};
 use strata_nvme_spec::command::nvm_opcode;
 use strata_nvme_spec::prp::{Pointers, walk};
@@ -13,7 +14,6 @@ use crate::media::Media;
 use crate::model::{Access, AccessKind};
 use crate::namespace::Namespace;
 use crate::piece::Piece;
-use crate::sigbus;
 
 /// A command that makes sense.
 #[derive(Debug, Clone, Copy)]

@@ -36,8 +36,6 @@ mod registers;
 #[allow(unsafe_code, reason = "volatile access to queues and doorbells")]
 mod ring;
 mod serve;
-#[allow(unsafe_code, reason = "a signal handler that maps memory")]
-mod sigbus;
 mod watch;
 
 pub use config::{Config, Memory, NamespaceConfig, Transfer};

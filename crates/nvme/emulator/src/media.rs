@@ -9,13 +9,13 @@ use std::ptr::NonNull;
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
 use rustix::mm::{Advice, madvise};
+use strata_memory::sigbus::{Of, Watched};
 use strata_memory::{Huge, Lock, Region, Want};
 use strata_units::Bytes;
 
 use crate::config::Memory;
 use crate::error::EmulatorError;
 use crate::piece::Piece;
-use crate::sigbus::{Of, Watched};
 
 const PAGE: u64 = 4096;
 

@@ -10,11 +10,13 @@ use strata_units::Bytes;
 
 use super::{Controllers, Part, TIMEOUT, Via, Way, identity, job, prepare};
 use crate::Usage;
+use crate::host::Host;
 use crate::session::Session;
 
 /// The jobs of the nvme cells of a run that is gone on with, in their order. A run goes on with the target that it was begun
 /// with, or not at all.
 pub(crate) fn again(
+    host: &Host,
     session: &Session,
     controllers: &mut Controllers,
     cells: &[&Cell],
@@ -61,7 +63,14 @@ pub(crate) fn again(
                 cell.via, cell.target.identity
             )));
         }
-        jobs.push(job(controllers, target, &part, cell, session.folder())?);
+        jobs.push(job(
+            host,
+            controllers,
+            target,
+            &part,
+            cell,
+            session.folder(),
+        )?);
     }
     Ok(jobs)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
 use strata_memory::memory_available;
-use strata_nvme::{Controller, NvmeTarget, Options, VfioUser, Wanted, Whose};
+use strata_nvme::{Controller, NvmeTarget, Options, Vfio, VfioUser, Wanted, Whose};
 use strata_nvme_spec::NamespaceId;
 use strata_record::Placement;
 use strata_units::{ByteOffset, Bytes, CpuList, Nanos};
@@ -55,6 +55,10 @@ impl Controllers {
                     let carrier = VfioUser::connect(folder, options.register_patience)?;
                     Up::Reached(Controller::open(Box::new(carrier), &options)?)
                 }
+                Way::Function(at) => {
+                    let carrier = Vfio::open(*at)?;
+                    Up::Reached(Controller::open(Box::new(carrier), &Options::default())?)
+                }
             };
             self.0.insert(key.clone(), up);
         }
@@ -84,7 +88,7 @@ impl Part<'_> {
     /// The same, with the size that a namespace of a new run is made with.
     pub(super) fn making(self) -> Self {
         let made = match (&self.via.way, self.size) {
-            (Way::Socket(_), _) => None,
+            (Way::Socket(_) | Way::Function(_), _) => None,
             // The others are as the model says.
             _ if self.via.namespace != 1 => None,
             (_, Some(size)) => {
@@ -141,7 +145,7 @@ pub(super) fn prepare(
         writes: part.writes,
         whose: match part.via.way {
             Way::Emulated { .. } => Whose::Ours,
-            Way::Socket(_) => Whose::Theirs(part.destroy),
+            Way::Socket(_) | Way::Function(_) => Whose::Theirs(part.destroy),
         },
         seed: session.seed(),
     };

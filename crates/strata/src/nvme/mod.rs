@@ -2,20 +2,21 @@
 
 mod again;
 mod controllers;
+mod find;
 mod via;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow};
-use strata_measure::Job;
+use strata_measure::{Job, Nominal};
 use strata_nvme::{NvmeEngine, NvmeJob, NvmeTarget, Stands};
 use strata_record::{Cell, Layer, Op, Placement, Reality, Target, TargetKind};
 use strata_topology::WatchList;
 use strata_units::{ByteOffset, Bytes, CpuList, Nanos, QueueDepth};
 
 use crate::block::{LEDGER, workload};
-use crate::cli::{Measuring, NvmeArgs};
-use crate::host::Host;
+use crate::cli::{Measuring, NvmeArgs, NvmeAt};
+use crate::host::{Host, namespace_identity};
 use crate::session::{Ready, Session};
 use crate::shapes::Listed;
 use crate::{End, Usage};
@@ -23,6 +24,7 @@ use crate::{End, Usage};
 pub(crate) use again::again;
 pub(crate) use controllers::Controllers;
 use controllers::{Part, Up, prepare};
+pub(crate) use find::{by_serial, find};
 use via::{Via, Way};
 
 /// The namespace of an emulated controller that is made for a run and keeps data: more than any cache, and filled in a moment.
@@ -34,9 +36,10 @@ const TIMEOUT: Nanos = Nanos(5_000_000_000);
 /// One shape of load on the target.
 pub(crate) type Shape = crate::shapes::Shape<NvmeEngine>;
 
-pub(crate) fn run(args: NvmeArgs) -> Result<End> {
+pub(crate) fn run(mut args: NvmeArgs) -> Result<End> {
     let shapes = shapes(&args)?;
     let host = Host::read()?;
+    find(&host, &mut args)?;
     let repeats = args.measuring.repeats;
     // What is wrong with where it shall run is told before a folder is made.
     placement(&host, &args)?;
@@ -57,7 +60,7 @@ fn largest(blocks: &[Bytes]) -> Bytes {
 pub(crate) fn shapes(args: &NvmeArgs) -> Result<Vec<Shape>> {
     if args.target.is_none() && args.emulated.is_none() {
         return Err(Usage::error(
-            "no controller is named; give --emulated, or --target with the folder of a vfio-user socket",
+            "no controller is named; give --emulated, or --target with a PCI address, a serial number, or the folder of a vfio-user socket",
         ));
     }
     let largest = largest(&args.load.bs);
@@ -114,11 +117,13 @@ fn place(host: &Host, measuring: &Measuring, peer: Option<&CpuList>) -> Result<P
 
 /// The same, of what is asked for.
 pub(crate) fn placement(host: &Host, args: &NvmeArgs) -> Result<Placement> {
-    if args.target.is_some() {
+    let near = match &args.target {
+        None => return place(host, &args.measuring, args.peer_cpus.as_ref()),
+        Some(NvmeAt::Function(at)) => host.node_of(*at),
         // Where its threads run is the business of whoever started it.
-        return host.place_beside(&args.measuring, &CpuList::default(), None);
-    }
-    place(host, &args.measuring, args.peer_cpus.as_ref())
+        Some(_) => None,
+    };
+    host.place_beside(&args.measuring, &CpuList::default(), near)
 }
 
 /// Makes the target ready, and a cell and a job of each shape.
@@ -131,7 +136,13 @@ pub(crate) fn add(
 ) -> Result<()> {
     let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or(path.clone());
     let way = match &args.target {
-        Some(folder) => Way::Socket(absolute(folder)),
+        Some(NvmeAt::Folder(folder)) => Way::Socket(absolute(folder)),
+        Some(NvmeAt::Function(at)) => Way::Function(*at),
+        Some(NvmeAt::Serial(serial)) => {
+            return Err(anyhow!(
+                "{serial} was not looked for; this is a bug of strata"
+            ));
+        }
         None => Way::Emulated {
             path: args.emulated.iter().flatten().next().map(absolute),
             no_data: args.no_data,
@@ -154,7 +165,8 @@ pub(crate) fn add(
     }
     .making();
     let placement = placement(host, args)?;
-    add_all(ready, &part, shapes, &placement, &args.measuring, session)
+    let near = (host, &placement);
+    add_all(ready, &part, shapes, near, &args.measuring, session)
 }
 
 /// Makes a part of a namespace ready, and a cell and a job of each shape on it.
@@ -162,14 +174,15 @@ fn add_all(
     ready: &mut Ready,
     part: &Part<'_>,
     shapes: &[Shape],
-    placement: &Placement,
+    (host, placement): (&Host, &Placement),
     measuring: &Measuring,
     session: &Session,
 ) -> Result<()> {
     let target = prepare(&mut ready.controllers, part, placement, session)?;
     for shape in shapes {
-        let cell = cell(&target, part, shape, placement, measuring)?;
+        let cell = cell(host, &target, part, shape, placement, measuring)?;
         let job = job(
+            host,
             &mut ready.controllers,
             &target,
             part,
@@ -230,34 +243,39 @@ pub(crate) fn quick(
         })
     });
     let shapes: Vec<Shape> = shapes.into_iter().collect::<Result<_>>()?;
-    add_all(ready, &part, &shapes, &placement, measuring, session)
+    let near = (host, &placement);
+    add_all(ready, &part, &shapes, near, measuring, session)
 }
 
 /// The cell of a shape.
 fn cell(
+    host: &Host,
     target: &NvmeTarget,
     part: &Part<'_>,
     shape: &Shape,
     placement: &Placement,
     measuring: &Measuring,
 ) -> Result<Cell> {
-    let stands = target.controller.stands()?;
+    let (node, reality) = match (&part.via.way, target.controller.stands()?) {
+        (_, Stands::Emulated | Stands::Null) => (None, Reality::Emulated),
+        (Way::Function(at), Stands::Foreign) => {
+            host.function(*at, &target.controller.identity().model)
+        }
+        // Whatever is behind a socket is a program.
+        (_, Stands::Foreign) => (None, Reality::Software),
+    };
     let region = target.for_blocks(shape.bs).region;
     Ok(Cell {
         layer: Layer::Nvme,
         engine: shape.engine.to_string(),
-        reality: match stands {
-            Stands::Emulated | Stands::Null => Reality::Emulated,
-            // Whatever is behind a socket is a program.
-            Stands::Foreign => Reality::Software,
-        },
+        reality,
         placement: placement.clone(),
         target: Target {
             kind: TargetKind::Drive,
             identity: identity(target, part)?,
             region_from_bytes: part.from,
             region_bytes: Some(region),
-            node: None,
+            node,
         },
         via: part.via.to_string(),
         timeout_ns: Some(part.timeout),
@@ -274,14 +292,9 @@ fn cell(
 /// What tells the namespace from any other.
 fn identity(target: &NvmeTarget, part: &Part<'_>) -> Result<String> {
     let of = target.controller.identity();
-    Ok(format!(
-        "{} namespace {} of {} {}{}",
-        target.namespace.size,
-        target.namespace.id,
-        of.model.trim(),
-        of.serial.trim(),
-        modelled(target, &part.via.way)?
-    ))
+    let namespace = &target.namespace;
+    let identity = namespace_identity(namespace.size, namespace.id.0, &of.model, &of.serial);
+    Ok(identity + &modelled(target, &part.via.way)?)
 }
 
 /// What tells a controller with a model of its own from others: the model's text itself.
@@ -307,6 +320,7 @@ fn modelled(target: &NvmeTarget, way: &Way) -> Result<String> {
 
 /// The job of a cell.
 fn job(
+    host: &Host,
     controllers: &mut Controllers,
     target: &NvmeTarget,
     part: &Part<'_>,
@@ -316,11 +330,17 @@ fn job(
     let block = cell.workload.block_bytes;
     let job = NvmeJob::new(cell.clone(), target.for_blocks(block), part.timeout);
     let job = job.map_err(Usage::error)?;
+    let (functions, bounds) = match &part.via.way {
+        Way::Function(at) => (vec![*at], host.function_bounds(*at)),
+        Way::Emulated { .. } | Way::Socket(_) => (Vec::new(), Nominal::default()),
+    };
     let watch = WatchList {
         cpus: cell.placement.cpus.clone(),
         peer_cpus: cell.placement.peer_cpus.clone(),
+        functions,
         ..WatchList::default()
     };
+    let job = job.bounded(bounds);
     let job = job.with_ledger(folder.join(LEDGER)).watching(watch);
     let up = controllers.up(&part.via.way, part.made, &cell.placement.peer_cpus)?;
     Ok(Box::new(match up {

@@ -170,7 +170,7 @@ fn what_a_drive_holds_is_named_and_kept() {
                 "{line}"
             );
         };
-        write(&[drive.path(), "not writing to loop", named]);
+        write(&[drive.path(), "is left alone: ", named]);
         if named == "ext4" && drive.mount(test) {
             let output = drive.beside("run");
             let mut command = on(&drive.device, "--op write", &output);

@@ -107,7 +107,7 @@ fn a_stack_is_followed_to_its_top() {
     assert_eq!(names(&found), ["partitions", "held", "held", "mounted"]);
     let text = found.refusals[3].to_string();
     assert!(
-        text.contains("not writing to nvme0n1: dm-0 is mounted at /srv a"),
+        text.contains("nvme0n1 is left alone: dm-0 is mounted at /srv a"),
         "{text}"
     );
     // Its neighbour on the drive is another's; what holds the whole drive holds it too.
@@ -301,7 +301,7 @@ fn below_a_loop_device_the_same_is_asked() {
     assert_eq!(names(&found), expected);
     let text: Vec<_> = found.refusals.iter().map(ToString::to_string).collect();
     assert!(
-        text[3].contains("not writing to loop0: sda1 is mounted at /srv"),
+        text[3].contains("loop0 is left alone: sda1 is mounted at /srv"),
         "{text:?}"
     );
     assert!(text[1].contains("sda1 is part of dm-0"), "{text:?}");
@@ -337,7 +337,7 @@ fn below_loop_devices_it_goes_on_to_the_disk() {
     );
     let text = found.refusals[0].to_string();
     assert!(
-        text.contains("not writing to nvme0n1: it has partitions nvme0n1p1"),
+        text.contains("nvme0n1 is left alone: it has partitions nvme0n1p1"),
         "{text}"
     );
     // A file of any kind may lie below; a circle is the tree's mistake.

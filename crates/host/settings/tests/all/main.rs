@@ -1,0 +1,9 @@
+//! The journal and what it undoes, on made trees.
+
+#![forbid(unsafe_code)]
+
+mod journal;
+mod kernel;
+mod scopes;
+mod tree;
+mod undo;

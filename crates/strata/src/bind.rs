@@ -1,0 +1,377 @@
+//! `strata bind`, `strata unbind` and `strata restore`: drives between the kernel and user space, and the way back from whatever
+//! was changed of the host.
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+use strata_nvme::binding::{self, Already, BindError, Plan, Unbound, by_vfio, plan};
+use strata_settings::{
+    Binding, Change, Entry, Journal, Left, Live, Name, Outcome, SettingsError, Told, Undone,
+};
+use strata_topology::{Root, Topology};
+use strata_units::PciAddress;
+
+use crate::cli::{BindArgs, Printing, RestoreArgs, UnbindArgs};
+use crate::nvme::by_serial;
+use crate::{End, Usage, interrupt, output};
+
+/// What `strata bind --json` prints.
+#[derive(Serialize)]
+struct BindDocument {
+    schema: u32,
+    function: PciAddress,
+    iommu_group: Option<u32>,
+    /// It is with vfio-pci now.
+    bound: bool,
+    takes: Vec<Takes>,
+    modules: Vec<Name>,
+    refusals: Vec<String>,
+    unasked: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Takes {
+    function: PciAddress,
+    before: Binding,
+    drives: Vec<Drive>,
+}
+
+#[derive(Serialize)]
+struct Drive {
+    function: PciAddress,
+    controller: String,
+    model: String,
+    block_devices: Vec<String>,
+}
+
+/// What `strata unbind --json` and `strata restore --json` print.
+#[derive(Serialize)]
+struct RestoreDocument {
+    schema: u32,
+    /// Nothing stays changed but modules that others use.
+    done: bool,
+    entries: Vec<RestoredEntry>,
+}
+
+#[derive(Serialize)]
+struct RestoredEntry {
+    what_for: Option<String>,
+    pid: Option<u32>,
+    at: Option<String>,
+    outcome: &'static str,
+    why: Option<String>,
+    changes: Vec<RestoredChange>,
+}
+
+#[derive(Serialize)]
+struct RestoredChange {
+    change: Change,
+    outcome: &'static str,
+    why: Option<String>,
+}
+
+/// The function that was typed: an address, or a drive's serial number.
+fn function(typed: &str) -> Result<PciAddress> {
+    match typed.parse() {
+        Ok(at) => Ok(at),
+        Err(_) => by_serial(&Topology::read(&Root::live())?, typed),
+    }
+}
+
+/// What the user may mend by typing something else is a mistake of theirs.
+fn usage_or_not(why: BindError) -> anyhow::Error {
+    match why.is_usage() {
+        true => Usage::error(why),
+        false => why.into(),
+    }
+}
+
+pub(crate) fn bind(args: &BindArgs) -> Result<End> {
+    // From here on one Ctrl-C does not stop it in the middle.
+    interrupt::watch().context("cannot watch for Ctrl-C")?;
+    let function = function(&args.drive)?;
+    let mut kernel = Live::default();
+    let place = Journal::place();
+    let found = plan(&mut kernel, &place, &by_vfio, function, args.whole_group);
+    let found = found.map_err(usage_or_not)?;
+    let mut document = document(&found);
+    let text = text(&found);
+    let refused: Vec<String> = found.refusals.iter().map(ToString::to_string).collect();
+    let untyped = found.typed_matches(&args.serial).err();
+    let only_tell = args.dry_run || !refused.is_empty() || found.already.is_some();
+    if only_tell || untyped.is_some() {
+        print(&args.printing, &document, &text)?;
+        return match (args.dry_run, refused.is_empty(), untyped) {
+            (true, true, _) => Ok(End::Done),
+            (true, false, _) => Ok(End::NotMet),
+            (false, false, _) => {
+                refused.iter().for_each(|why| output::tell(why));
+                Ok(End::Failed)
+            }
+            (false, true, Some(untyped)) if found.already.is_none() => Err(Usage::error(untyped)),
+            (false, true, _) => Ok(End::Done),
+        };
+    }
+    let what_for = format!("strata bind {function}");
+    let bound = found.bind(kernel, &place, &args.serial, &what_for);
+    bound.map_err(usage_or_not)?.keep();
+    document.bound = true;
+    let text = format!(
+        "{text}Done. `strata unbind {function}` gives it back; so does `strata restore`.\n"
+    );
+    print(&args.printing, &document, &text)?;
+    Ok(End::Done)
+}
+
+pub(crate) fn unbind(args: &UnbindArgs) -> Result<End> {
+    interrupt::watch().context("cannot watch for Ctrl-C")?;
+    let function = function(&args.drive)?;
+    let done = |text: String| {
+        let document = RestoreDocument {
+            schema: strata_record::SCHEMA,
+            done: true,
+            entries: Vec::new(),
+        };
+        print(&args.printing, &document, &text)?;
+        Ok(End::Done)
+    };
+    let unbound = binding::unbind(Live::default(), &Journal::place(), &by_vfio, function);
+    match unbound {
+        Ok(Unbound::Undone(told)) => tell(&args.printing, told),
+        Ok(Unbound::Already(driver)) => done(format!("{function} is with {driver} already\n")),
+        Ok(Unbound::Given(driver)) => done(format!(
+            "{function} is with {driver} now; `strata restore` gives it to whoever had it before\n"
+        )),
+        Err(BindError::Refused(refusals)) => {
+            for why in refusals {
+                output::tell(&why.to_string());
+            }
+            Ok(End::Failed)
+        }
+        Err(why) => Err(usage_or_not(why)),
+    }
+}
+
+pub(crate) fn restore(args: &RestoreArgs) -> Result<End> {
+    interrupt::watch().context("cannot watch for Ctrl-C")?;
+    let mut kernel = Live::default();
+    let journal =
+        Journal::existing(&Journal::place(), &Root::live()).map_err(SettingsError::from)?;
+    let told = journal
+        .map(|journal| strata_settings::restore(&journal, &mut kernel, None, args.force))
+        .transpose()
+        .map_err(SettingsError::from)?;
+    tell(&args.printing, told.unwrap_or_default())
+}
+
+fn print<T: Serialize>(printing: &Printing, document: &T, text: &str) -> Result<()> {
+    if printing.json {
+        output::json(document)
+    } else if printing.quiet {
+        Ok(())
+    } else {
+        output::text(text)
+    }
+}
+
+fn document(plan: &Plan) -> BindDocument {
+    let takes = plan.moves.iter().map(|of| Takes {
+        function: of.function,
+        before: of.before.clone(),
+        drives: of
+            .drives
+            .iter()
+            .map(|drive| Drive {
+                function: drive.function,
+                controller: drive.controller.clone(),
+                model: drive.model.clone(),
+                block_devices: drive.disks.clone(),
+            })
+            .collect(),
+    });
+    BindDocument {
+        schema: strata_record::SCHEMA,
+        function: plan.function,
+        iommu_group: plan.group,
+        bound: plan.already.is_some(),
+        takes: takes.collect(),
+        modules: plan.modules.clone(),
+        refusals: plan.refusals.iter().map(ToString::to_string).collect(),
+        unasked: plan.unasked.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// What a plan means, for people.
+fn text(plan: &Plan) -> String {
+    let group = plan
+        .group
+        .map_or_else(String::new, |group| format!(", IOMMU group {group}"));
+    let mut text = match plan.already {
+        Some(Already::Ours) => format!(
+            "{}{group}: with vfio-pci already, by strata\n",
+            plan.function
+        ),
+        Some(Already::Theirs) => {
+            format!(
+                "{}{group}: with vfio-pci already, by somebody else\n",
+                plan.function
+            )
+        }
+        None => format!("{}{group}: to vfio-pci\n", plan.function),
+    };
+    for of in &plan.moves {
+        text.push_str(&format!("  {} has {}\n", of.function, of.before));
+        for drive in &of.drives {
+            let disks = match &drive.disks[..] {
+                [] => "no namespaces".to_owned(),
+                disks => disks.join(", "),
+            };
+            text.push_str(&format!(
+                "    the kernel loses {} ({}, {}): {disks}\n",
+                drive.controller, drive.function, drive.model
+            ));
+        }
+    }
+    if !plan.modules.is_empty() {
+        let modules: Vec<String> = plan.modules.iter().map(ToString::to_string).collect();
+        text.push_str(&format!(
+            "  modules loaded for it: {}\n",
+            modules.join(", ")
+        ));
+    }
+    for unasked in &plan.unasked {
+        text.push_str(&format!("  {unasked}\n"));
+    }
+    if !plan.refusals.is_empty() {
+        text.push_str("Against it:\n");
+    }
+    for refusal in &plan.refusals {
+        text.push_str(&format!("  - {refusal}\n"));
+    }
+    text
+}
+
+/// Tells what became of entries, and how the command ends by that.
+fn tell(printing: &Printing, told: Vec<Told>) -> Result<End> {
+    let done = told.iter().all(|told| told.outcome.is_done());
+    let failed = told.iter().any(|told| match &told.outcome {
+        Outcome::Undone(changes) => changes
+            .iter()
+            .any(|(_, undone)| matches!(undone, Undone::Left(Left::Failed(_)))),
+        _ => false,
+    });
+    let entries: Vec<RestoredEntry> = told.into_iter().map(entry).collect();
+    let mut text = String::new();
+    for entry in &entries {
+        let pid = entry
+            .pid
+            .map_or_else(String::new, |pid| format!(", process {pid}"));
+        let at = entry
+            .at
+            .as_ref()
+            .map_or_else(String::new, |at| format!(", {at}"));
+        let what_for = entry
+            .what_for
+            .as_deref()
+            .unwrap_or("an entry of the journal");
+        let why = entry
+            .why
+            .as_ref()
+            .map_or_else(String::new, |why| format!(": {why}"));
+        text.push_str(&format!("{what_for}{pid}{at}{why}\n"));
+        for change in &entry.changes {
+            let line = match (&change.why, change.outcome) {
+                (Some(why), _) => format!("left: {why}"),
+                (None, "before") => format!("{}: as before already", change.change),
+                (None, "gone") => format!("{}: gone from the host", change.change),
+                (None, _) => format!("{}: undone", change.change),
+            };
+            text.push_str(&format!("  {line}\n"));
+        }
+    }
+    if entries.is_empty() {
+        text.push_str("Nothing of this host is changed by strata.\n");
+    }
+    if !done {
+        for line in text.lines().filter(|_| printing.json || printing.quiet) {
+            output::tell(line);
+        }
+    }
+    let document = RestoreDocument {
+        schema: strata_record::SCHEMA,
+        done,
+        entries,
+    };
+    print(printing, &document, &text)?;
+    Ok(match (done, failed) {
+        (true, _) => End::Done,
+        (false, true) => End::Failed,
+        (false, false) => End::NotMet,
+    })
+}
+
+fn entry(told: Told) -> RestoredEntry {
+    let of = |what: fn(&Entry) -> String| told.entry.as_ref().map(what);
+    let mut entry = RestoredEntry {
+        what_for: of(|entry| entry.what_for.clone()),
+        pid: told.entry.as_ref().map(|entry| entry.process.pid),
+        at: of(|entry| entry.at.to_string()),
+        outcome: "undone",
+        why: None,
+        changes: Vec::new(),
+    };
+    let (outcome, why) = match told.outcome {
+        Outcome::Undone(changes) => {
+            entry.changes = changes.into_iter().map(restored).collect();
+            return entry;
+        }
+        Outcome::Runs => (
+            "runs",
+            "it still runs, and undoes what it changed at its end; --force undoes it now"
+                .to_owned(),
+        ),
+        Outcome::OtherBoot => (
+            "other_boot",
+            "of before the last boot, which undid it; dropped".to_owned(),
+        ),
+        Outcome::Newer { path, format } => (
+            "newer",
+            format!(
+                "{} is of format {format}: `strata restore` of the version that wrote it undoes it",
+                path.display()
+            ),
+        ),
+        Outcome::Garbled {
+            path,
+            why,
+            removed: true,
+        } => ("removed", format!("{} was removed: {why}", path.display())),
+        Outcome::Garbled {
+            path,
+            why,
+            removed: false,
+        } => (
+            "garbled",
+            format!(
+                "{} cannot be understood: {why}; read it, put back by hand what it says, and remove it (--force removes it)",
+                path.display()
+            ),
+        ),
+    };
+    entry.outcome = outcome;
+    entry.why = Some(why);
+    entry
+}
+
+fn restored((change, undone): (Change, Undone)) -> RestoredChange {
+    let (outcome, why) = match undone {
+        Undone::Before => ("before", None),
+        Undone::Restored => ("restored", None),
+        Undone::Gone => ("gone", None),
+        Undone::Left(left) => ("left", Some(left.to_string())),
+    };
+    RestoredChange {
+        change,
+        outcome,
+        why,
+    }
+}
