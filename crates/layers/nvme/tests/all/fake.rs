@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use strata_memory::{Huge, Lock, Region, Want};
 use strata_nvme::{Carrier, CarrierError};
 use strata_nvme_spec::command::admin_opcode as opcode;
-use strata_nvme_spec::registers::{Aqa, Cap, Cc, Csts, Doorbell, offset};
+use strata_nvme_spec::registers::{Aqa, Cap, Cc, Csts, Doorbell, Shutdown, ShutdownStatus, offset};
 use strata_nvme_spec::{Cqe, QueueId, Sqe, Status};
 use strata_units::{ByteOffset, Bytes};
 use strata_vfio_user::Mapping;
@@ -203,6 +203,10 @@ impl Model {
     pub(crate) fn look(&mut self) {
         self.looks += 1;
         let (en, rdy) = (self.cc.en(), self.csts.rdy());
+        if en && self.cc.shutdown() != Shutdown::None {
+            self.csts = self.csts.with_shutdown(ShutdownStatus::Complete);
+            return;
+        }
         if en && !rdy && self.looks > self.looks_to_rise {
             self.csts = self.csts.with_rdy(true);
         }
