@@ -545,7 +545,8 @@ Examples:
 Exit code 3 when a sector is wrong."
 )]
 pub(crate) struct VerifyArgs {
-    /// The file or drive that was written, or the folder of a controller's vfio-user socket, such as `strata emu` serves
+    /// The file or drive that was written, the PCI address of one that is with vfio-pci, or the folder of a controller's
+    /// vfio-user socket, such as `strata emu` serves
     #[arg(long, value_name = "PATH")]
     pub(crate) target: PathBuf,
     /// The namespace, where it is a controller [default: 1]

@@ -8,9 +8,9 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use strata_block::{Verified, Wanted, inspect};
 use strata_measure::{Ledger, payload, storage};
-use strata_nvme::{Blocking, Controller, Options, Stands, VfioUser};
+use strata_nvme::{Blocking, Carrier, Controller, Options, Stands, Vfio, VfioUser};
 use strata_nvme_spec::NamespaceId;
-use strata_units::{ByteOffset, Bytes};
+use strata_units::{ByteOffset, Bytes, PciAddress};
 
 use crate::block::usage_or_not;
 use crate::cli::VerifyArgs;
@@ -42,7 +42,12 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<End> {
         .as_deref()
         .map(|path| Ledger::open(path, false))
         .transpose()?;
-    let found = if args.target.is_dir() {
+    let function = args.target.to_str().map(str::parse::<PciAddress>);
+    let namespace = NamespaceId(args.namespace.unwrap_or(1));
+    let found = if let Some(Ok(function)) = function {
+        let carrier = Box::new(Vfio::open(function)?);
+        polled(carrier, namespace, ledger.as_ref(), &interrupted)?
+    } else if args.target.is_dir() {
         let socket = args.target.join("cntrl");
         if socket
             .symlink_metadata()
@@ -53,11 +58,12 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<End> {
                 args.target.display()
             )));
         }
-        let namespace = NamespaceId(args.namespace.unwrap_or(1));
-        polled(&args.target, namespace, ledger.as_ref(), &interrupted)?
+        let patience = Options::default().register_patience;
+        let carrier = Box::new(VfioUser::connect(&args.target, patience)?);
+        polled(carrier, namespace, ledger.as_ref(), &interrupted)?
     } else if args.namespace.is_some() {
         return Err(Usage::error(format!(
-            "--namespace is of a controller behind a socket, and {} is no folder that holds one; leave it out",
+            "--namespace is of a controller that our driver drives, and {} is neither a PCI address nor a folder that holds a socket; leave it out",
             args.target.display()
         )));
     } else {
@@ -103,16 +109,14 @@ fn kernel(path: &Path, ledger: Option<&Ledger>, interrupted: &AtomicBool) -> Res
     strata_block::verify(&target, ledger, interrupted).map_err(usage_or_not)
 }
 
-/// What a namespace holds, of the controller behind the socket in this folder.
+/// What a namespace holds, as our driver reads it.
 fn polled(
-    folder: &Path,
+    carrier: Box<dyn Carrier>,
     namespace: NamespaceId,
     ledger: Option<&Ledger>,
     interrupted: &AtomicBool,
 ) -> Result<Verified> {
-    let options = Options::default();
-    let carrier = VfioUser::connect(folder, options.register_patience)?;
-    let controller = Controller::open(Box::new(carrier), &options)?;
+    let controller = Controller::open(carrier, &Options::default())?;
     let name = format!("namespace {namespace} of {}", controller.name());
     if controller.stands()? == Stands::Null {
         return Err(Usage::error(format!(

@@ -79,7 +79,7 @@ pub trait Carrier: Send {
     /// It cannot be reset, or not be reached.
     fn reset(&mut self) -> Result<(), CarrierError>;
 
-    /// Why the function is gone, where that is known; its registers read as all ones then.
+    /// Why the function was let go of, if it was: its registers read as all ones since, and it touches no memory any more.
     fn gone(&self) -> Option<&'static str> {
         None
     }

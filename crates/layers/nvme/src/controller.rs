@@ -12,7 +12,10 @@ use crate::life::Life;
 use crate::registers::{Capabilities, Registers};
 use crate::{Carrier, Doorbells, Function, Identity, NvmeError, Options};
 
-/// A controller. Its queue pairs hold it, so that it outlives them; dropped, it is stopped.
+/// How long a controller that does not say how long has to shut down; Linux gives it as long.
+const SHUTDOWN: Nanos = Nanos::from_millis(5000);
+
+/// A controller. Its queue pairs hold it, so that it outlives them; dropped, it is shut down and stopped.
 pub struct Controller {
     pub(crate) registers: Registers,
     options: Options,
@@ -260,7 +263,14 @@ impl Controller {
 impl Drop for Controller {
     fn drop(&mut self) {
         let mut state = self.lock();
-        // Its queue pairs are gone before it, and its drive keeps its power: stopping is enough, without a shutdown.
+        // Its queue pairs are gone before it. Whoever has the function next may take its power away, without a word.
+        if state.admin.is_some() {
+            let told = self.identity.shutdown_latency;
+            let within = told.unwrap_or(SHUTDOWN).max(SHUTDOWN);
+            let _ = self
+                .registers
+                .shut_down(within.min(self.options.ready_at_most));
+        }
         let _ = self.stop(&mut state);
     }
 }

@@ -44,6 +44,8 @@ pub struct Identity {
     pub warning_temperature: Option<Kelvin>,
     /// Composite temperature that is critical, if it says.
     pub critical_temperature: Option<Kelvin>,
+    /// How long a shutdown takes at most, if it says.
+    pub shutdown_latency: Option<Nanos>,
     /// How long to wait before a retry, for [`Status::retry_delay`](strata_nvme_spec::Status::retry_delay).
     pub retry_delays: [Nanos; 3],
     /// Whether it was enabled when it was opened: whoever drove it last did not let go of it.
@@ -76,6 +78,7 @@ impl Identity {
             error_entries: controller.error_entries(),
             warning_temperature: controller.warning_temperature(),
             critical_temperature: controller.critical_temperature(),
+            shutdown_latency: controller.shutdown_latency(),
             retry_delays: controller.retry_delays(),
             was_enabled,
         }

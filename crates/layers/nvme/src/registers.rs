@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use strata_nvme_spec::registers::{Cap, Cc, Crto, Csts, GONE, Version, offset, ready_timeout};
+use strata_nvme_spec::registers::{
+    Cap, Cc, Crto, Csts, GONE, Shutdown, ShutdownStatus, Version, offset, ready_timeout,
+};
 use strata_nvme_spec::{PageSize, QueueSize};
 use strata_units::{ByteOffset, Bytes, Iova, Nanos};
 
@@ -77,7 +79,8 @@ impl Registers {
     }
 
     fn read32(&self, at: u64, what: &'static str) -> Result<u32, NvmeError> {
-        match self.function.carrier().read32(ByteOffset(at))? {
+        let found = self.function.carrier().read32(ByteOffset(at))?;
+        match found {
             GONE => Err(self.removed(what)),
             value => Ok(value),
         }
@@ -225,6 +228,33 @@ impl Registers {
         Ok(())
     }
 
+    /// Asks for an orderly shutdown (Base 3.6.2), and waits for it: what the write cache holds is on the medium then, and it
+    /// may lose its power.
+    ///
+    /// # Errors
+    /// It is gone, has a fatal status, or takes longer.
+    pub(crate) fn shut_down(&self, within: Nanos) -> Result<(), NvmeError> {
+        let cc = Cc(self.read32(offset::CC, "shut down")?);
+        if !cc.en() {
+            return Ok(());
+        }
+        self.write32(offset::CC, cc.with_shutdown(Shutdown::Normal).0)?;
+        let (begin, mut nap) = (Instant::now(), FIRST_NAP);
+        loop {
+            let late = begin.elapsed() > within.as_duration();
+            let csts = self.check("shut down")?;
+            if csts.shutdown() == ShutdownStatus::Complete {
+                return Ok(());
+            }
+            if late {
+                let found = format!("it does not shut down within {within}");
+                return Err(self.unfit(found, "it is stopped without that"));
+            }
+            thread::sleep(nap);
+            nap = (nap * 2).min(LONGEST_NAP);
+        }
+    }
+
     /// Stops the controller whatever it does: when it returns well, the controller touches no memory.
     pub(crate) fn silence(&self, within: Nanos) -> Result<(), NvmeError> {
         let stop = || {
@@ -238,6 +268,10 @@ impl Registers {
             Ok(_) => return Ok(()),
             Err(why) => why,
         };
+        // One that was closed reads and writes nothing any more.
+        if self.function.carrier().gone().is_some() {
+            return Ok(());
+        }
         let reset = self.function.carrier().reset();
         match reset.map_err(NvmeError::from).and_then(|()| stop()) {
             Ok(_) => Ok(()),

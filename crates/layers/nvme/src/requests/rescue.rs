@@ -9,7 +9,7 @@ use strata_nvme_spec::CommandId;
 use strata_units::Nanos;
 
 use super::{Answered, Command, Failure, IDLE, Requests, Resolved};
-use crate::{Completion, Memory};
+use crate::{Completion, Memory, NvmeError};
 
 /// The clock is read each so many polls at most; more often where polls take long.
 const POLLS: u32 = 1 << 14;
@@ -202,6 +202,8 @@ impl<M: Memory> Requests<M> {
         self.queue.blame(why);
         let said = match self.queue.reset() {
             Ok(()) => format!("{name} was reset: {why}"),
+            // Nothing that was tried adds to that.
+            Err(gone @ NvmeError::Removed { .. }) => gone.to_string(),
             Err(worse) => format!("{name} is lost: {why}; and then: {worse}"),
         };
         self.over(said);

@@ -156,7 +156,7 @@ fn join(
 }
 
 /// The endpoints of a group that are with another driver than vfio-pci; bridges do not count.
-fn others(functions: &[PciFunction], function: PciAddress, group: u32) -> String {
+pub(super) fn others(functions: &[PciFunction], function: PciAddress, group: u32) -> String {
     let found: Vec<String> = functions
         .iter()
         .filter(|f| f.iommu_group == Some(group) && f.address != function && !f.is_bridge())
@@ -181,7 +181,7 @@ fn held(root: &Root, function: PciAddress, path: &Path) -> VfioError {
 }
 
 /// The first process that has the node open (proc_pid_fd(5)).
-fn holder(root: &Root, path: &Path) -> Option<String> {
+pub(super) fn holder(root: &Root, path: &Path) -> Option<String> {
     let proc = root.path().join("proc");
     for entry in fs::read_dir(&proc).ok()?.flatten() {
         let Some(pid) = entry

@@ -11,6 +11,8 @@ mod map;
 mod release;
 #[allow(unsafe_code, reason = "the calls of linux/vfio.h")]
 mod sys;
+#[cfg(test)]
+mod tests;
 
 use std::fs::File;
 use std::io;

@@ -141,6 +141,10 @@ impl Carrier for Fake {
         Ok(())
     }
 
+    fn gone(&self) -> Option<&'static str> {
+        self.lock().let_go
+    }
+
     fn reset(&mut self) -> Result<(), CarrierError> {
         let mut model = self.lock();
         model.access("reset it")?;

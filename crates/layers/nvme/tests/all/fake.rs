@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use strata_memory::{Huge, Lock, Region, Want};
 use strata_nvme::{Carrier, CarrierError};
 use strata_nvme_spec::command::admin_opcode as opcode;
-use strata_nvme_spec::registers::{Aqa, Cap, Cc, Csts, Doorbell, offset};
+use strata_nvme_spec::registers::{Aqa, Cap, Cc, Csts, Doorbell, Shutdown, ShutdownStatus, offset};
 use strata_nvme_spec::{Cqe, QueueId, Sqe, Status};
 use strata_units::{ByteOffset, Bytes};
 use strata_vfio_user::Mapping;
@@ -42,6 +42,11 @@ pub(crate) struct Model {
     pub(crate) gone: bool,
     /// The same once it is enabled.
     pub(crate) goes: bool,
+    /// Why it was let go of.
+    pub(crate) let_go: Option<&'static str>,
+    /// Shutdowns, and whether it never completes one.
+    pub(crate) shutdowns: u32,
+    pub(crate) stays_up: bool,
     /// Whether the function can be reset, and whether that stops it.
     pub(crate) resettable: bool,
     /// Accesses until the carrier fails for good.
@@ -103,6 +108,9 @@ impl Fake {
             fatal: false,
             gone: false,
             goes: false,
+            let_go: None,
+            shutdowns: 0,
+            stays_up: false,
             resettable: true,
             accesses: None,
             bar: BAR,
@@ -203,13 +211,17 @@ impl Model {
     pub(crate) fn look(&mut self) {
         self.looks += 1;
         let (en, rdy) = (self.cc.en(), self.csts.rdy());
+        if en && self.cc.shutdown() != Shutdown::None && !self.stays_up {
+            self.csts = self.csts.with_shutdown(ShutdownStatus::Complete);
+            return;
+        }
         if en && !rdy && self.looks > self.looks_to_rise {
             self.csts = self.csts.with_rdy(true);
         }
         if !en && rdy && self.looks > self.looks_to_fall {
             self.stopped();
         }
-        if en && self.csts.rdy() && !self.csts.cfs() {
+        if en && self.csts.rdy() && !self.csts.cfs() && self.cc.shutdown() == Shutdown::None {
             self.work();
         }
     }
@@ -238,6 +250,9 @@ impl Model {
             }
             self.csts = self.csts.with_cfs(self.fatal);
             self.gone |= self.goes;
+        }
+        if before.shutdown() != cc.shutdown() && cc.shutdown() == Shutdown::Normal {
+            self.shutdowns += 1;
         }
         if before.en() && !cc.en() {
             self.stops += 1;

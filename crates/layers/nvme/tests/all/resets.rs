@@ -179,6 +179,47 @@ fn removal_is_told_and_final() {
 }
 
 #[test]
+fn one_that_was_let_go_of_is_quiet_and_says_why() {
+    let fake = Fake::new();
+    let controller = open(&fake);
+    let pair = controller.queue_pair(layout(4, 4)).expect("a pair");
+    {
+        let mut model = fake.lock();
+        model.gone = true;
+        model.let_go = Some("the test took it away");
+    }
+    let why = controller.health().expect_err("gone");
+    assert!(why.to_string().contains("the test took it away"), "{why}");
+    let why = controller.reset().expect_err("gone");
+    assert!(matches!(why, NvmeError::Removed { .. }), "{why}");
+    // It reads and writes nothing any more, so that buffers are free.
+    assert!(!pair.is_alive() && pair.is_quiet());
+    drop(pair);
+    drop(controller);
+    let model = fake.lock();
+    assert!(model.maps.is_empty() && model.violations.is_empty());
+}
+
+#[test]
+fn a_controller_is_shut_down_before_it_is_let_go_of() {
+    for stays_up in [false, true] {
+        let fake = Fake::new().with(|model| model.stays_up = stays_up);
+        let controller = quick(&fake);
+        controller.reset().expect("a reset");
+        assert_eq!(fake.lock().shutdowns, 0, "a reset is none");
+        drop(controller);
+        // One that does not come to its end is stopped all the same.
+        assert_eq!(fake.lock().shutdowns, 1);
+        fake.is_left_clean();
+    }
+    let fake = Fake::new();
+    let controller = quick(&fake);
+    fake.lock().gone = true;
+    drop(controller);
+    assert_eq!(fake.lock().shutdowns, 0, "there is nothing to shut down");
+}
+
+#[test]
 fn one_that_cannot_be_stopped_is_lost() {
     let fake = Fake::new();
     let controller = quick(&fake);

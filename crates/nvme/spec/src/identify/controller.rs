@@ -297,6 +297,12 @@ impl IdentifyController {
         Some(Kelvin(self.cctemp.get())).filter(|limit| limit.0 > 0)
     }
 
+    /// How long a shutdown takes at most (RTD3E, in units of 1 µs), if reported.
+    pub fn shutdown_latency(&self) -> Option<Nanos> {
+        let micros = self.rtd3e.get();
+        (micros > 0).then(|| Nanos(1000) * u64::from(micros))
+    }
+
     /// Delays before retries 1 to 3, for [`crate::Status::retry_delay`].
     pub fn retry_delays(&self) -> [Nanos; 3] {
         self.crdt
