@@ -11,7 +11,7 @@ use strata_units::{ByteOffset, Bytes, CpuList, Nanos, QueueDepth};
 use crate::cli::{BlockArgs, Measuring};
 use crate::host::Host;
 use crate::precondition::precondition;
-use crate::session::{Own, Ready, Session};
+use crate::session::{Desk, Own, Ready, Session};
 use crate::shapes::Listed;
 use crate::{End, Usage};
 
@@ -117,7 +117,7 @@ pub(crate) fn add(
 }
 
 /// Looks at the target, or makes the file; a run that is stopped meanwhile ends here.
-pub(crate) fn make(session: &Session, path: &Path, wanted: &Wanted<'_>) -> Result<Prepared> {
+pub(crate) fn make(desk: &Desk, path: &Path, wanted: &Wanted<'_>) -> Result<Prepared> {
     // A run is gone on with from any folder, and its records hold the path as text.
     let path = &std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     if path.to_str().is_none() {
@@ -127,15 +127,15 @@ pub(crate) fn make(session: &Session, path: &Path, wanted: &Wanted<'_>) -> Resul
         )));
     }
     if !path.exists() {
-        session.say(&format!(
+        desk.say(&format!(
             "filling {} with {}",
             path.display(),
             wanted.size.unwrap_or(Bytes::GIB)
         ));
     }
-    let found = prepare(path, wanted, session.interrupted()).map_err(usage_or_not)?;
+    let found = prepare(path, wanted, desk.interrupted()).map_err(usage_or_not)?;
     for what in &found.unasked {
-        session.say(&format!("{}: {what}", path.display()));
+        desk.say(&format!("{}: {what}", path.display()));
     }
     Ok(found)
 }
@@ -265,7 +265,7 @@ pub(crate) fn plain(duration: Nanos, ramp: Nanos) -> Measuring {
 /// with, or not at all.
 pub(crate) fn again(
     host: &Host,
-    session: &Session,
+    desk: &Desk,
     cells: &[&Cell],
     destroy: Option<&str>,
     own: &mut Own,
@@ -302,11 +302,11 @@ pub(crate) fn again(
             writes: on_it().any(|c| c.workload.op.writes()),
             destroy,
             held: &held,
-            seed: session.seed(),
+            seed: desk.seed(),
         };
-        let file = make(session, Path::new(path), &wanted)?;
+        let file = make(desk, Path::new(path), &wanted)?;
         // One that is there may be what a killed run of ours has left behind.
-        if file.made || session.own_files().iter().any(|own| own == path) {
+        if file.made || desk.own_files().iter().any(|own| own == path) {
             own.add(PathBuf::from(path));
         }
         let (target, _) = host.storage(&file, file.region)?;
@@ -325,7 +325,7 @@ pub(crate) fn again(
                 )));
             }
             let file = file.part(Bytes(0), region);
-            let made = self::jobs(host, std::slice::from_ref(*cell), &file, session.folder())?;
+            let made = self::jobs(host, std::slice::from_ref(*cell), &file, desk.folder())?;
             jobs[place] = made.into_iter().next();
         }
         held.push(file);

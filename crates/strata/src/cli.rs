@@ -77,6 +77,8 @@ pub(crate) enum Command {
 pub(crate) enum PlanName {
     /// Kernel storage, polled NVMe on an emulated controller, and TCP, in ten rounds, under three minutes.
     Quick,
+    /// Drives through the kernel and past it, and TCP to another node, in twelve rounds.
+    Node,
     /// A plan file.
     File(PathBuf),
 }
@@ -84,8 +86,9 @@ pub(crate) enum PlanName {
 fn plan_name(text: &str) -> Result<PlanName, String> {
     match text {
         "quick" => Ok(PlanName::Quick),
+        "node" => Ok(PlanName::Node),
         _ if text.ends_with(".toml") => Ok(PlanName::File(PathBuf::from(text))),
-        _ => Err("expected quick, or a plan file that ends in .toml".to_owned()),
+        _ => Err("expected quick, node, or a plan file that ends in .toml".to_owned()),
     }
 }
 
@@ -115,8 +118,13 @@ pub(crate) struct Keeping {
 #[command(after_help = "Examples:
   strata run quick
   strata run quick --target /mnt/nvme/strata.dat --output results/before
+  strata run node --drive PHLN1234 --peer 192.0.2.7 --key-file K
   strata run drive-a.toml
   strata run --resume results/before
+
+node reads each drive through the kernel (io_uring and others) and past it (our driver, over VFIO), on the same blocks
+from the same CPU, and measures TCP to a --peer. The kernel loses a drive for a part of each round: it is refused while
+anything uses it or stands on it, and goes back at the end, whatever that is; after a crash by `strata restore`.
 
 A plan file has a name, rounds, and tables whose keys are the options of `strata block`,
 `strata nvme` and `strata tcp`:
@@ -130,7 +138,7 @@ A plan file has a name, rounds, and tables whose keys are the options of `strata
   op = \"reqrep\"
 What this machine cannot run of a plan is recorded as skipped, with the reason.")]
 pub(crate) struct RunArgs {
-    /// quick, or a plan file (PLAN.toml)
+    /// quick, node, or a plan file (PLAN.toml)
     #[arg(required_unless_present = "resume", conflicts_with = "resume", value_parser = plan_name)]
     pub(crate) plan: Option<PlanName>,
     /// Go on with the run in this folder
@@ -143,11 +151,20 @@ pub(crate) struct RunArgs {
     /// Of quick: size of a file that is made [default: 1GiB]
     #[arg(long)]
     pub(crate) size: Option<Bytes>,
-    /// Rounds [default: those of the plan, 10 for quick]
+    /// Of node, and of --resume of one: the serial numbers of the drives that the kernel may lose meanwhile
+    #[arg(long, value_name = "SERIAL", value_delimiter = ',')]
+    pub(crate) drive: Vec<String>,
+    /// Of node: another node, where `strata serve` runs
+    #[arg(long, value_name = "HOST", conflicts_with = "resume")]
+    pub(crate) peer: Option<String>,
+    /// Of quick and node: length of each measured window [default: 1250ms]
+    #[arg(long, value_name = "TIME", conflicts_with = "resume")]
+    pub(crate) duration: Option<Nanos>,
+    /// Rounds [default: those of the plan, 10 for quick, 12 for node]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) repeats: Option<u32>,
-    /// Of --resume: the key of the run's peers
-    #[arg(long, value_name = "FILE", requires = "resume")]
+    /// Of node and --resume: the key of the run's peers
+    #[arg(long, value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,
     /// Of --resume: the serial number of the drive that the run writes to, which destroys what it holds
     #[arg(long, value_name = "SERIAL", requires = "resume")]

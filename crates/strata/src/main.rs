@@ -11,6 +11,7 @@ mod emulated;
 mod generate;
 mod host;
 mod interrupt;
+mod node;
 mod nvme;
 mod output;
 mod peer;

@@ -140,7 +140,10 @@ fn table(part: &PlanPart) -> Result<Table> {
 }
 
 /// The options as the command of that name takes them.
-fn arguments<A: Args + FromArgMatches>(name: &'static str, options: &[String]) -> Result<A> {
+pub(crate) fn arguments<A: Args + FromArgMatches>(
+    name: &'static str,
+    options: &[String],
+) -> Result<A> {
     let help = Cli::command();
     let about = help
         .find_subcommand(name)

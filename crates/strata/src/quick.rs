@@ -8,40 +8,55 @@ use strata_record::{Cell, Layer, Op, Sockets};
 use strata_units::{Bytes, Nanos, QueueDepth};
 
 use crate::block::{self, OWN_FILE};
-use crate::cli::{PlanName, Printing, RunArgs};
+use crate::cli::{PlanName, RunArgs};
 use crate::host::Host;
 use crate::session::{Ready, Session};
-use crate::{End, Usage, interrupt, nvme, plan, tcp};
+use crate::{End, Usage, interrupt, node, nvme, plan, tcp};
 
-/// The window of each trial of `quick`, and the ramp before it.
-const WINDOW: (Nanos, Nanos) = (Nanos::from_millis(1250), Nanos::from_millis(300));
+/// The window of each trial of `quick` and `node`, and the ramp before it.
+pub(crate) const WINDOW: (Nanos, Nanos) = (Nanos::from_millis(1250), Nanos::from_millis(300));
 
 /// Rounds of `quick`.
 const ROUNDS: u32 = 10;
 
 pub(crate) fn run(args: RunArgs) -> Result<End> {
     match (&args.resume, &args.plan) {
-        (Some(folder), _) => resume(
-            folder,
-            args.destroy.as_deref(),
-            args.key_file.as_deref(),
-            args.printing.clone(),
-        ),
+        (Some(folder), _) => resume(folder, &args),
         (None, Some(PlanName::File(path))) => {
             if args.target.is_some() || args.size.is_some() {
                 return Err(Usage::error(
                     "--target and --size are of quick; a plan file names its targets itself",
                 ));
             }
+            if !args.drive.is_empty() || args.peer.is_some() || args.duration.is_some() {
+                return Err(Usage::error(
+                    "--drive, --peer and --duration are of node and quick; a plan file says itself what is measured, and how long",
+                ));
+            }
             plan::run(path, &args)
         }
-        (None, _) => quick(args),
+        (None, Some(PlanName::Node)) => {
+            if args.target.is_some() || args.size.is_some() {
+                return Err(Usage::error(
+                    "--target and --size are of quick; node measures the whole of each --drive",
+                ));
+            }
+            node::run(&args)
+        }
+        (None, _) => {
+            if !args.drive.is_empty() || args.peer.is_some() || args.key_file.is_some() {
+                return Err(Usage::error(
+                    "--drive, --peer and --key-file are of node (`strata run node --drive SERIAL`)",
+                ));
+            }
+            quick(args)
+        }
     }
 }
 
 fn quick(args: RunArgs) -> Result<End> {
     let host = Host::read()?;
-    let measuring = block::plain(WINDOW.0, WINDOW.1);
+    let measuring = block::plain(args.duration.unwrap_or(WINDOW.0), WINDOW.1);
     let session = Session::begin("quick", args.keeping, args.printing)?;
     let mut ready = Ready::default();
     let path = match &args.target {
@@ -100,18 +115,22 @@ fn quick(args: RunArgs) -> Result<End> {
     session.run(ready, args.repeats.unwrap_or(ROUNDS))
 }
 
-fn deep(depth: u64) -> Result<QueueDepth> {
+pub(crate) fn deep(depth: u64) -> Result<QueueDepth> {
     QueueDepth::new(depth).map_err(|e| anyhow!(e))
 }
 
-fn resume(
-    folder: &Path,
-    destroy: Option<&str>,
-    key_file: Option<&Path>,
-    printing: Printing,
-) -> Result<End> {
-    let (session, plan) = Session::resume(folder, printing)?;
+fn resume(folder: &Path, args: &RunArgs) -> Result<End> {
+    let (destroy, key_file) = (args.destroy.as_deref(), args.key_file.as_deref());
+    let (session, plan) = Session::resume(folder, args.printing.clone())?;
     let mut ready = Ready::default();
+    if plan.cells.iter().any(|cell| cell.binding.is_some()) {
+        if args.drive.is_empty() {
+            return Err(Usage::error(
+                "the kernel loses the run's drives for a part of each round; type their serial numbers again (--drive SERIAL)",
+            ));
+        }
+        ready.switch = Some(Box::new(node::Rebinding::new(session.desk(), &args.drive)));
+    }
     let mut jobs = || {
         // Those of the others are made when their driver holds the drive.
         let free = || plan.cells.iter().filter(|c| c.binding.is_none());

@@ -1,5 +1,6 @@
 //! One run from its folder to its report.
 
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -11,7 +12,7 @@ use strata_measure::Job;
 use strata_record::{
     Cell, Document, Environment, Plan, Preconditioning, Record, Run, SCHEMA, Status, StreamSweep,
 };
-use strata_runner::{AsItIs, Claim, Ended, Store, StoreError, estimate, execute, switches};
+use strata_runner::{AsItIs, Claim, Ended, Store, StoreError, Switch, estimate, execute, switches};
 use strata_topology::{Root, read_environment};
 use strata_units::Nanos;
 
@@ -61,6 +62,8 @@ pub(crate) struct Ready {
     /// Their machines.
     pub(crate) machines: Vec<Environment>,
     pub(crate) sweeps: Vec<StreamSweep>,
+    /// What puts drives on the drivers that cells need.
+    pub(crate) switch: Option<Box<dyn Switch>>,
     /// The controllers of its polled drives. Their jobs come before them.
     pub(crate) controllers: Controllers,
 }
@@ -77,11 +80,53 @@ impl Ready {
 /// A run that is about to be made, or gone on with.
 pub(crate) struct Session {
     name: String,
+    desk: Desk,
+    begun: Begun,
+}
+
+/// What those who make jobs need of a run, at its beginning and later.
+#[derive(Clone)]
+pub(crate) struct Desk {
     folder: PathBuf,
     seed: u64,
     printing: Printing,
     interrupted: Arc<AtomicBool>,
-    begun: Begun,
+    own_files: Vec<String>,
+}
+
+impl Deref for Session {
+    type Target = Desk;
+
+    fn deref(&self) -> &Desk {
+        &self.desk
+    }
+}
+
+impl Desk {
+    /// The run's folder.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The run's seed.
+    pub(crate) fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// The files that the run that is gone on with made for itself.
+    pub(crate) fn own_files(&self) -> &[String] {
+        &self.own_files
+    }
+
+    /// Set when the user wants to stop.
+    pub(crate) fn interrupted(&self) -> &AtomicBool {
+        &self.interrupted
+    }
+
+    /// A line for the user, on standard error.
+    pub(crate) fn say(&self, what: &str) {
+        say(&self.printing, what);
+    }
 }
 
 /// What there is of a run when its session begins.
@@ -108,10 +153,13 @@ impl Session {
         })?;
         Ok(Session {
             name: name.to_owned(),
-            folder,
-            seed: keeping.seed.unwrap_or_else(|| now.as_nanosecond() as u64),
-            printing,
-            interrupted: interrupt::watch().context("cannot watch for Ctrl-C")?,
+            desk: Desk {
+                folder,
+                seed: keeping.seed.unwrap_or_else(|| now.as_nanosecond() as u64),
+                printing,
+                interrupted: interrupt::watch().context("cannot watch for Ctrl-C")?,
+                own_files: Vec::new(),
+            },
             begun: Begun::Claimed(claim),
         })
     }
@@ -135,23 +183,21 @@ impl Session {
         let plan = run.plan.clone();
         let session = Session {
             name: "resumed".to_owned(),
-            folder,
-            seed: plan.seed,
-            printing,
-            interrupted: interrupt::watch().context("cannot watch for Ctrl-C")?,
+            desk: Desk {
+                folder,
+                seed: plan.seed,
+                printing,
+                interrupted: interrupt::watch().context("cannot watch for Ctrl-C")?,
+                own_files: run.own_files.clone(),
+            },
             begun: Begun::Resumed(store, Box::new(run), records),
         };
         Ok((session, plan))
     }
 
-    /// The run's folder.
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
-    }
-
-    /// The run's seed.
-    pub(crate) fn seed(&self) -> u64 {
-        self.seed
+    /// What those who make jobs while the run is under way need of it.
+    pub(crate) fn desk(&self) -> &Desk {
+        &self.desk
     }
 
     /// Says that a file of this name is to be made in the run's folder, before it is: a kill meanwhile leaves the run's own.
@@ -166,24 +212,6 @@ impl Session {
         }
     }
 
-    /// The files that the run that is gone on with made for itself.
-    pub(crate) fn own_files(&self) -> &[String] {
-        match &self.begun {
-            Begun::Resumed(_, run, _) => &run.own_files,
-            Begun::Claimed(_) => &[],
-        }
-    }
-
-    /// Set when the user wants to stop.
-    pub(crate) fn interrupted(&self) -> &AtomicBool {
-        &self.interrupted
-    }
-
-    /// A line for the user, on standard error.
-    pub(crate) fn say(&self, what: &str) {
-        say(&self.printing, what);
-    }
-
     /// Runs the cells in rounds, keeps each record, renders the report and prints what came of it.
     pub(crate) fn run(self, ready: Ready, rounds: u32) -> Result<End> {
         let Ready {
@@ -194,8 +222,16 @@ impl Session {
             peers,
             machines,
             sweeps,
+            mut switch,
             ..
         } = ready;
+        let Desk {
+            folder,
+            seed,
+            printing,
+            interrupted,
+            ..
+        } = self.desk;
         let (mut store, run, mut records) = match self.begun {
             Begun::Resumed(store, run, records) => (store, run, records),
             Begun::Claimed(claim) => {
@@ -203,7 +239,7 @@ impl Session {
                     name: self.name,
                     cells,
                     rounds,
-                    seed: self.seed,
+                    seed,
                 };
                 let run = Box::new(Run {
                     own_files: own.names(),
@@ -215,22 +251,24 @@ impl Session {
                 (claim.begin(&run)?, run, Vec::new())
             }
         };
-        say(&self.printing, &forecast(&run, &records));
-        let mut line = Line::new(self.printing.quiet);
+        say(&printing, &forecast(&run, &records));
+        let mut line = Line::new(printing.quiet);
         let ended = execute(
             &run,
             &mut jobs,
-            &mut AsItIs,
+            switch.as_deref_mut().unwrap_or(&mut AsItIs),
             &mut records,
             Some(&mut store),
-            &self.interrupted,
+            &interrupted,
             &mut line,
         );
-        line.finish(self.printing.quiet);
+        line.finish(printing.quiet);
+        // Drives go back before anything is told.
+        drop(switch);
         drop(own);
         let key_file = peers.key_file();
         // What was measured is reported, even when its last record could not be kept.
-        let printed = report(&self.printing, &run, &records, &store);
+        let printed = report(&printing, &run, &records, &store);
         let ended = ended?;
         match printed {
             // Whoever read our output has seen enough; how the run ended is told all the same.
@@ -239,12 +277,12 @@ impl Session {
         }
         Ok(match ended {
             Ended::Interrupted => {
-                let folder = self.folder.display();
+                let folder = folder.display();
                 let key = key_file.map_or_else(String::new, |path| {
                     format!(" --key-file {}", path.display())
                 });
                 say(
-                    &self.printing,
+                    &printing,
                     &format!("interrupted; go on with `strata run --resume {folder}{key}`"),
                 );
                 End::Interrupted

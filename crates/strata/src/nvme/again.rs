@@ -11,13 +11,13 @@ use strata_units::Bytes;
 use super::{Controllers, Part, TIMEOUT, Via, Way, identity, job, prepare};
 use crate::Usage;
 use crate::host::Host;
-use crate::session::Session;
+use crate::session::Desk;
 
 /// The jobs of the nvme cells of a run that is gone on with, in their order. A run goes on with the target that it was begun
 /// with, or not at all.
 pub(crate) fn again(
     host: &Host,
-    session: &Session,
+    desk: &Desk,
     controllers: &mut Controllers,
     cells: &[&Cell],
     destroy: Option<&str>,
@@ -50,7 +50,7 @@ pub(crate) fn again(
             made: made_again(cell)?,
         };
         if !held.contains_key(&key) {
-            let target = prepare(controllers, &part, &cell.placement, session)?;
+            let target = prepare(controllers, &part, &cell.placement, desk)?;
             held.insert(key.clone(), target);
         }
         let Some(target) = held.get(&key) else {
@@ -63,14 +63,7 @@ pub(crate) fn again(
                 cell.via, cell.target.identity
             )));
         }
-        jobs.push(job(
-            host,
-            controllers,
-            target,
-            &part,
-            cell,
-            session.folder(),
-        )?);
+        jobs.push(job(host, controllers, target, &part, cell, desk.folder())?);
     }
     Ok(jobs)
 }

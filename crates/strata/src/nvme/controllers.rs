@@ -13,7 +13,7 @@ use strata_units::{ByteOffset, Bytes, CpuList, Nanos};
 use super::{SIZE, Via, Way};
 use crate::Usage;
 use crate::emulated::{Emulated, Model};
-use crate::session::Session;
+use crate::session::Desk;
 
 /// The controllers of a session, each brought up once. The emulated ones end with it.
 #[derive(Default)]
@@ -115,7 +115,7 @@ pub(super) fn prepare(
     controllers: &mut Controllers,
     part: &Part<'_>,
     placement: &Placement,
-    session: &Session,
+    desk: &Desk,
 ) -> Result<NvmeTarget> {
     let up = controllers.up(&part.via.way, part.made, &placement.peer_cpus)?;
     let name = part.via.to_string();
@@ -134,7 +134,7 @@ pub(super) fn prepare(
                 "{name} would be filled with {region} of memory, and {available} are available; give a smaller --size, or --no-data"
             )));
         }
-        session.say(&format!("filling {name} with {region}"));
+        desk.say(&format!("filling {name} with {region}"));
     }
     let wanted = Wanted {
         namespace: NamespaceId(part.via.namespace),
@@ -147,9 +147,9 @@ pub(super) fn prepare(
             Way::Emulated { .. } => Whose::Ours,
             Way::Socket(_) | Way::Function(_) => Whose::Theirs(part.destroy),
         },
-        seed: session.seed(),
+        seed: desk.seed(),
     };
-    NvmeTarget::prepare(up.controller(), &name, &wanted, session.interrupted()).map_err(|e| {
+    NvmeTarget::prepare(up.controller(), &name, &wanted, desk.interrupted()).map_err(|e| {
         if e.is_usage() {
             Usage::error(e)
         } else {

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, anyhow};
 use strata_measure::{Job, Nominal};
 use strata_nvme::{NvmeEngine, NvmeJob, NvmeTarget, Stands};
-use strata_record::{Cell, Layer, Op, Placement, Reality, Target, TargetKind};
+use strata_record::{Binding, Cell, Driver, Layer, Op, Placement, Reality, Target, TargetKind};
 use strata_topology::WatchList;
-use strata_units::{ByteOffset, Bytes, CpuList, Nanos, QueueDepth};
+use strata_units::{ByteOffset, Bytes, CpuList, Nanos, PciAddress, QueueDepth};
 
 use crate::block::{LEDGER, workload};
 use crate::cli::{Measuring, NvmeArgs, NvmeAt};
@@ -287,6 +287,22 @@ fn cell(
             ..workload(shape.op, shape.bs, shape.depth, measuring)
         },
     })
+}
+
+/// The same as a cell of the kernel's path, by our driver.
+pub(crate) fn past_the_kernel(cell: &Cell, function: PciAddress, namespace: u32) -> Cell {
+    let way = Way::Function(function);
+    Cell {
+        layer: Layer::Nvme,
+        engine: NvmeEngine::Native.to_string(),
+        via: Via { way, namespace }.to_string(),
+        timeout_ns: Some(TIMEOUT),
+        binding: Some(Binding {
+            function,
+            driver: Driver::VfioPci,
+        }),
+        ..cell.clone()
+    }
 }
 
 /// What tells the namespace from any other.

@@ -1,0 +1,211 @@
+//! `strata run node`: each drive through the kernel and past it, and the wire to another node.
+
+mod rebinding;
+
+use anyhow::{Context, Result, anyhow};
+use strata_block::{BlockEngine, Wanted};
+use strata_nvme::binding::{by_vfio, plan};
+use strata_record::{Binding, Cell, Driver, Op};
+use strata_settings::{Journal, Live};
+use strata_topology::NvmeController;
+use strata_units::{Bytes, PciAddress};
+
+use crate::cli::{Measuring, RunArgs, TcpArgs};
+use crate::host::Host;
+use crate::quick::{WINDOW, deep};
+use crate::session::{Ready, Session};
+use crate::{End, Usage, block, nvme, output, plan as plans, tcp};
+
+pub(crate) use rebinding::Rebinding;
+
+/// Rounds of `node`: enough for a claim, with some to lose.
+const ROUNDS: u32 = 12;
+
+/// The largest operation.
+const LARGEST: Bytes = Bytes(128 << 10);
+
+pub(crate) fn run(args: &RunArgs) -> Result<End> {
+    let host = Host::read()?;
+    let drives = args
+        .drive
+        .iter()
+        .map(|serial| named(&host, serial))
+        .collect::<Result<Vec<&NvmeController>>>()?;
+    if drives.is_empty() {
+        return Err(Usage::error(nothing_named(&host)));
+    }
+    for (drive, serial) in drives.iter().zip(&args.drive) {
+        may_be_given(drive, serial)?;
+    }
+    let measuring = block::plain(args.duration.unwrap_or(WINDOW.0), WINDOW.1);
+    let session = Session::begin("node", args.keeping.clone(), args.printing.clone())?;
+    let mut ready = Ready::default();
+    for drive in drives {
+        let cells = cells(&host, &session, drive, &measuring)
+            .with_context(|| format!("cannot measure {}", told(drive)))?;
+        ready.cells.extend(cells);
+    }
+    ready.switch = Some(Box::new(Rebinding::new(session.desk(), &args.drive)));
+    let wire = match &args.peer {
+        None => {
+            session.say("SKIP tcp: no --peer names another node where `strata serve` runs");
+            Ok(())
+        }
+        Some(peer) => on_wire(&mut ready, &host, &session, peer, args, &measuring),
+    };
+    wire.context("cannot measure the wire")?;
+    session.run(ready, args.repeats.unwrap_or(ROUNDS))
+}
+
+/// A drive in words.
+fn told(drive: &NvmeController) -> String {
+    let serial = drive.serial.as_deref().unwrap_or_default().trim();
+    format!("{} ({serial})", drive.name.as_deref().unwrap_or("a drive"))
+}
+
+/// Says which drives there are to be named.
+fn nothing_named(host: &Host) -> String {
+    let drives = &host.topology.nvme;
+    let known: Vec<&str> = drives
+        .iter()
+        .filter(|d| d.pci.is_some())
+        .filter_map(|d| Some(d.serial.as_deref()?.trim()))
+        .collect();
+    let next = match known[..] {
+        [] => "this machine's kernel has none; `strata run quick` needs none".to_owned(),
+        _ => format!("of those that the kernel has here: {}", known.join(", ")),
+    };
+    format!(
+        "no drive is named: the kernel loses it for half of each round, so that its serial number has to be typed (--drive SERIAL), {next}"
+    )
+}
+
+/// The drive of a serial number, which the kernel has.
+fn named<'a>(host: &'a Host, serial: &str) -> Result<&'a NvmeController> {
+    let at = nvme::by_serial(&host.topology, serial)?;
+    let found = host.topology.nvme.iter().find(|d| d.pci == Some(at));
+    let found = found.filter(|drive| drive.name.is_some());
+    found.ok_or_else(|| {
+        anyhow!("{serial} ({at}) is not with the kernel's driver; give it back first (`strata restore`, or `strata unbind {at}`)")
+    })
+}
+
+/// Whatever forbids to take the drive from the kernel is told before anything is begun.
+fn may_be_given(drive: &NvmeController, serial: &String) -> Result<()> {
+    let at = function(drive)?;
+    let found = plan(&mut Live::default(), &Journal::place(), &by_vfio, at, false)?;
+    found
+        .typed_matches(std::slice::from_ref(serial))
+        .map_err(Usage::error)?;
+    if let Some((last, others)) = found.refusals.split_last() {
+        others.iter().for_each(|why| output::tell(&why.to_string()));
+        return Err(anyhow!("{last}"));
+    }
+    Ok(())
+}
+
+fn function(drive: &NvmeController) -> Result<PciAddress> {
+    drive
+        .pci
+        .ok_or_else(|| anyhow!("{} is no PCI function", told(drive)))
+}
+
+/// The namespace that is measured: its block device's path.
+fn disk(drive: &NvmeController) -> Result<std::path::PathBuf> {
+    let first = drive.namespaces.first();
+    let first = first.ok_or_else(|| anyhow!("{} has no namespace", told(drive)))?;
+    Ok(std::path::Path::new("/dev").join(first))
+}
+
+/// The same load on the same blocks from the same CPU, through the kernel and past it.
+fn cells(
+    host: &Host,
+    session: &Session,
+    drive: &NvmeController,
+    measuring: &Measuring,
+) -> Result<Vec<Cell>> {
+    let function = function(drive)?;
+    let path = disk(drive)?;
+    let wanted = Wanted {
+        smallest: Bytes(4096),
+        ..Wanted::reads(LARGEST)
+    };
+    let target = block::make(session.desk(), &path, &wanted)?;
+    let ring = BlockEngine::best_ring();
+    let polled: Option<BlockEngine> = "io_uring+iopoll".parse().ok();
+    let polled = polled.filter(|engine| match engine.available_on(&target) {
+        Ok(()) => true,
+        Err(why) => {
+            session.say(&format!("SKIP {engine}: {why}"));
+            false
+        }
+    });
+    let mut shapes = Vec::new();
+    for (op, bs, depth) in [
+        (Op::RandRead, Bytes(4096), 1),
+        (Op::RandRead, Bytes(4096), 32),
+        (Op::Read, LARGEST, 8),
+    ] {
+        let call = (depth == 1).then_some(BlockEngine::Psync);
+        for engine in [call, Some(ring), polled].into_iter().flatten() {
+            shapes.push(block::Shape {
+                engine,
+                op,
+                bs,
+                depth: deep(depth)?,
+                random_map: false,
+                verify: false,
+            });
+        }
+    }
+    let mut cells = block::cells(host, &target, &shapes, measuring, None)?;
+    let namespace = host
+        .topology
+        .disk(
+            path.file_name()
+                .and_then(|n| n.to_str())
+                .unwrap_or_default(),
+        )
+        .and_then(|disk| Some(disk.namespace.as_ref()?.nsid));
+    let namespace = namespace.ok_or_else(|| anyhow!("{} tells no namespace", path.display()))?;
+    // One of each load goes past the kernel: where the ring's goes, with all else alike.
+    let past: Vec<Cell> = cells
+        .iter()
+        .filter(|cell| cell.engine == ring.to_string())
+        .map(|cell| nvme::past_the_kernel(cell, function, namespace))
+        .collect();
+    for cell in &mut cells {
+        cell.binding = Some(Binding {
+            function,
+            driver: Driver::Nvme,
+        });
+    }
+    cells.extend(past);
+    Ok(cells)
+}
+
+/// The cells of the wire, on no drive's driver.
+fn on_wire(
+    ready: &mut Ready,
+    host: &Host,
+    session: &Session,
+    peer: &str,
+    args: &RunArgs,
+    measuring: &Measuring,
+) -> Result<()> {
+    let mut options = vec![format!("--peer={peer}")];
+    options.extend(
+        args.key_file
+            .as_ref()
+            .map(|key| format!("--key-file={}", key.display())),
+    );
+    let mut common: TcpArgs = plans::arguments("tcp", &options)?;
+    common.measuring = measuring.clone();
+    let wire = tcp::Wire::of(ready, &common)?;
+    let shapes = [
+        tcp::Shape::plain(Op::ReqRep, Bytes(64)),
+        tcp::Shape::plain(Op::Stream, LARGEST),
+    ];
+    let cells = tcp::cells(host, &wire, &shapes, &common)?;
+    tcp::add(ready, cells, &wire, &shapes, &common, host, session)
+}
