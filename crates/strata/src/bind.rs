@@ -69,6 +69,9 @@ struct RestoredChange {
     why: Option<String>,
 }
 
+/// A change that is left since others need it, which is nothing to mend.
+const SHARED: &str = "shared";
+
 /// The function that was typed: an address, or a drive's serial number.
 fn function(typed: &str) -> Result<PciAddress> {
     match typed.parse() {
@@ -94,9 +97,12 @@ pub(crate) fn bind(args: &BindArgs) -> Result<End> {
     let found = plan(&mut kernel, &place, &by_vfio, function, args.whole_group);
     let found = found.map_err(usage_or_not)?;
     let mut document = document(&found);
-    let text = text(&found);
+    let mut text = text(&found);
     let refused: Vec<String> = found.refusals.iter().map(ToString::to_string).collect();
     let untyped = found.typed_matches(&args.serial).err();
+    if args.dry_run && !refused.is_empty() {
+        text.push_str(&format!("Against it:\n  - {}\n", refused.join("\n  - ")));
+    }
     let only_tell = args.dry_run || !refused.is_empty() || found.already.is_some();
     if only_tell || untyped.is_some() {
         print(&args.printing, &document, &text)?;
@@ -241,12 +247,6 @@ fn text(plan: &Plan) -> String {
     for unasked in &plan.unasked {
         text.push_str(&format!("  {unasked}\n"));
     }
-    if !plan.refusals.is_empty() {
-        text.push_str("Against it:\n");
-    }
-    for refusal in &plan.refusals {
-        text.push_str(&format!("  - {refusal}\n"));
-    }
     text
 }
 
@@ -278,7 +278,7 @@ fn tell(printing: &Printing, told: Vec<Told>) -> Result<End> {
             .as_ref()
             .map_or_else(String::new, |why| format!(": {why}"));
         text.push_str(&format!("{what_for}{pid}{at}{why}\n"));
-        for change in &entry.changes {
+        for change in entry.changes.iter().filter(|of| of.outcome != SHARED) {
             let line = match (&change.why, change.outcome) {
                 (Some(why), _) => format!("left: {why}"),
                 (None, "before") => format!("{}: as before already", change.change),
@@ -286,6 +286,14 @@ fn tell(printing: &Printing, told: Vec<Told>) -> Result<End> {
                 (None, _) => format!("{}: undone", change.change),
             };
             text.push_str(&format!("  {line}\n"));
+        }
+        let shared = entry.changes.iter().filter(|of| of.outcome == SHARED);
+        let shared: Vec<String> = shared.map(|of| of.change.to_string()).collect();
+        if !shared.is_empty() {
+            text.push_str(&format!(
+                "  left, since others need it: {}; a later unbind or restore undoes it\n",
+                shared.join(", ")
+            ));
         }
     }
     if entries.is_empty() {
@@ -367,6 +375,7 @@ fn restored((change, undone): (Change, Undone)) -> RestoredChange {
         Undone::Before => ("before", None),
         Undone::Restored => ("restored", None),
         Undone::Gone => ("gone", None),
+        Undone::Left(left @ Left::Shared { .. }) => (SHARED, Some(left.to_string())),
         Undone::Left(left) => ("left", Some(left.to_string())),
     };
     RestoredChange {

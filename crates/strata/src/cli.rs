@@ -43,7 +43,7 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Be an emulated NVMe controller, for `strata nvme --target` and other drivers
     Emu(EmuArgs),
-    /// Take a drive from the kernel and give it to vfio-pci, for `strata nvme --target` and SPDK
+    /// Give a drive of the kernel to vfio-pci, for drivers in user space
     Bind(BindArgs),
     /// Give a drive back to the kernel
     Unbind(UnbindArgs),
@@ -496,7 +496,7 @@ Exit code 3 when a --dry-run finds something against it."
 )]
 pub(crate) struct BindArgs {
     /// The drive, or Volume Management Device: its PCI address, or the drive's serial number
-    #[arg(value_name = "BDF")]
+    #[arg(value_name = "BDF", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub(crate) drive: String,
     /// The serial numbers of all drives that the kernel loses by it, typed out
     #[arg(long, value_name = "SERIAL", value_delimiter = ',')]
@@ -522,7 +522,7 @@ Examples:
 )]
 pub(crate) struct UnbindArgs {
     /// The drive, or Volume Management Device: its PCI address, or the drive's serial number
-    #[arg(value_name = "BDF")]
+    #[arg(value_name = "BDF", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub(crate) drive: String,
     #[command(flatten)]
     pub(crate) printing: Printing,

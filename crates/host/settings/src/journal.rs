@@ -148,8 +148,14 @@ impl Journal {
         entry.boot_id == self.boot_id
     }
 
-    pub(crate) fn is_live(&self, entry: &Entry) -> bool {
-        self.is_of_this_boot(entry) && entry.process.is_alive(&self.root)
+    /// This process.
+    pub(crate) fn own(&self) -> Result<Process, JournalError> {
+        Process::own(&self.root).map_err(|why| self.system("tell the process for", why))
+    }
+
+    /// Whether another process made an entry and still runs; what is this one's own it may undo.
+    pub(crate) fn is_anothers(&self, entry: &Entry, own: Process) -> bool {
+        self.is_of_this_boot(entry) && entry.process != own && entry.process.is_alive(&self.root)
     }
 
     /// Writes down what will be changed; only afterwards may it be. Gives the entry's number.
@@ -159,8 +165,7 @@ impl Journal {
         what_for: &str,
         changes: &[Change],
     ) -> Result<u64, JournalError> {
-        let own =
-            Process::own(&self.root).map_err(|why| self.system("tell the process for", why))?;
+        let own = self.own()?;
         let mut last = 0;
         for found in self.read()? {
             match found {
@@ -168,8 +173,7 @@ impl Journal {
                 Found::Garbled { path, why } => return Err(JournalError::Garbled { path, why }),
                 Found::Entry(number, entry) => {
                     last = number;
-                    // This process's own are its own business.
-                    if entry.process == own || !self.is_live(&entry) {
+                    if !self.is_anothers(&entry, own) {
                         continue;
                     }
                     let taken = changes.iter().filter_map(Change::function);

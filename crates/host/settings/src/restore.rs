@@ -24,7 +24,7 @@ pub struct Told {
 pub enum Outcome {
     /// Its changes were undone, in this order, as far as each says; what is left stays in the journal.
     Undone(Vec<(Change, Undone)>),
-    /// Its process runs and undoes it itself: it was left.
+    /// Its process, which is another one, runs and undoes it itself: it was left.
     Runs,
     /// It is of another boot, and what it changed is gone: it was dropped.
     OtherBoot,
@@ -73,6 +73,7 @@ pub fn restore(
     force: bool,
 ) -> Result<Vec<Told>, JournalError> {
     let lock = journal.lock()?;
+    let own = journal.own()?;
     let mut all = journal.read()?;
     all.reverse();
     let mut told = Vec::new();
@@ -104,7 +105,7 @@ pub fn restore(
                 changed.extend(entry.functions());
                 continue;
             }
-            Found::Entry(_, entry) if !force && journal.is_live(&entry) => {
+            Found::Entry(_, entry) if !force && journal.is_anothers(&entry, own) => {
                 left.extend(entry.functions());
                 (Some(entry), Outcome::Runs)
             }

@@ -35,6 +35,8 @@ pub(crate) struct Played {
     pub(crate) hook: Option<Box<dyn FnMut(&str) -> io::Result<()>>>,
     /// A driver that takes no function.
     pub(crate) refuses: Option<Name>,
+    /// Whether there are no modules at all.
+    pub(crate) lacks_modules: bool,
 }
 
 impl Played {
@@ -45,6 +47,7 @@ impl Played {
             asked: Vec::new(),
             hook: None,
             refuses: None,
+            lacks_modules: false,
         }
     }
 
@@ -178,6 +181,9 @@ impl Kernel for Played {
             "vfio_pci" => "vfio_pci_core",
             _ => return Err(io::Error::other("no such module")),
         };
+        if self.lacks_modules {
+            return Err(io::Error::other("not found in /lib/modules"));
+        }
         Ok(vec![name("vfio"), name(on), module.as_module()])
     }
 

@@ -14,7 +14,7 @@ const IOMMU: &str = "switch the IOMMU on: VT-d or AMD-Vi in the firmware, and in
 pub enum Refusal {
     /// It is something else.
     #[error(
-        "{function} is a {class}, and only NVMe controllers and Volume Management Devices are bound; `strata nvme list` shows them"
+        "{function} ({class}) is neither an NVMe controller nor a Volume Management Device, and nothing else is bound; `strata nvme list` shows the drives"
     )]
     NotNvme {
         /// The function.
