@@ -6,6 +6,7 @@
 mod support;
 
 mod about;
+mod controllers;
 mod drives;
 mod emulator;
 mod folders;
