@@ -286,6 +286,9 @@ pub(crate) struct StorageLoad {
 
 #[derive(Debug, Args)]
 #[command(
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true,
+    subcommand_help_heading = "Besides",
     after_help = "Several operations, sizes or depths, with commas between, make a cell of each combination.
 
 The driver polls on --cpus; an emulated controller polls in a process of its own, on --peer-cpus.
@@ -307,6 +310,8 @@ Examples:
   strata nvme list                                      the controllers of this machine"
 )]
 pub(crate) struct NvmeArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<NvmeCommand>,
     /// native (our own driver)
     #[arg(long, value_delimiter = ',', default_value = "native")]
     pub(crate) engine: Vec<NvmeEngine>,
@@ -346,6 +351,34 @@ pub(crate) struct NvmeArgs {
     pub(crate) keeping: Keeping,
     #[command(flatten)]
     pub(crate) printing: Printing,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NvmeCommand {
+    /// Show the NVMe controllers of this machine, who drives them, and who uses them
+    List(NvmeListArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A drive that is with vfio-pci tells what it is to its driver only: --open brings each one that
+nobody holds up for a moment, and resets it with that. Without it no drive is touched.
+
+Examples:
+  strata nvme list
+  strata nvme list --open
+  strata nvme list --json"
+)]
+pub(crate) struct NvmeListArgs {
+    /// Ask the drives that are with vfio-pci, and that nobody holds, what they are
+    #[arg(long, conflicts_with = "root")]
+    pub(crate) open: bool,
+    /// Read a recorded tree (with sys and proc in it) instead of this machine
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub(crate) root: PathBuf,
+    /// Print one JSON document on standard output, and nothing else there
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

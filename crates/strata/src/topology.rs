@@ -61,7 +61,7 @@ pub(crate) fn run(args: &TopologyArgs) -> Result<End> {
 }
 
 /// A dash for what is not known.
-fn or_dash<T: ToString>(value: Option<T>) -> String {
+pub(crate) fn or_dash<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(|| "–".to_owned(), |v| v.to_string())
 }
 
@@ -252,7 +252,7 @@ fn lanes(link: &PcieLink) -> String {
 }
 
 /// The link now, and at best where that is better.
-fn link(topology: &Topology, pci: Option<PciAddress>) -> String {
+pub(crate) fn link(topology: &Topology, pci: Option<PciAddress>) -> String {
     let Some(function) = pci.and_then(|pci| topology.function(pci)) else {
         return "–".to_owned();
     };

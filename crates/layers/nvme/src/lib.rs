@@ -67,5 +67,5 @@ pub use queue_pair::{Aborted, QueuePair};
 pub use reality::Stands;
 pub use rings::{Completion, Layout, Rings, RingsError, Unbound};
 pub use target::{NvmeTarget, TargetError, Wanted, Whose};
-pub use vfio::{OddAnswer, Vfio, VfioError};
+pub use vfio::{OddAnswer, Vfio, VfioError, group_holder};
 pub use vfio_user::VfioUser;

@@ -3,6 +3,7 @@
 mod again;
 mod controllers;
 mod find;
+mod list;
 mod via;
 
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use strata_topology::WatchList;
 use strata_units::{ByteOffset, Bytes, CpuList, Nanos, PciAddress, QueueDepth};
 
 use crate::block::{LEDGER, workload};
-use crate::cli::{Measuring, NvmeArgs, NvmeAt};
+use crate::cli::{Measuring, NvmeArgs, NvmeAt, NvmeCommand};
 use crate::host::{Host, namespace_identity};
 use crate::session::{Ready, Session};
 use crate::shapes::Listed;
@@ -37,6 +38,9 @@ const TIMEOUT: Nanos = Nanos(5_000_000_000);
 pub(crate) type Shape = crate::shapes::Shape<NvmeEngine>;
 
 pub(crate) fn run(mut args: NvmeArgs) -> Result<End> {
+    if let Some(NvmeCommand::List(args)) = &args.command {
+        return list::run(args);
+    }
     let shapes = shapes(&args)?;
     let host = Host::read()?;
     find(&host, &mut args)?;

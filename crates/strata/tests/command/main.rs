@@ -7,6 +7,7 @@ mod support;
 
 mod about;
 mod bind;
+mod controllers;
 mod drives;
 mod emulator;
 mod folders;

@@ -132,7 +132,15 @@ impl<M: Memory> Requests<M> {
         if self.watch.silent > 1
             && let Err(why) = self.queue.controller().health()
         {
-            return self.reset(&why.to_string());
+            let said = why.to_string();
+            if !matches!(why, NvmeError::Removed { .. }) {
+                return self.reset(&said);
+            }
+            // What a reset comes to adds nothing to that.
+            self.queue.blame(&said);
+            let _ = self.queue.reset();
+            self.over(said);
+            return self.give_up();
         }
         let now = self.watch.now;
         let late = self.outstanding_where(|posted| now.wrapping_sub(posted) > BEATS);
@@ -202,8 +210,6 @@ impl<M: Memory> Requests<M> {
         self.queue.blame(why);
         let said = match self.queue.reset() {
             Ok(()) => format!("{name} was reset: {why}"),
-            // Nothing that was tried adds to that.
-            Err(gone @ NvmeError::Removed { .. }) => gone.to_string(),
             Err(worse) => format!("{name} is lost: {why}; and then: {worse}"),
         };
         self.over(said);

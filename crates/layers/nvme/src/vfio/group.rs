@@ -176,12 +176,18 @@ fn held(root: &Root, function: PciAddress, path: &Path) -> VfioError {
     VfioError::Held {
         function,
         node: path.to_owned(),
-        by: holder(root, path),
+        by: holder_of(root, path),
     }
 }
 
-/// The first process that has the node open (proc_pid_fd(5)).
-pub(super) fn holder(root: &Root, path: &Path) -> Option<String> {
+/// The process that has a group of `root`'s machine open, as far as it can be seen: `process 4711 (qemu)`. To see those of other
+/// users takes root's rights (proc_pid_fd(5)).
+pub fn group_holder(root: &Root, group: u32) -> Option<String> {
+    holder_of(root, &root.path().join(NODES).join(group.to_string()))
+}
+
+/// The first process that has the node open.
+fn holder_of(root: &Root, path: &Path) -> Option<String> {
     let proc = root.path().join("proc");
     for entry in fs::read_dir(&proc).ok()?.flatten() {
         let Some(pid) = entry

@@ -30,6 +30,7 @@ use vfio_bindings::bindings::vfio as uapi;
 use crate::{Carrier, CarrierError, Doorbells};
 use device::Device;
 pub use error::{OddAnswer, VfioError};
+pub use group::group_holder;
 use info::{DeviceInfo, IommuInfo, RegionInfo};
 use map::Map;
 use release::Release;

@@ -132,9 +132,9 @@ fn who_holds_a_group_is_found_by_its_open_files() {
     tree.write("proc/4711/comm", "qemu");
     fs::create_dir_all(tree.at("proc/4711/fd")).expect("made");
     symlink("/dev/null", tree.at("proc/4711/fd/0")).expect("linked");
-    assert_eq!(super::group::holder(&root, &node), None);
+    assert_eq!(super::group_holder(&root, 26), None);
     symlink(&node, tree.at("proc/4711/fd/9")).expect("linked");
-    let found = super::group::holder(&root, &node);
+    let found = super::group_holder(&root, 26);
     assert_eq!(found.as_deref(), Some("process 4711 (qemu)"));
 }
 
