@@ -140,6 +140,10 @@ impl FunctionDriver {
             Err(why) => return Undone::Left(Left::Failed(why)),
         };
         if found == self.before {
+            // Whoever made the change may have been stopped while its drives came up. There is nothing else to be done for them.
+            if let Some(driver) = &self.before.driver {
+                let _ = wait_for_devices(kernel, self.function, driver, self.devices.len());
+            }
             return Undone::Before;
         }
         if !force && !self.passes_through(&found) {

@@ -1,31 +1,36 @@
 //! A real drive between the kernel and user space, on the machine itself: killed at each step, held by others, signed, and driven
-//! from both sides in turn. Not of libtest, since it runs itself as the process that is killed.
+//! from both sides in turn.
 //!
-//! `STRATA_TEST_DRIVE` is the serial number of the drive: all that it holds is lost.
+//! It is that of a virtual node, or one of this machine whose serial number `STRATA_TEST_DRIVE` names: all that it holds is lost,
+//! and only root may do that (give it `--test-threads=1`, since the tests share it).
 
 #![forbid(unsafe_code)]
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, BufRead as _};
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Signal, geteuid, getpid, kill_process};
+use rustix::process::{Signal, getpid, kill_process};
 use strata_nvme::binding::{BindError, Bound, Holder, Unbound, by_vfio, plan, unbind};
 use strata_nvme::{Blocking, Controller};
 use strata_nvme_spec::NamespaceId;
 use strata_settings::{Binding, Journal, Kernel, Live, Name, restore};
 use strata_topology::{Root, Topology};
 use strata_units::{ByteOffset, PciAddress};
+use strata_virtual_node::on;
 use tempfile::TempDir;
 
 const DRIVE: &str = "STRATA_TEST_DRIVE";
 const STEP: &str = "STRATA_TEST_STEP";
 const JOURNAL: &str = "STRATA_TEST_JOURNAL";
 const HOLD: &str = "STRATA_TEST_HOLD";
+
+/// What a process says that holds something open.
+const OPEN: &str = "open";
 
 /// What is written from one side and read from the other.
 const LEN: usize = 64 << 10;
@@ -40,46 +45,83 @@ struct Drive {
     folder: TempDir,
 }
 
-fn main() {
+/// Runs a test on the drive that is named, on this machine; says whether there is one.
+fn here(test: fn(&Drive)) -> bool {
+    let serial = std::env::var(DRIVE).ok().filter(|of| !of.is_empty());
+    if let Some(serial) = &serial {
+        on_it(serial, test);
+    }
+    serial.is_some()
+}
+
+/// Runs a test on a drive that begins with zeros and must end as it was.
+fn on_it(serial: &str, test: fn(&Drive)) {
+    let drive = Drive::find(serial);
+    let drive = drive.unwrap_or_else(|| panic!("no controller of the kernel's is {serial}"));
+    drive.write(&vec![0; 4 << 20]);
+    test(&drive);
+    drive.is_as_before();
+}
+
+/// The drive of the virtual node.
+const THEIRS: &str = "STRATA0";
+
+#[test]
+fn killed_at_each_step_it_is_restored() {
+    if !here(killed_at_each_step) {
+        on("usual", |_| on_it(THEIRS, killed_at_each_step));
+    }
+}
+
+#[test]
+fn what_one_side_writes_the_other_reads() {
+    if !here(driven_from_both_sides) {
+        on("usual", |_| on_it(THEIRS, driven_from_both_sides));
+    }
+}
+
+#[test]
+fn in_use_it_stays_where_it_is() {
+    if !here(in_use_it_stays) {
+        on("usual", |_| on_it(THEIRS, in_use_it_stays));
+    }
+}
+
+#[test]
+fn a_group_that_is_open_stays_where_it_is() {
+    if !here(a_group_that_is_open_stays) {
+        on("usual", |_| on_it(THEIRS, a_group_that_is_open_stays));
+    }
+}
+
+#[test]
+fn a_blobstore_of_anothers_stays_where_it_is() {
+    if !here(anothers_blobstore_stays) {
+        on("usual", |_| on_it(THEIRS, anothers_blobstore_stays));
+    }
+}
+
+/// The process that is killed, or that holds something open.
+#[test]
+#[ignore = "started by the others"]
+fn another_process() {
     if let Some(node) = std::env::var_os(HOLD) {
-        return hold(Path::new(&node));
-    }
-    let Some(serial) = std::env::var(DRIVE).ok().filter(|of| !of.is_empty()) else {
-        println!("SKIP bound: {DRIVE} names no drive (its serial number; what it holds is lost)");
-        return;
-    };
-    if !geteuid().is_root() {
-        println!("SKIP bound: only root gives drives another driver");
-        return;
-    }
-    if let (Ok(step), Some(journal)) = (std::env::var(STEP), std::env::var_os(JOURNAL)) {
-        return killed(
+        hold(Path::new(&node));
+    } else if let (Ok(step), Some(journal)) = (std::env::var(STEP), std::env::var_os(JOURNAL)) {
+        let serial = std::env::var(DRIVE).expect("a drive");
+        killed(
             &serial,
             &PathBuf::from(journal),
             step.parse().expect("a number"),
         );
     }
-    let Some(drive) = Drive::find(&serial) else {
-        println!("SKIP bound: no NVMe controller of the kernel's has the serial number {serial}");
-        return;
-    };
-    let tests: [(&str, fn(&Drive)); 5] = [
-        ("killed_at_each_step", killed_at_each_step),
-        ("driven_from_both_sides", driven_from_both_sides),
-        ("in_use_it_stays", in_use_it_stays),
-        ("a_group_that_is_open_stays", a_group_that_is_open_stays),
-        ("anothers_blobstore_stays", anothers_blobstore_stays),
-    ];
-    for (name, test) in tests {
-        let begun = Instant::now();
-        drive.write(&vec![0; 4 << 20]);
-        test(&drive);
-        drive.is_as_before();
-        println!(
-            "test {name} ... ok ({:.1} s)",
-            begun.elapsed().as_secs_f64()
-        );
-    }
+}
+
+/// This program as [`another_process`].
+fn another() -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("this test"));
+    command.args(["--exact", "another_process", "--ignored", "--nocapture"]);
+    command
 }
 
 impl Drive {
@@ -143,7 +185,12 @@ impl Drive {
 
     fn bind<K: Kernel>(&self, mut kernel: K) -> Result<Bound<K>, BindError> {
         let found = plan(&mut kernel, self.journal(), &by_vfio, self.function, false)?;
-        found.bind(kernel, self.journal(), &[self.serial.clone()], "a test")
+        found.bind(
+            kernel,
+            self.journal(),
+            std::slice::from_ref(&self.serial),
+            "a test",
+        )
     }
 
     fn is_as_before(&self) {
@@ -313,7 +360,8 @@ fn killed_at_each_step(drive: &Drive) {
     let loaded = modules();
     let mut step = 0;
     loop {
-        let ended = Command::new(std::env::current_exe().expect("this test"))
+        let ended = another()
+            .env(DRIVE, &drive.serial)
             .env(STEP, step.to_string())
             .env(JOURNAL, drive.journal())
             .status()
@@ -397,15 +445,15 @@ struct Holding(Child);
 
 impl Holding {
     fn of(node: &Path) -> Holding {
-        let mut child = Command::new(std::env::current_exe().expect("this test"))
+        let mut child = another()
             .env(HOLD, node)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .expect("a child");
-        let mut ready = [0];
         let out = child.stdout.as_mut().expect("piped");
-        io::Read::read_exact(out, &mut ready).expect("it has it open");
+        let mut lines = io::BufReader::new(out).lines();
+        assert!(lines.any(|line| line.is_ok_and(|said| said == OPEN)));
         Holding(child)
     }
 }
@@ -424,6 +472,7 @@ fn hold(node: &Path) {
         .write(true)
         .open(node)
         .expect("a node");
-    println!();
+    // Behind what libtest says of it.
+    println!("\n{OPEN}");
     let _ = io::stdin().read_line(&mut String::new());
 }

@@ -7,5 +7,8 @@
 #[allow(dead_code, reason = "other tests use the rest of it")]
 mod support;
 
+mod bind;
 mod block;
+mod native;
 mod places;
+mod run;

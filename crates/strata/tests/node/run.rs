@@ -1,0 +1,205 @@
+//! `strata run node`: both ways to one drive in one run, and a wire between two machines.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use serde_json::Value;
+use strata_virtual_node::{Node, WIRE, on};
+
+use crate::support::{Running, done, fails, json, lines, records, run, scratch, strata};
+
+fn node_run(words: &str, output: &Path) -> Command {
+    let mut command = strata(["run", "node", "--drive", "STRATA0", "--duration", "100ms"]);
+    command.args(words.split_whitespace());
+    command.arg("--output").arg(output);
+    command
+}
+
+/// Something is on the drive, so that reading it measures it.
+fn written(node: &Node) {
+    let disk = node.disk("STRATA0");
+    let ran = Command::new("dd")
+        .args(["if=/dev/urandom", "bs=1M", "count=256", "conv=fsync"])
+        .arg(format!("of={}", disk.display()))
+        .output()
+        .expect("dd");
+    assert!(ran.status.success(), "{ran:?}");
+    // Nothing that anybody would know, by chance.
+}
+
+fn is_back(node: &Node) {
+    node.disk("STRATA0");
+    assert_eq!(node.driver("STRATA0").as_deref(), Some("nvme"));
+}
+
+#[test]
+fn one_drive_by_both_ways_and_one_wire() {
+    on("wire", |node| {
+        let folder = scratch();
+        written(node);
+        let [_, peer] = WIRE;
+        let key = "/tmp/strata.key";
+        // The same 32 bytes on both sides.
+        let make = format!("printf '%032d' 7 >{key}; chmod 600 {key}");
+        assert!(
+            Command::new("bash")
+                .args(["-c", &make])
+                .status()
+                .expect("bash")
+                .success()
+        );
+        let program = crate::support::program();
+        node.on_peer(&format!(
+            "{make}; exec {} serve --listen 0.0.0.0 --key-file {key}",
+            program.display()
+        ));
+        let output = folder.path().join("node");
+        let reached = |output: &Path| {
+            let ran = run(node_run(
+                &format!("--repeats 2 --peer {peer} --key-file {key}"),
+                output,
+            ));
+            (ran.status.code(), ran.err)
+        };
+        let mut ended = reached(&output);
+        for attempt in 0..10 {
+            if ended.0 == Some(0) || !ended.1.contains(peer) {
+                break;
+            }
+            // The other guest takes its time to come up.
+            std::thread::sleep(Duration::from_secs(2));
+            ended = reached(&folder.path().join(format!("again-{attempt}")));
+        }
+        assert_eq!(ended.0, Some(0), "{}", ended.1);
+        let last = std::fs::read_dir(folder.path()).expect("runs").flatten();
+        let output = last
+            .map(|e| e.path())
+            .find(|p| p.join("trials.jsonl").exists())
+            .expect("a run");
+        is_back(node);
+        let found = records(&output);
+        let of = |layer: &str| {
+            found
+                .iter()
+                .filter(|r| r["layer"] == layer)
+                .cloned()
+                .collect::<Vec<Value>>()
+        };
+        assert!(found.iter().all(|r| r["status"] == "ok"), "{}", ended.1);
+        let targets = |records: &[Value]| {
+            records
+                .iter()
+                .map(|r| r["target"].to_string())
+                .collect::<BTreeSet<_>>()
+        };
+        assert_eq!(targets(&of("block")), targets(&of("nvme")), "one drive");
+        assert_eq!(targets(&of("block")).len(), 1);
+        assert_eq!(targets(&of("tcp")).len(), 1);
+        for record in of("block").iter().chain(&of("nvme")) {
+            assert_eq!(record["reality"], "virtual");
+            let driver = if record["layer"] == "block" {
+                "nvme"
+            } else {
+                "vfio-pci"
+            };
+            let functions = record["proof"]["host"]["functions"]
+                .as_array()
+                .expect("functions");
+            assert_eq!(functions[0]["before"], driver);
+            assert_eq!(functions[0]["after"], driver);
+        }
+        // Each driver once a round.
+        for round in 0..2 {
+            let drivers: Vec<&str> = found
+                .iter()
+                .filter(|r| r["round"] == round && !r["switch_s"].is_null())
+                .map(|r| r["layer"].as_str().expect("a layer"))
+                .collect();
+            assert_eq!(
+                drivers.iter().collect::<BTreeSet<_>>().len(),
+                2,
+                "{drivers:?}"
+            );
+            assert_eq!(drivers.len(), 2, "{drivers:?}");
+        }
+        let head = json(&output.join("run.json"));
+        assert!(head["environment"]["boot_id"].is_string());
+        let report = std::fs::read_to_string(output.join("report.md")).expect("a report");
+        assert!(report.contains("nvme native ÷ block"), "{report}");
+    });
+}
+
+#[test]
+fn stopped_in_the_middle_it_gives_the_drive_back_and_goes_on() {
+    on("usual", |node| {
+        let folder = scratch();
+        written(node);
+        let output = folder.path().join("stopped");
+        let running = Running::start(node_run("--repeats 2", &output));
+        node.within(Duration::from_secs(200), "a trial past the kernel", || {
+            node.driver("STRATA0").as_deref() == Some("vfio-pci") && lines(&output) > 0
+        });
+        kill(running.id(), Signal::SIGINT).expect("interrupted");
+        let ran = running.end();
+        assert_eq!(ran.status.code(), Some(130), "{}", ran.err);
+        is_back(node);
+        let before = lines(&output);
+        let resume = |more: &[&str]| {
+            let mut command = strata(["run", "--resume"]);
+            command.arg(&output).args(more);
+            command
+        };
+        fails(resume(&[]), 2, &["--drive"]);
+        done(resume(&["--drive", "STRATA0"]));
+        is_back(node);
+        let found = records(&output);
+        assert!(found.len() > before);
+        assert_eq!(
+            found.iter().filter(|r| r["attempt"] == 0).count() % 2,
+            0,
+            "two whole rounds"
+        );
+        assert!(found.iter().all(|r| r["status"] == "ok"));
+    });
+}
+
+#[test]
+fn killed_in_the_middle_the_drive_is_restored() {
+    on("usual", |node| {
+        let folder = scratch();
+        written(node);
+        let output = folder.path().join("killed");
+        let running = Running::start(node_run("--repeats 5", &output));
+        node.within(Duration::from_secs(200), "vfio-pci", || {
+            node.driver("STRATA0").as_deref() == Some("vfio-pci") && lines(&output) > 0
+        });
+        kill(running.id(), Signal::SIGKILL).expect("killed");
+        drop(running.end());
+        assert_eq!(node.driver("STRATA0").as_deref(), Some("vfio-pci"));
+        // A new run does not begin over it.
+        let ran = run(node_run("--repeats 1", &folder.path().join("over")));
+        assert_ne!(ran.status.code(), Some(0));
+        assert!(ran.err.contains("restore"), "{}", ran.err);
+        done(strata(["restore"]));
+        is_back(node);
+    });
+}
+
+#[test]
+fn without_a_drive_that_is_named_nothing_is_touched() {
+    on("usual", |node| {
+        let folder = scratch();
+        let output = folder.path().join("none");
+        let mut command = strata(["run", "node", "--output"]);
+        command.arg(&output);
+        fails(command, 2, &["--drive", "STRATA0", "STRATA1"]);
+        let mut command = strata(["run", "node", "--drive", "STRATA7", "--output"]);
+        command.arg(&output);
+        fails(command, 2, &["STRATA7"]);
+        assert!(!output.exists());
+        is_back(node);
+    });
+}
