@@ -306,3 +306,84 @@ fn nominal(found: Result<PcieCeiling, NoCeiling>) -> Nominal {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// A machine with namespace 3 of a drive: its block device, a partition of that, and its character device.
+    fn host(tree: &Path) -> Host {
+        let own = "sys/devices/pci0000:40/0000:41:00.0";
+        let nvme = format!("{own}/nvme/nvme0");
+        for (path, text) in [
+            ("sys/devices/system/cpu/cpu0/online", "1"),
+            (&format!("{own}/class"), "0x010802"),
+            (&format!("{own}/numa_node"), "1"),
+            (&format!("{own}/vendor"), "0x1b36"),
+            (&format!("{nvme}/model"), "ACME 9000          "),
+            (&format!("{nvme}/serial"), "S1"),
+            (&format!("{nvme}/nvme0n1/nsid"), "3"),
+            (&format!("{nvme}/nvme0n1/size"), "2048"),
+            (&format!("{nvme}/nvme0n1/nvme0n1p1/size"), "1024"),
+            (&format!("{nvme}/ng0n1/dev"), "240:0"),
+        ] {
+            let path = tree.join(path);
+            fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+            fs::write(path, format!("{text}\n")).expect("written");
+        }
+        for (path, to) in [
+            ("sys/bus/pci/devices/0000:41:00.0", own.to_owned()),
+            ("sys/class/nvme/nvme0", nvme.clone()),
+            ("sys/block/nvme0n1", format!("{nvme}/nvme0n1")),
+            ("sys/class/nvme-generic/ng0n1", format!("{nvme}/ng0n1")),
+            (&format!("{nvme}/nvme0n1/device"), nvme.clone()),
+        ] {
+            let path = tree.join(path);
+            fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+            symlink(tree.join(to), path).expect("linked");
+        }
+        let root = Root::new(tree);
+        let topology = Topology::read(&root).expect("a tree");
+        Host {
+            allowed: Allowed::read(&root, &topology),
+            topology,
+            name: "here".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_namespace_is_one_target_whoever_drives_it() {
+        let tree = tempfile::tempdir().expect("a folder");
+        let host = host(tree.path());
+        let at = |device: &str| FileDevice {
+            path: Path::new("/dev").join(device),
+            filesystem: None,
+            source: None,
+            mount_point: None,
+            device: Some(device.to_owned()),
+            disk: Some("nvme0n1".to_owned()),
+            pci: None,
+            node: None,
+            functions: Vec::new(),
+            placement_unknown: None,
+            model: Some("ACME 9000".to_owned()),
+            serial: Some("S1".to_owned()),
+            logical_block: None,
+            judgement: strata_topology::Judgement::default(),
+        };
+        // As our driver has them from the controller: filled up with blanks.
+        let ours = namespace_identity(Bytes::MIB, 3, "ACME 9000            ", "S1   ");
+        assert_eq!(ours, "1MiB namespace 3 of ACME 9000 S1");
+        for device in ["nvme0n1", "ng0n1"] {
+            assert_eq!(host.drive(&at(device), Bytes::MIB), ours, "{device}");
+        }
+        let part = host.drive(&at("nvme0n1p1"), Bytes(524_288));
+        assert_eq!(part, "512KiB partition nvme0n1p1 ACME 9000 S1");
+        let function = "0000:41:00.0".parse().expect("an address");
+        let found = host.function(function, "ACME 9000");
+        assert_eq!(found, (Some(NodeId(1)), Reality::Virtual));
+    }
+}

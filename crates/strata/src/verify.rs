@@ -63,7 +63,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<End> {
         polled(carrier, namespace, ledger.as_ref(), &interrupted)?
     } else if args.namespace.is_some() {
         return Err(Usage::error(format!(
-            "--namespace is of a controller that our driver drives, and {} is neither a PCI address nor a folder that holds a socket; leave it out",
+            "--namespace is of a controller that our driver drives, and {} is no folder that holds a socket and no PCI address; leave it out",
             args.target.display()
         )));
     } else {

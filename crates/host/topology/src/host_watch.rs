@@ -365,6 +365,16 @@ impl<'a> HostWatch<'a> {
             .collect()
     }
 
+    /// Whether all that is watched is with vfio-pci: it is polled then, and to have no interrupts is as it should be.
+    fn is_polled(&self) -> bool {
+        let with_vfio = |function: &PciAddress| {
+            let driver = format!("{}/driver", pci::folder_of(*function));
+            self.reader.link(&driver).as_deref() == Some("vfio-pci")
+        };
+        let functions = &self.list.functions;
+        self.list.virtio.is_empty() && !functions.is_empty() && functions.iter().all(with_vfio)
+    }
+
     /// What was to be watched and cannot be here, with what would help.
     fn missing(&self, host: &HostProof, missing: &mut Vec<String>) {
         let mut cpus = |none: fn(&CpuProof) -> bool, say: &dyn Fn(&CpuList) -> String| {
@@ -429,12 +439,7 @@ impl<'a> HostWatch<'a> {
         {
             missing.push("PCI Express links under the target: sysfs tells none".to_owned());
         }
-        // One that is polled over VFIO has none, which is as it should be.
-        let is_polled = |function: &PciAddress| {
-            let driver = format!("{}/driver", pci::folder_of(*function));
-            self.reader.link(&driver).as_deref() == Some("vfio-pci")
-        };
-        if host.vectors == Some(0) && !self.list.functions.iter().all(is_polled) {
+        if host.vectors == Some(0) && !self.is_polled() {
             missing.push(
                 "interrupts of the target's device: /proc/interrupts has no vector of it"
                     .to_owned(),

@@ -292,6 +292,36 @@ fn a_multipath_head_counts_by_its_paths() {
     assert_eq!(host.devices[0].reads, 100);
 }
 
+/// A function without interrupts, by its driver: what is said of that.
+fn without_vectors(driver: &str) -> (HostProof, bool) {
+    let tree = tree();
+    let own = "sys/devices/pci0000:80/0000:80:01.0/0000:81:00.0";
+    fs::remove_dir_all(tree.path().join(own).join("msi_irqs")).expect("it was there");
+    fs::create_dir_all(tree.path().join("sys/bus/pci/drivers").join(driver)).expect("a folder");
+    tree.put(&format!(
+        "{own}/driver -> ../../../../bus/pci/drivers/{driver}"
+    ));
+    let list = WatchList {
+        cpus: cpus("2"),
+        functions: vec![address("0000:81:00.0")],
+        ..WatchList::default()
+    };
+    let (host, missing) = watched(&tree, &list, |_| ());
+    let said = missing.iter().any(|m| m.contains("has no vector of it"));
+    (host, said)
+}
+
+#[test]
+fn a_polled_function_has_no_interrupts_and_nothing_is_missed() {
+    for (driver, missed) in [("vfio-pci", false), ("nvme", true)] {
+        let (host, said) = without_vectors(driver);
+        assert_eq!((host.vectors, host.fired.len()), (Some(0), 0));
+        assert_eq!(said, missed, "{driver}");
+        let cpu = host.cpus[0].interrupts.expect("told");
+        assert_eq!(cpu.device, 0);
+    }
+}
+
 #[test]
 fn a_host_that_tells_nothing_is_said_to() {
     let tree = Tree::unpack("watched");

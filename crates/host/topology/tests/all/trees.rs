@@ -269,6 +269,15 @@ fn two_sockets() {
     assert_eq!(topology.nvme[7].driver.as_deref(), Some("vfio-pci"));
     let bound = topology.function(topology.nvme[7].pci.expect("an address"));
     assert_eq!(bound.and_then(|f| f.iommu_group), Some(42));
+    // One without a block device is judged by the same rules, and by what it calls itself, once somebody asked it.
+    for (model, expected) in [
+        (None, Reality::Hardware),
+        (Some("A drive"), Reality::Hardware),
+        (Some("Amazon EC2 NVMe Instance Storage"), Reality::Virtual),
+    ] {
+        let judged = topology.judge_nvme(pci("0000:84:00.0").expect("an address"), model);
+        assert_eq!(judged.reality, Some(expected), "{}", judged.reality_why);
+    }
 
     assert_eq!(topology.disks.len(), 7, "the hidden path is no disk");
     let head = topology.disk("nvme21n1").expect("the multipath head");
