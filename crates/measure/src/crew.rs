@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
+use std::time::Instant;
 
 use strata_record::{
     Ceiling, CeilingKind, Cost, Harness, Measured, PagesProof, Proof, Role, ThreadProof, Warning,
@@ -426,10 +427,12 @@ fn together(parts: Vec<PagesProof>) -> Vec<PagesProof> {
 
 /// What clock, stream, histogram and loop cost an operation on this thread, against the engine that does nothing, with
 /// the same depth and way of timing: the least of some slices (METHOD 10), since what others take from the core is not
-/// the loop's. About 10 ms.
+/// the loop's. About 10 ms; on a slow machine fewer slices.
 fn harness_cost(load: &Load, stream: &Stream, clock: Clock) -> Harness {
     const SLICES: u64 = 16;
     const OPS: u64 = 20_000;
+    const FEWEST: u64 = 2;
+    const LONGEST: Nanos = Nanos::from_millis(40);
     let load = Load {
         offer: None,
         ramp: Nanos(0),
@@ -438,8 +441,12 @@ fn harness_cost(load: &Load, stream: &Stream, clock: Clock) -> Harness {
     };
     let mut engine = NullEngine::new(load.depth);
     let mut stream = stream.unchecked();
+    let begun = Instant::now();
+    let mut slices = 0;
     let least = (0..SLICES)
+        .take_while(|n| *n < FEWEST || Nanos::from(begun.elapsed()) < LONGEST)
         .map(|_| {
+            slices += 1;
             let scratch = Scratch::new(&load, &mut stream);
             let tally = drive(
                 &mut engine,
@@ -455,7 +462,7 @@ fn harness_cost(load: &Load, stream: &Stream, clock: Clock) -> Harness {
         .fold(f64::INFINITY, f64::min);
     Harness {
         ns_per_op: least,
-        ops: SLICES * OPS,
+        ops: slices * OPS,
     }
 }
 

@@ -138,6 +138,8 @@ impl Machine<'_> {
             "panic=-1",
             "quiet",
             "rdinit=/init",
+            // Under load the emulated timer's interrupt may come too late for the kernel's check, which then panics.
+            "no_timer_check",
             // Without them no operation can be polled for through the kernel.
             "nvme.poll_queues=2",
         ];

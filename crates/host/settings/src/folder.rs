@@ -125,6 +125,8 @@ impl Folder {
             .set_len(0)
             .and_then(|()| file.rewind())
             .and_then(|()| writeln!(file, "process {}", std::process::id()));
+        // What a process that was killed had begun to write is no entry, and nobody's any more.
+        let _ = fs::remove_file(self.0.join(NEW));
         Ok(Lock { _file: file })
     }
 

@@ -111,7 +111,7 @@ fn what_is_in_use_or_carries_something_is_refused_by_name() {
             );
         };
         shell(&format!(
-            "modprobe ext4 2>/dev/null || modprobe ext2; busybox mkfs.ext2 {name} 8192 >/dev/null; mkdir -p /tmp/m; mount {name} /tmp/m"
+            "modprobe ext4; mkfs.ext4 -q {name}; mkdir -p /tmp/m; mount {name} /tmp/m"
         ));
         refused("mounted");
         shell("umount /tmp/m");

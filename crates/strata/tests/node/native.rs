@@ -126,7 +126,7 @@ fn what_is_written_polled_is_verified_and_read_by_the_kernel() {
         taken.give_back();
         // Every sector says where it belongs and what it sums up to; the run's ledger says which write it is of.
         let mut command = strata(["verify", "--target"]);
-        command.arg(node.disk("STRATA0")).args(["--size", "8MiB"]);
+        command.arg(node.disk("STRATA0"));
         command.arg("--ledger").arg(output.join("ledger.bin"));
         let told = done(command);
         assert!(!told.out.is_empty());

@@ -42,8 +42,8 @@ fn one_drive_by_both_ways_and_one_wire() {
         written(node);
         let [_, peer] = WIRE;
         let key = "/tmp/strata.key";
-        // The same 32 bytes on both sides.
-        let make = format!("printf '%032d' 7 >{key}; chmod 600 {key}");
+        // The same on both sides.
+        let make = format!("echo strata | sha256sum | cut -c1-64 >{key}; chmod 600 {key}");
         assert!(
             Command::new("bash")
                 .args(["-c", &make])

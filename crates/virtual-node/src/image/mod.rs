@@ -16,10 +16,11 @@ use nix::fcntl::{Flock, FlockArg};
 use cpio::Archive;
 
 /// What a guest has beside the kernel; what these need comes along.
-const PACKAGES: [&str; 15] = [
+const PACKAGES: [&str; 16] = [
     "linux-image-amd64",
     "bash",
     "busybox-static",
+    "e2fsprogs",
     "fio",
     "ibverbs-providers",
     "ibverbs-utils",
@@ -54,7 +55,7 @@ const EARLY: [&str; 4] = ["virtio_pci", "9pnet_virtio", "9p", "overlay"];
 const SUITE: &str = "bookworm";
 
 /// Changed when an image made by an older version is of no use any more.
-const FORMAT: &str = "1";
+const FORMAT: &str = "2";
 
 /// A guest's kernel and its files, on this machine.
 #[derive(Debug, Clone)]
