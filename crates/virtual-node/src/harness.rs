@@ -43,13 +43,17 @@ pub fn on<F: FnOnce(&Node)>(node: &str, test: F) {
     }
 }
 
-/// A closure's type is named after the function that it stands in, and that is the test.
+/// A closure's type is named after the function that it stands in, and that is the test; also where a helper was given the
+/// test's closure and gives its own.
 fn name_of<F>() -> String {
-    let path = type_name::<F>();
-    let path = path.split("::{{closure}}").next().unwrap_or(path);
-    path.split_once("::")
-        .map_or(path, |(_, name)| name)
-        .to_owned()
+    test_of(type_name::<F>())
+}
+
+fn test_of(closure: &str) -> String {
+    let inner = closure.rfind('<').map_or(closure, |at| &closure[at + 1..]);
+    let path = inner.split("::{{closure}}").next().unwrap_or(inner);
+    let name = path.split_once("::").map_or(path, |(_, name)| name);
+    name.to_owned()
 }
 
 fn outside(node: &str, name: &str) -> Result<bool> {
@@ -58,8 +62,10 @@ fn outside(node: &str, name: &str) -> Result<bool> {
         up.remove(node);
     }
     if !up.contains_key(node) {
-        // Others that are up would take their share of the machine's memory and cores.
-        up.clear();
+        // More would take too much of the machine's memory.
+        while up.len() > 1 {
+            up.pop_first();
+        }
         let begun = std::time::Instant::now();
         let image = Image::ready(&mut tell)?;
         let guest = Guest::start(&image, &description(node)?, &seen()?)
@@ -117,4 +123,23 @@ fn seen() -> Result<Seen> {
         folders: shares.into_iter().map(Share::read_only).collect(),
         programs: Vec::new(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_is_known_by_its_closure() {
+        let helped = "vfio::on_drive<vfio::part::it_reads::{{closure}}>::{{closure}}";
+        assert_eq!(test_of(helped), "part::it_reads");
+        assert_eq!(
+            test_of("node::block::it_reads::{{closure}}"),
+            "block::it_reads"
+        );
+        fn of<F>(_: F) -> String {
+            name_of::<F>()
+        }
+        assert_eq!(of(|| ()), "harness::tests::a_test_is_known_by_its_closure");
+    }
 }

@@ -123,9 +123,10 @@ impl FunctionDriver {
 
     /// Gives the function one of the two bindings.
     pub(crate) fn set(&self, kernel: &mut dyn Kernel, wanted: &Binding) -> Result<(), ChangeError> {
-        let moved = rebind(kernel, self.function, wanted)?;
+        rebind(kernel, self.function, wanted)?;
         match &wanted.driver {
-            Some(driver) if moved && *wanted == self.before => {
+            // Also when it has that driver already: whoever gave it that may have been stopped while its drives came up.
+            Some(driver) if *wanted == self.before => {
                 wait_for_devices(kernel, self.function, driver, self.devices.len())
             }
             _ => Ok(()),
@@ -186,12 +187,12 @@ fn write(kernel: &mut dyn Kernel, attribute: String, value: String) -> Result<()
         })
 }
 
-/// Gives a function what is wanted, from whatever it has; tells whether that took another driver.
+/// Gives a function what is wanted, from whatever it has.
 fn rebind(
     kernel: &mut dyn Kernel,
     function: PciAddress,
     wanted: &Binding,
-) -> Result<bool, ChangeError> {
+) -> Result<(), ChangeError> {
     let folder = folder(function);
     let only = |kernel: &mut dyn Kernel, name: Option<&Name>| {
         // An empty line takes it away.
@@ -227,7 +228,7 @@ fn rebind(
         only(kernel, wanted.driver_override.as_ref())?;
     }
     match Binding::of(kernel.root(), function)? {
-        found if found == *wanted => Ok(moves),
+        found if found == *wanted => Ok(()),
         found => Err(ChangeError::NotBound {
             function,
             found,
