@@ -186,6 +186,8 @@ mod directions {
         Health,
         Strata,
         Benches,
+        /// What tests run in; no part of what users get.
+        VirtualNode,
     }
 
     use Room::*;
@@ -198,6 +200,7 @@ mod directions {
             ["crates", "peer"] => Peer,
             ["crates", "runner"] => Runner,
             ["crates", "strata"] => Strata,
+            ["crates", "virtual-node"] => VirtualNode,
             ["crates", "base", _] => Base,
             ["crates", "host", _] => Host,
             ["crates", "nvme", _] => Nvme,
@@ -214,7 +217,7 @@ mod directions {
     fn may_use(from: &Room, to: &Room) -> bool {
         match (from, to) {
             (Benches, _) => true,
-            (_, Benches | Strata) => false,
+            (_, Benches | Strata | VirtualNode) => false,
             (Strata, _) | (_, Base) => true,
             (Base, _) => false,
             (Host | Measure | Nvme | Peer, Host) => true,
@@ -235,7 +238,7 @@ mod directions {
     fn floor(room: &Room) -> u8 {
         match room {
             Base => 0,
-            Host | Analysis => 1,
+            Host | Analysis | VirtualNode => 1,
             Measure | Nvme | Report => 2,
             Peer => 3,
             Layer(_) => 4,
@@ -291,10 +294,13 @@ mod directions {
             (Health, layer("nvme")),
             (Runner, Strata),
             (Strata, Benches),
+            (Strata, VirtualNode),
+            (VirtualNode, Host),
         ];
         for (from, to) in &no {
             assert!(!may_use(from, to), "{from:?} uses {to:?}");
         }
+        assert!(tests_may_use(&layer("nvme"), &VirtualNode) && may_use(&VirtualNode, &Base));
         assert!(!tests_may_use(&Base, &Host) && tests_may_use(&layer("tcp"), &layer("block")));
         assert_eq!(super::directions::room(Path::new("crates/attic/x")), None);
     }

@@ -12,11 +12,11 @@ share=trans=virtio,version=9p2000.L,msize=524288
 $b mount -t 9p -o $share,cache=loose,ro root /lower
 $b mount -t tmpfs -o mode=755 tmpfs /upper
 $b mkdir /upper/files /upper/work
-$b mount -t overlay -o lowerdir=/lower,upperdir=/upper/files,workdir=/upper/work overlay /root
+$b mount -t overlay -o lowerdir=/lower,upperdir=/upper/files,workdir=/upper/work overlay /new
 for folder in proc sys dev; do
-    $b mkdir -p /root/$folder
-    $b mount --move /$folder /root/$folder
+    $b mkdir -p /new/$folder
+    $b mount --move /$folder /new/$folder
 done
-$b mkdir -p /root/strata
-$b mount -t 9p -o $share strata /root/strata
-exec $b switch_root /root /bin/bash /strata/init
+$b mkdir -p /new/strata
+$b mount -t 9p -o $share strata /new/strata
+exec $b switch_root /new /bin/bash /strata/init

@@ -55,7 +55,7 @@ const EARLY: [&str; 4] = ["virtio_pci", "9pnet_virtio", "9p", "overlay"];
 const SUITE: &str = "bookworm";
 
 /// Changed when an image made by an older version is of no use any more.
-const FORMAT: &str = "2";
+const FORMAT: &str = "3";
 
 /// A guest's kernel and its files, on this machine.
 #[derive(Debug, Clone)]
@@ -321,7 +321,7 @@ fn first_root(root: &Path, release: &str) -> Result<Vec<u8>> {
     let index = fs::read_to_string(modules.join("modules.dep"))?;
     let mut archive = Archive::default();
     for folder in [
-        "bin", "dev", "lower", "modules", "proc", "root", "sys", "upper",
+        "bin", "dev", "lower", "modules", "new", "proc", "sys", "upper",
     ] {
         archive.folder(folder);
     }
