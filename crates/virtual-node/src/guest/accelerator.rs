@@ -36,10 +36,12 @@ pub(super) fn accelerator(image: &Image) -> Result<Accelerator> {
     if let Ok(text) = fs::read_to_string(&known)
         && let Some(found) = text.strip_prefix(boot.trim())
     {
-        return Ok(match found.trim().strip_prefix("fails") {
-            None => Accelerator::Kvm,
-            Some(why) => fails(why.trim()),
-        });
+        if found.trim() == "works" {
+            return Ok(Accelerator::Kvm);
+        }
+        if let Some(why) = found.trim().strip_prefix("fails ") {
+            return Ok(fails(why));
+        }
     }
     // Where what was found cannot be kept it is found out again.
     let keep = |word: &str| {

@@ -256,7 +256,7 @@ fn fetch(packages: &Path) -> Result<()> {
         apt
     };
     // A list that cannot be fetched, a third party's say, may not matter; what is lacking then is told.
-    let updated = run(&mut apt(&["update"]));
+    let updated = run(apt(&["update"]).args(["-o", "APT::Update::Error-Mode=any"]));
     let mut install = apt(&["install", "--download-only"]);
     let installed = run(install.args(PACKAGES));
     match (installed, updated) {
