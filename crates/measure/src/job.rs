@@ -64,4 +64,10 @@ pub trait Job {
     /// # Errors
     /// [`JobError`] when there is nothing to record but a reason.
     fn run(&mut self, trial: &Trial<'_>) -> Result<TrialResult, JobError>;
+
+    /// How it reaches its target, where that may have changed since its cell was made: the kernel gives a drive that comes
+    /// back another name.
+    fn via(&self) -> Option<&str> {
+        None
+    }
 }

@@ -58,8 +58,10 @@ pub fn execute(
 ) -> Result<Ended, StoreError> {
     let plan = &run.plan;
     let mut bench = Bench::new(&plan.cells, jobs, switch);
+    let before = records.len();
     let mut attempts: Vec<Attempt> = parts(&plan.cells)
         .flat_map(|writes| (0..plan.rounds).map(move |round| Attempt::first(writes, round)))
+        .map(|first| first.uncut(&plan.cells, &records[..before]))
         .collect();
     let mut at = 0;
     loop {
@@ -70,7 +72,10 @@ pub fn execute(
                 .is_none_or(|next| next.writes != attempts[at - 1].writes)
         {
             let again = repeats(records, &attempts, attempts[at - 1].writes);
-            attempts.splice(at..at, again);
+            let again = again
+                .into_iter()
+                .map(|repeat| repeat.uncut(&plan.cells, &records[..before]));
+            attempts.splice(at..at, again.collect::<Vec<_>>());
         }
         if at == attempts.len() {
             return Ok(Ended::Done);
@@ -79,6 +84,7 @@ pub fn execute(
             writes,
             round,
             attempt,
+            ..
         } = attempts[at];
         at += 1;
         for turn in turns(plan, round, attempt) {
@@ -114,6 +120,9 @@ pub fn execute(
             };
             match bench.job(turn.cell) {
                 Ok(job) => {
+                    if let Some(via) = job.via() {
+                        record.what.via = via.to_owned();
+                    }
                     if !fill(&mut record, job, &trial) {
                         return Ok(Ended::Interrupted);
                     }
@@ -136,6 +145,8 @@ struct Attempt {
     writes: bool,
     round: u32,
     attempt: u32,
+    /// Whether it is made since the one before it was void.
+    repeat: bool,
 }
 
 impl Attempt {
@@ -144,7 +155,35 @@ impl Attempt {
             writes,
             round,
             attempt: 0,
+            repeat: false,
         }
+    }
+
+    /// The same, or the next that no stop has cut within a level. What was measured before a stop and what is measured
+    /// behind it stand on two bindings, and may not be set against one another (METHOD 2: each level once a round).
+    fn uncut(mut self, cells: &[Cell], before: &[Record]) -> Attempt {
+        while self.is_cut(cells, before) {
+            self.attempt += 1;
+        }
+        self
+    }
+
+    fn is_cut(&self, cells: &[Cell], before: &[Record]) -> bool {
+        let made = |cell: &Cell| {
+            let key = cell.key();
+            let is_it =
+                |r: &Record| (r.round, r.attempt) == (self.round, self.attempt) && r.cell == key;
+            before.iter().any(is_it)
+        };
+        let of_part = || {
+            cells
+                .iter()
+                .filter(|c| c.workload.op.writes() == self.writes)
+        };
+        of_part().filter(|cell| cell.binding.is_some()).any(|cell| {
+            let mut of_level = of_part().filter(|c| c.binding == cell.binding);
+            made(cell) && of_level.any(|other| !made(other))
+        })
     }
 
     /// How many of the plan's cells it has.
@@ -166,20 +205,26 @@ fn parts(cells: &[Cell]) -> impl Iterator<Item = bool> {
 /// The voided rounds of a part that are to be repeated: once each, and none when they are more than a fifth (METHOD 7).
 fn repeats(records: &[Record], attempts: &[Attempt], writes: bool) -> Vec<Attempt> {
     let attempts = || attempts.iter().filter(|a| a.writes == writes);
-    if attempts().any(|a| a.attempt > 0) {
+    if attempts().any(|a| a.repeat) {
         return Vec::new();
     }
     let void = |a: &Attempt| {
-        records
-            .iter()
-            .any(|r| r.round == a.round && r.what.workload.op.writes() == a.writes && voids(r))
+        records.iter().any(|r| {
+            (r.round, r.attempt) == (a.round, a.attempt)
+                && r.what.workload.op.writes() == a.writes
+                && voids(r)
+        })
     };
     let void: Vec<Attempt> = attempts().filter(|a| void(a)).copied().collect();
     if void.len() * 5 > attempts().count() {
         return Vec::new();
     }
     void.into_iter()
-        .map(|a| Attempt { attempt: 1, ..a })
+        .map(|a| Attempt {
+            attempt: a.attempt + 1,
+            repeat: true,
+            ..a
+        })
         .collect()
 }
 

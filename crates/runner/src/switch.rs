@@ -28,6 +28,12 @@ pub trait Switch {
     /// no descriptor of the drive is open, neither of its block devices nor of its VFIO group. Which driver it is on
     /// then does not matter, for the next level may be of another drive.
     fn leave(&mut self);
+
+    /// Brings the host back to what it was before the first level; told in words is what could not be brought back, each with the
+    /// next step. Nothing is entered afterwards.
+    fn end(&mut self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// The switch of a run in which no cell has a binding.

@@ -89,8 +89,9 @@ fn usage_or_not(why: BindError) -> anyhow::Error {
 }
 
 pub(crate) fn bind(args: &BindArgs) -> Result<End> {
-    // From here on one Ctrl-C does not stop it in the middle.
+    // From here on no Ctrl-C stops it in the middle.
     interrupt::watch().context("cannot watch for Ctrl-C")?;
+    let _held = interrupt::hold();
     let function = function(&args.drive)?;
     let mut kernel = Live::default();
     let place = Journal::place();
@@ -130,6 +131,7 @@ pub(crate) fn bind(args: &BindArgs) -> Result<End> {
 
 pub(crate) fn unbind(args: &UnbindArgs) -> Result<End> {
     interrupt::watch().context("cannot watch for Ctrl-C")?;
+    let _held = interrupt::hold();
     let function = function(&args.drive)?;
     let done = |text: String| {
         let document = RestoreDocument {
@@ -159,6 +161,7 @@ pub(crate) fn unbind(args: &UnbindArgs) -> Result<End> {
 
 pub(crate) fn restore(args: &RestoreArgs) -> Result<End> {
     interrupt::watch().context("cannot watch for Ctrl-C")?;
+    let _held = interrupt::hold();
     let mut kernel = Live::default();
     let journal =
         Journal::existing(&Journal::place(), &Root::live()).map_err(SettingsError::from)?;

@@ -28,9 +28,10 @@ pub(crate) fn run(args: RunArgs) -> Result<End> {
                     "--target and --size are of quick; a plan file names its targets itself",
                 ));
             }
-            if !args.drive.is_empty() || args.peer.is_some() || args.duration.is_some() {
+            let of_node = !args.drive.is_empty() || args.peer.is_some() || args.key_file.is_some();
+            if of_node || args.duration.is_some() {
                 return Err(Usage::error(
-                    "--drive, --peer and --duration are of node and quick; a plan file says itself what is measured, and how long",
+                    "--drive, --peer, --key-file and --duration are of node and quick; a plan file says itself what is measured, and how long",
                 ));
             }
             plan::run(path, &args)
@@ -123,19 +124,12 @@ fn resume(folder: &Path, args: &RunArgs) -> Result<End> {
     let (destroy, key_file) = (args.destroy.as_deref(), args.key_file.as_deref());
     let (session, plan) = Session::resume(folder, args.printing.clone())?;
     let mut ready = Ready::default();
-    if plan.cells.iter().any(|cell| cell.binding.is_some()) {
-        if args.drive.is_empty() {
-            return Err(Usage::error(
-                "the kernel loses the run's drives for a part of each round; type their serial numbers again (--drive SERIAL)",
-            ));
-        }
-        ready.switch = Some(Box::new(node::Rebinding::new(session.desk(), &args.drive)));
-    }
     let mut jobs = || {
         // Those of the others are made when their driver holds the drive.
         let free = || plan.cells.iter().filter(|c| c.binding.is_none());
         let on_storage: Vec<&Cell> = free().filter(|c| c.layer == Layer::Block).collect();
         let host = Host::read()?;
+        node::again(&mut ready, &host, &session, &plan.cells, &args.drive)?;
         let mut on_storage =
             block::again(&host, &session, &on_storage, destroy, &mut ready.own)?.into_iter();
         let cells: Vec<&Cell> = free().filter(|c| c.layer == Layer::Nvme).collect();

@@ -64,6 +64,8 @@ pub(crate) struct Ready {
     pub(crate) sweeps: Vec<StreamSweep>,
     /// What puts drives on the drivers that cells need.
     pub(crate) switch: Option<Box<dyn Switch>>,
+    /// The serial numbers that were typed of those drives.
+    pub(crate) drives: Vec<String>,
     /// The controllers of its polled drives. Their jobs come before them.
     pub(crate) controllers: Controllers,
 }
@@ -223,6 +225,7 @@ impl Session {
             machines,
             sweeps,
             mut switch,
+            drives,
             ..
         } = ready;
         let Desk {
@@ -264,7 +267,8 @@ impl Session {
         );
         line.finish(printing.quiet);
         // Drives go back before anything is told.
-        drop(switch);
+        let left = switch.as_mut().map_or_else(Vec::new, |switch| switch.end());
+        left.iter().for_each(|why| output::tell(why));
         drop(own);
         let key_file = peers.key_file();
         // What was measured is reported, even when its last record could not be kept.
@@ -281,13 +285,17 @@ impl Session {
                 let key = key_file.map_or_else(String::new, |path| {
                     format!(" --key-file {}", path.display())
                 });
+                let drives = match &drives[..] {
+                    [] => String::new(),
+                    drives => format!(" --drive {}", drives.join(",")),
+                };
                 say(
                     &printing,
-                    &format!("interrupted; go on with `strata run --resume {folder}{key}`"),
+                    &format!("interrupted; go on with `strata run --resume {folder}{key}{drives}`"),
                 );
                 End::Interrupted
             }
-            Ended::Done if any_failed(&records) => End::Failed,
+            Ended::Done if any_failed(&records) || !left.is_empty() => End::Failed,
             Ended::Done => End::Done,
         })
     }

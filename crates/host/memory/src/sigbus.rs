@@ -195,8 +195,14 @@ impl Slot {
     }
 }
 
-/// Puts private memory, each byte of it `with`, in place of what is mapped at the addresses, at once. Called in a signal.
+/// The same as [`fill`], or at worst with zeroes, which take nothing but what was there: whoever reads registers looks at the flag
+/// behind the access. Called in a signal.
 fn replace(from: usize, to: usize, with: u8) -> bool {
+    fill(from, to, with) || with != 0 && fill(from, to, 0)
+}
+
+/// Puts private memory, each byte of it `with`, in place of what is mapped at the addresses, at once. Called in a signal.
+fn fill(from: usize, to: usize, with: u8) -> bool {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     let both = libc::PROT_READ | libc::PROT_WRITE;
     let (at, len) = (ptr::without_provenance_mut(from), to - from);

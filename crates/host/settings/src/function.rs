@@ -13,7 +13,7 @@ use strata_units::{Nanos, PciAddress};
 use crate::change::{Left, Undone};
 use crate::module::is_registered;
 use crate::tree::{exists, link, text};
-use crate::users::{Uses, in_use};
+use crate::users::{Uses, in_use_for_long};
 use crate::{ChangeError, Kernel, Name};
 
 /// How often a state that is waited for is looked at.
@@ -247,7 +247,7 @@ fn free(
     let Some(driver) = driver else {
         return Ok(None);
     };
-    let uses = in_use(root, function, driver);
+    let uses = in_use_for_long(root, function, driver);
     match uses.reasons.is_empty() {
         true => Ok(Some(uses)),
         false => Err(ChangeError::InUse {

@@ -3,9 +3,11 @@
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use strata_guard::{Device, DeviceError, Inspection, Refusal, Unasked, inspect};
-use strata_topology::{Root, Topology};
+use strata_topology::{NvmeGeneric, Root, Topology};
 use strata_units::PciAddress;
 
 use crate::Name;
@@ -47,6 +49,22 @@ pub enum Reason {
         controller: String,
         /// Its state.
         state: String,
+    },
+    /// A controller that is on its way has nothing yet that could be looked at.
+    #[error(
+        "{function} has no controller of the kernel's yet, so that what it holds cannot be read; wait for it, or see the kernel's log (`dmesg`)"
+    )]
+    NotUp {
+        /// The function.
+        function: PciAddress,
+    },
+    /// Nor has one without a namespace, whether it has none or they were not found yet.
+    #[error(
+        "controller {controller} shows no namespace, so that what it holds cannot be read; wait for it, or make one (`nvme create-ns`, `nvme attach-ns`)"
+    )]
+    NoNamespace {
+        /// The controller.
+        controller: String,
     },
     /// A namespace without a block device cannot be read.
     #[error(
@@ -91,8 +109,22 @@ pub fn in_use(root: &Root, function: PciAddress, driver: &Name) -> Uses {
     };
     for controller in topology.nvme_below(function) {
         let Some(name) = &controller.name else {
+            if ![Name::nvme(), Name::vmd()].contains(driver) {
+                // Another's driver makes no controller of it.
+                continue;
+            }
+            uses.reasons.push(Reason::NotUp {
+                function: controller.pci.unwrap_or(function),
+            });
             continue;
         };
+        let generic = |of: &&NvmeGeneric| of.pci == controller.pci;
+        if controller.namespaces.is_empty() && !topology.nvme_generic.iter().any(|of| generic(&of))
+        {
+            uses.reasons.push(Reason::NoNamespace {
+                controller: name.clone(),
+            });
+        }
         if let Some(state) = controller.state.as_deref().filter(|state| *state != "live") {
             uses.reasons.push(Reason::NotLive {
                 controller: name.clone(),
@@ -119,6 +151,32 @@ pub fn in_use(root: &Root, function: PciAddress, driver: &Name) -> Uses {
     uses
 }
 
+/// The same, once nobody looks at it in passing any more: who does so for a moment (udev's blkid, at each drive that comes up)
+/// does not count, and who does for longer does.
+pub(crate) fn in_use_for_long(root: &Root, function: PciAddress, driver: &Name) -> Uses {
+    const LOOK: Duration = Duration::from_millis(50);
+    let begun = Instant::now();
+    loop {
+        let uses = in_use(root, function, driver);
+        let passing = |reason: &Reason| {
+            matches!(
+                reason,
+                Reason::Open { .. } | Reason::Drive(Refusal::Open { .. } | Refusal::InUse { .. })
+            )
+        };
+        let settled = uses.reasons.is_empty() || !uses.reasons.iter().all(passing);
+        if settled || !root.is_live() || begun.elapsed() > PASSING {
+            return uses;
+        }
+        // What it holds is let go of meanwhile.
+        drop(uses);
+        thread::sleep(LOOK);
+    }
+}
+
+/// Longer than anybody looks at a drive in passing.
+const PASSING: Duration = Duration::from_secs(5);
+
 impl Uses {
     fn take(&mut self, mut found: Inspection) {
         self.reasons
@@ -132,6 +190,16 @@ impl Uses {
         self._held.push(found);
     }
 
+    fn hidden(&mut self, processes: usize) {
+        let unasked = Unasked {
+            question: "descriptors of other processes",
+            why: format!("those of {processes} processes are hidden from this user"),
+        };
+        if !self.unasked.contains(&unasked) {
+            self.unasked.push(unasked);
+        }
+    }
+
     fn unknown(&mut self, why: String) {
         self.reasons.push(Reason::Unknown { why });
     }
@@ -139,7 +207,10 @@ impl Uses {
     /// Who has a node open; false if nobody is seen to.
     fn open(&mut self, root: &Root, node: &str) -> bool {
         match openers(root, node) {
-            Ok(found) => {
+            Ok((found, hidden)) => {
+                if hidden > 0 {
+                    self.hidden(hidden);
+                }
                 let any = !found.is_empty();
                 self.reasons.extend(found);
                 any
@@ -170,15 +241,20 @@ fn group(root: &Root, function: PciAddress, uses: &mut Uses) {
     if uses.open(root, &group) || !root.is_live() {
         return;
     }
-    // Held by a descriptor that was passed on, or in another process namespace.
-    let opened = OpenOptions::new().read(true).write(true).open(&group);
-    if opened.is_err_and(|why| why.raw_os_error() == Some(EBUSY)) {
-        uses.reasons.push(Reason::Held { node: group });
+    // Held by a descriptor that was passed on, or in another process namespace. It is not kept open: the kernel would wait for
+    // us as for anybody.
+    match OpenOptions::new().read(true).write(true).open(&group) {
+        Ok(_) => {}
+        Err(why) if why.raw_os_error() == Some(EBUSY) => {
+            uses.reasons.push(Reason::Held { node: group });
+        }
+        // Who cannot look must not take it for free: the kernel would wait for its holder without end.
+        Err(why) => uses.unknown(format!("{group}: {why}")),
     }
 }
 
-/// Processes other than this one that have a node open (proc_pid_fd(5)).
-fn openers(root: &Root, node: &str) -> std::io::Result<Vec<Reason>> {
+/// Processes other than this one that have a node open (proc_pid_fd(5)), and how many could not be looked at.
+fn openers(root: &Root, node: &str) -> std::io::Result<(Vec<Reason>, usize)> {
     let number = fs::metadata(node).ok().map(|meta| meta.rdev());
     let is_it = |path: &str| match root.is_live() {
         // The very device, by whatever path it was opened.
@@ -189,7 +265,7 @@ fn openers(root: &Root, node: &str) -> std::io::Result<Vec<Reason>> {
         }
         false => fs::read_link(root.path().join(path)).is_ok_and(|to| to == Path::new(node)),
     };
-    let mut found = Vec::new();
+    let (mut found, mut hidden) = (Vec::new(), 0);
     for pid in names(root, "proc")? {
         let Ok(pid) = pid.parse::<u32>() else {
             continue;
@@ -198,8 +274,13 @@ fn openers(root: &Root, node: &str) -> std::io::Result<Vec<Reason>> {
             continue;
         }
         let folder = format!("proc/{pid}/fd");
-        // Of a process that ended, or that is hidden from this user.
-        let descriptors = names(root, &folder).unwrap_or_default();
+        let descriptors = match names(root, &folder) {
+            Ok(descriptors) => descriptors,
+            Err(why) => {
+                hidden += usize::from(why.kind() == std::io::ErrorKind::PermissionDenied);
+                continue;
+            }
+        };
         if descriptors
             .iter()
             .any(|fd| is_it(&format!("{folder}/{fd}")))
@@ -212,5 +293,5 @@ fn openers(root: &Root, node: &str) -> std::io::Result<Vec<Reason>> {
             });
         }
     }
-    Ok(found)
+    Ok((found, hidden))
 }

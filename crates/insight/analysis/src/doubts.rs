@@ -70,6 +70,7 @@ impl Facts<'_, '_> {
     pub(crate) fn doubts(self) -> Vec<String> {
         let mut doubts = Vec::new();
         self.build(&mut doubts);
+        self.emulated_processor(&mut doubts);
         self.unmeasured(&mut doubts);
         self.left_out(&mut doubts);
         self.records(&mut doubts);
@@ -101,6 +102,16 @@ impl Facts<'_, '_> {
             doubts.push(
                 "Measured by a program that was changed since its last commit: nobody else can build it.".to_owned(),
             );
+        }
+    }
+
+    /// QEMU's translation, by the name that it gives its processors (its docs/system/i386/cpu).
+    fn emulated_processor(&self, doubts: &mut Vec<String>) {
+        let model = self.run.environment.cpu.model.as_deref();
+        if let Some(model) = model.filter(|model| model.contains("TCG")) {
+            doubts.push(format!(
+                "Measured on an emulated processor ({model}): all times are those of its translation, and so are the ratios between ways that differ in what they compute. It shows that the tool works, and nothing of speed."
+            ));
         }
     }
 

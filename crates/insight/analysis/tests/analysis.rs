@@ -467,6 +467,7 @@ fn drifting_differences_are_averaged_in_pairs_with_a_doubt() {
 fn doubts_name_what_devalues_the_figures() {
     let (mut run, mut all) = two_engines(8, 0.8);
     run.built.profile = "debug".to_owned();
+    run.environment.cpu.model = Some("QEMU TCG CPU version 2.5+".to_owned());
     for record in &mut all {
         record.warnings.push(Warning {
             code: WarningCode::Buffered,
@@ -497,6 +498,7 @@ fn doubts_name_what_devalues_the_figures() {
     assert!(analysis.summary.doubts[0].starts_with("Measured by a debug build"));
     for expected in [
         "virtual drive",
+        "emulated processor (QEMU TCG",
         "buffers what was to go direct",
         "never written",
         "measuring itself takes",

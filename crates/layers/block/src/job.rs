@@ -238,6 +238,10 @@ impl Job for BlockJob {
         hold_against(&mut result, &self.nominal, &self.storage.cell().workload);
         Ok(result)
     }
+
+    fn via(&self) -> Option<&str> {
+        self.file.path.to_str()
+    }
 }
 
 /// Polled completions come without interrupts; a kernel whose driver has no poll queues falls back to those in silence. Other

@@ -460,6 +460,7 @@ pub fn inspect(path: &Path, wanted: &Wanted<'_>) -> Result<Prepared, TargetError
     };
     let health = "look at its health and error log (nvme smart-log, smartctl), or name another";
     let seen = looked.map_err(system("read", &bytes, health))?;
+    unasked.extend(seen.unreadable());
     if kind == Kind::File
         && wanted.writes
         && let Some(sector) = seen.foreign()

@@ -178,6 +178,8 @@ pub struct NvmeTarget {
     pub region: Bytes,
     /// What is known of its blocks.
     pub state: WrittenState,
+    /// What could not be read of them, in words, if anything.
+    pub unreadable: Option<String>,
     /// Whether the controller moves data at all; the null controller only answers.
     pub moves: bool,
     /// Whether it may be written.
@@ -233,11 +235,12 @@ impl NvmeTarget {
             from: wanted.from,
             region,
             state: WrittenState::Written,
+            unreadable: None,
             writable: wanted.writes,
         };
         if target.moves {
             let blocking = Blocking::new(controller, target.namespace.clone())?;
-            target.state = target.look(blocking, wanted, interrupted)?;
+            (target.state, target.unreadable) = target.look(blocking, wanted, interrupted)?;
         }
         Ok(target)
     }
@@ -248,7 +251,7 @@ impl NvmeTarget {
         mut blocking: Blocking,
         wanted: &Wanted<'_>,
         interrupted: &AtomicBool,
-    ) -> Result<WrittenState, TargetError> {
+    ) -> Result<(WrittenState, Option<String>), TargetError> {
         let io = |what| {
             move |source| TargetError::Io {
                 what,
@@ -266,14 +269,15 @@ impl NvmeTarget {
                     });
                 }
                 blocking.flush().map_err(io("flush"))?;
-                return Ok(WrittenState::Ours);
+                return Ok((WrittenState::Ours, None));
             }
             Whose::Theirs(typed) if wanted.writes => self.guard(&mut blocking, typed)?,
             Whose::Theirs(_) => {}
         }
         let read = |at, into: &mut [u8]| blocking.read(at, into);
         let seen = Seen::sample(read, self.namespace.block, self.from, self.region);
-        Ok(seen.map_err(io("read"))?.state(false))
+        let seen = seen.map_err(io("read"))?;
+        Ok((seen.state(false), seen.unreadable()))
     }
 
     /// Whether somebody else's drive may be written: it was named, and carries nothing that is known.

@@ -28,6 +28,9 @@ pub struct Seen {
     zeros: u64,
     /// The first that does not carry its number.
     foreign: Option<u64>,
+    /// How many places could not be read, and the first of them.
+    bad: u64,
+    first_bad: Option<ByteOffset>,
 }
 
 impl Seen {
@@ -69,7 +72,6 @@ impl Seen {
         let mut block = vec![0u8; unit.as_usize()];
         let mut seen = Seen::default();
         let samples = SAMPLES.min(units);
-        let mut bad = 0;
         for n in 0..samples {
             let number = first
                 + if samples > 1 {
@@ -82,8 +84,9 @@ impl Seen {
             match read(at, &mut block) {
                 Ok(()) => seen.look(&block, at),
                 Err(why) => {
-                    bad += 1;
-                    if bad * 10 > samples {
+                    seen.bad += 1;
+                    seen.first_bad = seen.first_bad.or(Some(at));
+                    if seen.bad * 10 > samples {
                         return Err(why);
                     }
                 }
@@ -102,6 +105,16 @@ impl Seen {
                 self.zeros += u64::from(sector.iter().all(|b| *b == 0));
             }
         }
+    }
+
+    /// What could not be read of the places looked at, in words; none when all could.
+    pub fn unreadable(&self) -> Option<String> {
+        let first = self.first_bad?;
+        Some(format!(
+            "{} of the places looked at (no more than {SAMPLES}) cannot be read, the first at {}: its medium has errors; look at its health and error log (nvme smart-log, smartctl)",
+            self.bad,
+            Bytes(first.0)
+        ))
     }
 
     /// The first sector that is not ours; a region without a whole sector shows nothing of ours.
@@ -177,6 +190,7 @@ mod tests {
             let found = Seen::sample(read, UNIT, FROM, region);
             assert_eq!(found.is_err(), told, "{bad} bad places");
             if let Ok(seen) = found {
+                assert_eq!(seen.unreadable().is_some(), bad > 0);
                 assert_eq!(seen.sectors, (256 - bad) * 8);
                 assert_eq!(seen.state(false), WrittenState::Ours);
             }

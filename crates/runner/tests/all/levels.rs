@@ -282,19 +282,37 @@ fn a_run_stopped_anywhere_goes_on_in_the_order_drawn_and_lets_go_of_the_drive() 
         };
         let (ended, records, events) = making.go_on(None);
         assert_eq!(ended, Ended::Done);
-        assert_eq!(decided(&records), decided(&whole), "stopped at {kept}");
-        // A level is entered again where the process that had entered it is gone, and not where it has no cell left.
-        let mut wanted = Vec::new();
-        for (at, record) in whole.iter().enumerate().skip(kept) {
-            let Some(level) = record.what.binding else {
-                continue;
-            };
-            let same = |r: &Record| (r.round, r.what.binding) == (record.round, Some(level));
-            if !whole[kept..at].iter().any(same) {
-                wanted.push(level);
-            }
+        // A stop between two levels cuts none; one within a level makes its round a new attempt, of the order drawn for that.
+        let (cut, level) = (&whole[kept], whole[kept].what.binding);
+        let same = |r: &&Record| (r.round, r.what.binding) == (cut.round, level);
+        let is_cut = level.is_some() && whole[..kept].iter().any(|r| same(&r))
+            || whole[kept..].iter().any(|r| {
+                let of = |o: &Record| (o.round, o.what.binding) == (cut.round, r.what.binding);
+                r.round == cut.round && r.what.binding.is_some() && whole[..kept].iter().any(of)
+            });
+        if !is_cut {
+            assert_eq!(decided(&records), decided(&whole), "stopped at {kept}");
+            continue;
         }
-        assert_eq!(enters(&events), wanted, "stopped at {kept}");
+        assert_eq!(decided(&records[..kept]), decided(&whole[..kept]));
+        let again: Vec<&Record> = records.iter().filter(|r| r.attempt == 1).collect();
+        assert_eq!(again.len(), 7, "stopped at {kept}");
+        assert!(again.iter().all(|r| r.round == cut.round));
+        for round in 0..3 {
+            let last = u32::from(round == cut.round);
+            let of = |r: &&Record| (r.round, r.attempt) == (round, last);
+            let mut cells: Vec<&str> = records.iter().filter(of).map(|r| r.cell.as_str()).collect();
+            cells.sort_unstable();
+            cells.dedup();
+            assert_eq!(
+                cells.len(),
+                7,
+                "stopped at {kept}: all of round {round}, once"
+            );
+        }
+        // Two levels in the round made anew, and in each behind it.
+        let behind = 2 - cut.round as usize;
+        assert_eq!(enters(&events).len(), 2 + 2 * behind, "stopped at {kept}");
     }
 }
 

@@ -34,8 +34,19 @@ pub(crate) fn run(args: &RunArgs) -> Result<End> {
     if drives.is_empty() {
         return Err(Usage::error(nothing_named(&host)));
     }
-    for (drive, serial) in drives.iter().zip(&args.drive) {
-        may_be_given(drive, serial)?;
+    for (at, drive) in drives.iter().enumerate() {
+        if drives[..at].iter().any(|before| before.pci == drive.pci) {
+            return Err(Usage::error(format!(
+                "--drive names {} twice; name each drive once",
+                told(drive)
+            )));
+        }
+        may_be_given(drive, &args.drive)?;
+    }
+    if args.key_file.is_some() && args.peer.is_none() {
+        return Err(Usage::error(
+            "--key-file without --peer: there is nobody to prove it to; name the other node by --peer",
+        ));
     }
     let measuring = block::plain(args.duration.unwrap_or(WINDOW.0), WINDOW.1);
     let session = Session::begin("node", args.keeping.clone(), args.printing.clone())?;
@@ -45,7 +56,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<End> {
             .with_context(|| format!("cannot measure {}", told(drive)))?;
         ready.cells.extend(cells);
     }
-    ready.switch = Some(Box::new(Rebinding::new(session.desk(), &args.drive)));
+    rebinding(&mut ready, &session, &args.drive);
     let wire = match &args.peer {
         None => {
             session.say("SKIP tcp: no --peer names another node where `strata serve` runs");
@@ -90,13 +101,64 @@ fn named<'a>(host: &'a Host, serial: &str) -> Result<&'a NvmeController> {
     })
 }
 
+/// Puts the drives with these serial numbers on the drivers that cells need, while the run is made.
+fn rebinding(ready: &mut Ready, session: &Session, typed: &[String]) {
+    ready.switch = Some(Box::new(Rebinding::new(session.desk(), typed)));
+    ready.drives = typed.to_vec();
+}
+
+/// Makes a run of `node` that is gone on with ready to take its drives again, if they are where they were and may be taken.
+pub(crate) fn again(
+    ready: &mut Ready,
+    host: &Host,
+    session: &Session,
+    cells: &[Cell],
+    typed: &[String],
+) -> Result<()> {
+    let mut functions: Vec<PciAddress> = cells
+        .iter()
+        .filter_map(|cell| Some(cell.binding?.function))
+        .collect();
+    functions.sort_unstable();
+    functions.dedup();
+    if functions.is_empty() {
+        return match typed {
+            [] => Ok(()),
+            _ => Err(Usage::error(
+                "--drive: the run takes no drive from the kernel; leave it out",
+            )),
+        };
+    }
+    if typed.is_empty() {
+        return Err(Usage::error(
+            "the kernel loses the run's drives for a part of each round; type their serial numbers again (--drive SERIAL)",
+        ));
+    }
+    for function in functions {
+        let found = host.topology.nvme.iter();
+        let found = found
+            .clone()
+            .find(|d| d.pci == Some(function) && d.name.is_some());
+        let drive = found.ok_or_else(|| {
+            Usage::error(format!(
+                "{function} is not with the kernel's driver; give it back first (`strata restore`)"
+            ))
+        })?;
+        may_be_given(drive, typed)?;
+    }
+    rebinding(ready, session, typed);
+    Ok(())
+}
+
 /// Whatever forbids to take the drive from the kernel is told before anything is begun.
-fn may_be_given(drive: &NvmeController, serial: &String) -> Result<()> {
+fn may_be_given(drive: &NvmeController, typed: &[String]) -> Result<()> {
     let at = function(drive)?;
     let found = plan(&mut Live::default(), &Journal::place(), &by_vfio, at, false)?;
-    found
-        .typed_matches(std::slice::from_ref(serial))
-        .map_err(Usage::error)?;
+    // Each of those of several drives is one of these.
+    let is_typed = |serial: &String| found.typed_matches(std::slice::from_ref(serial)).is_ok();
+    if !typed.iter().any(is_typed) {
+        found.typed_matches(typed).map_err(Usage::error)?;
+    }
     if let Some((last, others)) = found.refusals.split_last() {
         others.iter().for_each(|why| output::tell(&why.to_string()));
         return Err(anyhow!("{last}"));
@@ -126,6 +188,12 @@ fn cells(
 ) -> Result<Vec<Cell>> {
     let function = function(drive)?;
     let path = disk(drive)?;
+    for other in drive.namespaces.iter().skip(1) {
+        session.say(&format!(
+            "SKIP {other}: of {} its first namespace is measured",
+            told(drive)
+        ));
+    }
     let wanted = Wanted {
         smallest: Bytes(4096),
         ..Wanted::reads(LARGEST)

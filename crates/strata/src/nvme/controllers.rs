@@ -149,11 +149,16 @@ pub(super) fn prepare(
         },
         seed: desk.seed(),
     };
-    NvmeTarget::prepare(up.controller(), &name, &wanted, desk.interrupted()).map_err(|e| {
-        if e.is_usage() {
-            Usage::error(e)
-        } else {
-            e.into()
-        }
-    })
+    let found =
+        NvmeTarget::prepare(up.controller(), &name, &wanted, desk.interrupted()).map_err(|e| {
+            if e.is_usage() {
+                Usage::error(e)
+            } else {
+                e.into()
+            }
+        })?;
+    if let Some(what) = &found.unreadable {
+        desk.say(&format!("{name}: {what}"));
+    }
+    Ok(found)
 }

@@ -309,7 +309,8 @@ impl Plan {
         let others = topology.pci.iter().filter(|of| {
             of.iommu_group == Some(group)
                 && !behind(of)
-                && of.class.is_none_or(|class| class >> 16 != BRIDGE)
+                // As VFIO counts them: others with a driver of their own keep the group from being opened.
+                && !of.is_bridge()
         });
         for other in others {
             let Some(driver) = other.driver.clone() else {
@@ -343,9 +344,6 @@ impl Plan {
         Ok(())
     }
 }
-
-/// The base class of bridges (PCI Code and ID Assignment 1.11 §1).
-const BRIDGE: u32 = 0x06;
 
 /// A controller that the kernel has.
 fn drive(below: PciAddress, controller: &NvmeController) -> Option<Drive> {

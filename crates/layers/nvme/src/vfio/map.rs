@@ -77,7 +77,7 @@ impl Map {
 
     /// Lets go of the device: the mapping is there as before, and no longer of its file.
     pub(super) fn let_go(&self) {
-        // What cannot be replaced is found gone at the next access.
+        // Refused only where not even one mapping can take the place of another; it then goes with the process.
         let _ = self.watched.as_ref().map(Watched::tear);
     }
 

@@ -56,6 +56,29 @@ fn the_serial_number_of_each_drive_is_to_be_typed() {
 }
 
 #[test]
+fn a_drive_that_is_on_its_way_is_not_taken_unread() {
+    let tree = Tree::new();
+    let folder = format!("sys/devices/pci0000:80/{DRIVE}/nvme/nvme0");
+    let remove = |path: String| fs::remove_dir_all(tree.folder().join(path)).expect("there");
+    // Its namespaces are not found yet; then not even its controller.
+    remove(format!("{folder}/nvme0n1"));
+    assert!(
+        only(&tree).contains("nvme0 shows no namespace"),
+        "{}",
+        only(&tree)
+    );
+    remove(folder);
+    assert!(
+        only(&tree).contains("no controller of the kernel's yet"),
+        "{}",
+        only(&tree)
+    );
+    // Without a drive that is named there is none whose serial number could be typed.
+    let found = bind(&tree, planned(&tree, DRIVE, false), &[]);
+    assert!(matches!(found, Err(BindError::Refused(_))));
+}
+
+#[test]
 fn what_is_no_drive_is_not_bound() {
     let tree = Tree::new();
     let real = "sys/devices/pci0000:80/0000:83:00.0";
