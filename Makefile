@@ -19,7 +19,7 @@ test: setup ## run every test, and say what this machine could not run; one crat
 
 virtual-node: NEEDS = qemu
 virtual-node: setup ## the tests that need drives, an IOMMU or two nodes, and a run, in a QEMU guest (fetches 140 MB, once)
-	@scripts/test --release --package strata-virtual-node --package strata --test guest --test node
+	@scripts/test --release --package strata-virtual-node --package strata-nvme --package strata --test guest --test bound --test vfio --test node
 	@scripts/reference-run $(ARGS)
 
 soak: NEEDS = c++

@@ -8,11 +8,13 @@ use std::any::type_name;
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use crate::guest::quoted;
+use crate::image::NotFetched;
 use crate::inside::{INSIDE, Node, is_inside};
 use crate::{Guest, Image, Seen, Share, description, lacking};
 
@@ -25,18 +27,17 @@ static UP: Mutex<BTreeMap<String, Guest>> = Mutex::new(BTreeMap::new());
 /// Runs a test in a node: a name of [`crate::NODES`], or a file that ends in `.toml`.
 ///
 /// # Panics
-/// The test fails, or the node crashes under it. Without QEMU it prints `SKIP`, and why.
+/// The test fails, or the node crashes under it. Without QEMU, or what it boots, it prints `SKIP`, and why.
 pub fn on<F: FnOnce(&Node)>(node: &str, test: F) {
     if is_inside() {
         test(&Node::new());
         return;
     }
     let name = name_of::<F>();
-    if let Some(why) = lacking() {
-        println!("SKIP {name}: {why}");
+    let Some(image) = image_or_skip(&name) else {
         return;
-    }
-    match outside(node, &name) {
+    };
+    match outside(&image, node, &name) {
         Ok(true) => {}
         Ok(false) => panic!("{name} failed in the virtual node; its output stands above"),
         Err(why) => panic!("{name}: {why:#}"),
@@ -56,7 +57,33 @@ fn test_of(closure: &str) -> String {
     name.to_owned()
 }
 
-fn outside(node: &str, name: &str) -> Result<bool> {
+/// What a node boots, for a test that starts one itself; where there is no QEMU here, or the packages cannot be fetched, it
+/// prints `SKIP`, and why. Asked once a process.
+///
+/// # Panics
+/// It cannot be made of what was fetched.
+pub fn image_or_skip(test: &str) -> Option<Image> {
+    static FOUND: OnceLock<Result<Image, String>> = OnceLock::new();
+    let found = FOUND.get_or_init(|| {
+        if let Some(why) = lacking() {
+            return Err(why);
+        }
+        Image::ready(&mut tell).map_err(|why| {
+            assert!(why.is::<NotFetched>(), "{why:#}");
+            format!("{why:#}")
+        })
+    });
+    match found {
+        Ok(image) => Some(image.clone()),
+        Err(why) => {
+            // On one line, whatever apt said.
+            println!("SKIP {test}: {}", why.replace('\n', " "));
+            None
+        }
+    }
+}
+
+fn outside(image: &Image, node: &str, name: &str) -> Result<bool> {
     let mut up = UP.lock().unwrap_or_else(PoisonError::into_inner);
     if up.get_mut(node).is_some_and(|guest| !guest.is_whole()) {
         up.remove(node);
@@ -67,20 +94,21 @@ fn outside(node: &str, name: &str) -> Result<bool> {
             up.pop_first();
         }
         let begun = std::time::Instant::now();
-        let image = Image::ready(&mut tell)?;
-        let guest = Guest::start(&image, &description(node)?, &seen()?)
+        let guest = Guest::start(image, &description(node)?, &seen()?)
             .with_context(|| format!("the virtual node {node} does not start"))?;
         tell(&format!(
-            "the virtual node {node} came up in {:.1} s",
-            begun.elapsed().as_secs_f64()
+            "the virtual node {node} came up in {:.1} s, {}",
+            begun.elapsed().as_secs_f64(),
+            guest.runs()
         ));
         up.insert(node.to_owned(), guest);
     }
     let guest = up.get_mut(node).context("a node is missing")?;
     let program = std::env::current_exe()?;
     let script = format!(
-        "export {INSIDE}={node}\nexec {} --exact '{name}' --nocapture --test-threads=1\n",
-        program.display()
+        "export {INSIDE}={}\nexec {} --exact '{name}' --nocapture --test-threads=1\n",
+        quoted(node),
+        quoted(&program.display().to_string())
     );
     let ran = guest.run(&script, LONGEST);
     let ran = match ran {
@@ -92,6 +120,10 @@ fn outside(node: &str, name: &str) -> Result<bool> {
     };
     print!("{}", ran.output);
     let passed = ran.status == 0 && ran.output.contains("test result: ok. 1 passed");
+    if !passed {
+        // What it left behind is nobody else's business.
+        up.remove(node);
+    }
     let word = if passed { "passed" } else { "FAILED" };
     tell(&format!(
         "{name} {word} in the virtual node {node} in {:.1} s",

@@ -17,7 +17,7 @@ mod qmp;
 
 pub use description::{Description, DescriptionError, Drive, MemoryNode, Wire};
 pub use guest::{Guest, Ran, Seen, WIRE, shell};
-pub use harness::on;
+pub use harness::{image_or_skip, on};
 pub use image::Image;
 pub use inside::{Node, is_inside};
 pub use qemu::Share;
@@ -53,6 +53,14 @@ pub fn description(name: &str) -> anyhow::Result<Description> {
 pub fn lacking() -> Option<String> {
     if is_inside() {
         return None;
+    }
+    // Its programs are this machine's.
+    if !cfg!(all(target_arch = "x86_64", target_os = "linux")) {
+        return Some(format!(
+            "the virtual node is an x86_64 Linux that runs what was built here, which is for {} and {}",
+            std::env::consts::ARCH,
+            std::env::consts::OS
+        ));
     }
     let lacks = |program: &str| {
         let path = std::env::var_os("PATH").unwrap_or_default();

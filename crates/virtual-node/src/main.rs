@@ -96,10 +96,12 @@ fn run(cli: Cli) -> Result<ExitCode> {
     {
         anyhow::bail!(why);
     }
-    let image = || Image::ready(&mut |what| eprintln!("virtual-node: {what}"));
+    let mut say = |what: &str| eprintln!("virtual-node: {what}");
+    let image = || Image::ready(&mut say.clone());
     match what {
         What::Shell { node } => {
-            let status = shell(&image()?, &description(&node)?, &cli.sees.seen()?)?;
+            let seen = cli.sees.seen()?;
+            let status = shell(&image()?, &description(&node)?, &seen, &mut say)?;
             Ok(if status.success() {
                 ExitCode::SUCCESS
             } else {
@@ -113,6 +115,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             command,
         } => {
             let mut guest = Guest::start(&image()?, &description(&node)?, &cli.sees.seen()?)?;
+            say(&format!("the virtual node runs {}", guest.runs()));
             if let Some(peer) = peer {
                 guest.begin_on_peer(&peer)?;
             }

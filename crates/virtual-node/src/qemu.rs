@@ -1,5 +1,6 @@
 //! The command line of the machine that a description asks for.
 
+use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,12 +11,21 @@ use crate::description::{Description, Drive, port};
 use crate::image::Image;
 
 /// How the guest's instructions are executed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Accelerator {
     /// By the host's processor.
     Kvm,
-    /// By translation: slower by tens, and on any machine.
-    Tcg,
+    /// By translation: slower by tens, and on any machine. With the reason why not by the processor.
+    Tcg(String),
+}
+
+impl fmt::Display for Accelerator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Accelerator::Kvm => f.write_str("by KVM"),
+            Accelerator::Tcg(why) => write!(f, "by translation: {why}"),
+        }
+    }
 }
 
 /// The host's end of the wire between two guests.
@@ -53,7 +63,7 @@ pub(crate) struct Machine<'a> {
     /// The guest's own folder: its /strata is `share` within, its drives and sockets lie beside that.
     pub(crate) folder: &'a Path,
     pub(crate) shares: &'a [Share],
-    pub(crate) accelerator: Accelerator,
+    pub(crate) accelerator: &'a Accelerator,
     pub(crate) wire: Option<WireEnd>,
     /// Whether its console is the terminal, rather than a pipe.
     pub(crate) on_terminal: bool,
@@ -81,13 +91,14 @@ impl Machine<'_> {
                 add("-accel", "kvm,kernel-irqchip=split".to_owned());
                 add("-cpu", "host".to_owned());
             }
-            Accelerator::Tcg => {
+            Accelerator::Tcg(_) => {
                 add("-accel", "tcg,thread=multi".to_owned());
                 add("-cpu", "max".to_owned());
             }
         }
-        add("-kernel", self.image.kernel().display().to_string());
-        add("-initrd", self.image.initrd().display().to_string());
+        // These are taken as they are.
+        add("-kernel", text(&self.image.kernel())?.to_owned());
+        add("-initrd", text(&self.image.initrd())?.to_owned());
         add("-append", self.kernel_line());
         self.memory(&mut add);
         if iommu {
@@ -97,8 +108,8 @@ impl Machine<'_> {
             );
         }
         add("-device", "virtio-rng-pci,bus=pcie.0".to_owned());
-        self.folders(&mut add);
-        self.channels(&mut add);
+        self.folders(&mut add)?;
+        self.channels(&mut add)?;
         if let (Some(end), Some(wire)) = (&self.wire, &self.description.wire) {
             let (server, path) = match end {
                 WireEnd::Serves(path) => ("on", path),
@@ -178,9 +189,9 @@ impl Machine<'_> {
         }
     }
 
-    fn folders(&self, add: &mut impl FnMut(&str, String)) {
+    fn folders(&self, add: &mut impl FnMut(&str, String)) -> Result<()> {
         let mut share = |tag: &str, path: &Path, mode: &str| {
-            let path = path.display();
+            let path = option(path)?;
             add(
                 "-fsdev",
                 format!("local,id={tag},path={path},security_model=none{mode}"),
@@ -189,28 +200,31 @@ impl Machine<'_> {
                 "-device",
                 format!("virtio-9p-pci,fsdev={tag},mount_tag={tag},bus=pcie.0"),
             );
+            Ok::<_, anyhow::Error>(())
         };
-        share("root", &self.image.root(), ",readonly=on");
-        share("strata", &self.folder.join("share"), "");
+        share("root", &self.image.root(), ",readonly=on")?;
+        share("strata", &self.folder.join("share"), "")?;
         for (n, Share { path, writable }) in self.shares.iter().enumerate() {
-            share(&tag(n), path, if *writable { "" } else { ",readonly=on" });
+            share(&tag(n), path, if *writable { "" } else { ",readonly=on" })?;
         }
+        Ok(())
     }
 
-    fn channels(&self, add: &mut impl FnMut(&str, String)) {
-        let at = |name: &str| self.folder.join(name).display().to_string();
-        add("-qmp", format!("unix:{},server=on,wait=off", at("qmp")));
+    fn channels(&self, add: &mut impl FnMut(&str, String)) -> Result<()> {
+        let at = |name: &str| option(&self.folder.join(name));
+        add("-qmp", format!("unix:{},server=on,wait=off", at("qmp")?));
         add("-device", "virtio-serial-pci,bus=pcie.0".to_owned());
         for name in ["run", "ask"] {
             add(
                 "-chardev",
-                format!("socket,id={name},path={},server=on,wait=off", at(name)),
+                format!("socket,id={name},path={},server=on,wait=off", at(name)?),
             );
             add(
                 "-device",
                 format!("virtserialport,chardev={name},name=strata.{name}"),
             );
         }
+        Ok(())
     }
 
     fn drives(&self, add: &mut impl FnMut(&str, String)) -> Result<()> {
@@ -273,7 +287,7 @@ impl Machine<'_> {
                 "file=null-co://,format=raw,file.size={size},file.read-zeroes=on"
             ));
         }
-        let path = self.folder.join(format!("{}.img", drive.serial));
+        let path = self.folder.join(format!("{}.{DISK}", drive.serial));
         let file =
             File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
         file.set_len(drive.size.0)
@@ -292,6 +306,9 @@ impl Machine<'_> {
     }
 }
 
+/// How the names of drives' files end.
+pub(crate) const DISK: &str = "img";
+
 /// The tag of a further share.
 pub(crate) fn tag(n: usize) -> String {
     format!("share{n}")
@@ -304,13 +321,17 @@ fn link(drive: &Drive) -> String {
     }
 }
 
-/// A path as the value of an option, where a comma begins the next.
+/// A path as the value of an option, where a comma begins the next, and two stand for one (qemu(1), -drive).
 fn option(path: &Path) -> Result<String> {
+    Ok(text(path)?.replace(',', ",,"))
+}
+
+/// A path as a line of text, which is how it comes into the guest.
+fn text(path: &Path) -> Result<&str> {
     match path.to_str() {
-        Some(text) if !text.contains(',') => Ok(text.to_owned()),
+        Some(text) if !text.contains('\n') => Ok(text),
         _ => bail!(
-            "QEMU takes no path with a comma in it or that is no text: {}; set TMPDIR to another",
-            path.display()
+            "{path:?}: the virtual node takes no path that is not UTF-8 or has a line's end in it; use another"
         ),
     }
 }

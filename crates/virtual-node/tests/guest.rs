@@ -1,43 +1,69 @@
 //! The harness itself: what a test says, how a guest that crashes is told, and that none outlives its command.
 
+use std::cell::Cell;
+use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use strata_virtual_node::{Guest, Image, Seen, description, is_inside, lacking, on};
+use strata_virtual_node::{Guest, Seen, Share, description, image_or_skip, is_inside, on};
 
-/// The usual node, for this test alone; prints why there is none.
-fn guest(test: &str, node: &str) -> Option<Guest> {
-    if let Some(why) = lacking() {
-        println!("SKIP {test}: {why}");
-        return None;
-    }
-    let image = Image::ready(&mut |what| eprintln!("{what}")).expect("an image");
+/// How many files of that name the guests of this process have open that are in no folder any more.
+fn open_and_deleted(name: &str) -> usize {
+    let threads = fs::read_dir("/proc/self/task").expect("threads").flatten();
+    let children = threads.flat_map(|thread| {
+        let text = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+        let ids = text.split_whitespace().map(str::to_owned);
+        ids.collect::<Vec<String>>()
+    });
+    let files =
+        children.flat_map(|id| fs::read_dir(format!("/proc/{id}/fd")).into_iter().flatten());
+    files
+        .flatten()
+        .filter_map(|file| fs::read_link(file.path()).ok())
+        .filter(|to| {
+            to.to_string_lossy()
+                .ends_with(&format!("/{name} (deleted)"))
+        })
+        .count()
+}
+
+/// A node for this test alone; prints why there is none.
+fn guest(test: &str, node: &str, seen: &Seen) -> Option<Guest> {
+    let image = image_or_skip(test)?;
     let description = description(node).expect("it comes along");
-    Some(Guest::start(&image, &description, &Seen::default()).expect("it starts"))
+    Some(Guest::start(&image, &description, seen).expect("it starts"))
 }
 
 #[test]
 fn a_test_runs_in_the_node_and_not_here() {
-    let here = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("a boot");
+    // The folder of this program is seen from there.
+    let program = std::env::current_exe().expect("a program");
+    let outside = program.with_file_name("boot_id_outside");
+    let boot = || fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("a boot");
+    if !is_inside() {
+        fs::write(&outside, boot()).expect("written");
+    }
+    let ran = Cell::new(false);
     on("usual", |node| {
-        assert!(is_inside());
+        ran.set(true);
+        let outside = fs::read_to_string(&outside).expect("the host's");
+        assert_eq!(outside.trim().len(), 36, "{outside:?}");
+        assert_ne!(boot(), outside);
         assert_eq!(node.driver("STRATA0").as_deref(), Some("nvme"));
         assert!(node.disk("STRATA1").starts_with("/dev"));
         let status = node.monitor("query-status", serde_json::json!({}));
         assert_eq!(status["running"], true);
     });
-    // The kernel's own, whatever it ran.
-    let after = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("a boot");
-    assert_eq!(here, after);
+    assert_eq!(ran.get(), is_inside());
 }
 
 /// What fails inside fails outside, by the same name and with what it said.
 #[test]
 fn a_test_that_fails_there_fails_here() {
-    if let Some(why) = lacking() {
-        println!("SKIP a_test_that_fails_there_fails_here: {why}");
+    if !is_inside() && image_or_skip("a_test_that_fails_there_fails_here").is_none() {
         return;
     }
     let failed = std::panic::catch_unwind(|| on("usual", |_| panic!("as it is meant to")));
@@ -61,9 +87,26 @@ fn a_test_that_fails_there_fails_here() {
 #[test]
 fn exit_status_and_output_come_back_and_a_crash_or_a_hang_is_told_with_the_console() {
     let test = "exit_status_and_output_come_back_and_a_crash_or_a_hang_is_told_with_the_console";
-    let Some(mut node) = guest(test, "usual") else {
+    // What neither QEMU's options nor a shell's words take as it is.
+    let folder = tempfile::Builder::new().prefix("it's a, b ").tempdir();
+    let folder = folder.expect("a folder");
+    let program = folder.path().join("my, program");
+    fs::write(&program, "#!/bin/bash\necho from \"$0\"\n").expect("written");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("set");
+    let seen = Seen {
+        folders: vec![Share::read_only(folder.path().to_owned())],
+        programs: vec![program],
+    };
+    let Some(mut node) = guest(test, "usual", &seen) else {
         return;
     };
+    assert!(
+        ["by KVM", "by translation: "]
+            .iter()
+            .any(|how| node.runs().starts_with(how)),
+        "{}",
+        node.runs()
+    );
     let minute = Duration::from_secs(60);
     let ran = node
         .run("echo out; echo err >&2; exit 7", minute)
@@ -73,6 +116,16 @@ fn exit_status_and_output_come_back_and_a_crash_or_a_hang_is_told_with_the_conso
         .run("ls /sys/bus/node/devices | wc -l", minute)
         .expect("it runs");
     assert_eq!(ran.output.trim(), "2");
+    let ran = node.run("'my, program'", minute).expect("it runs");
+    assert_eq!(ran.output, "from /usr/local/bin/my, program\n");
+    // A drive keeps what is written to it, and yet leaves no file when this process is killed.
+    let script = "disk=$(grep -l STRATA0 /sys/class/nvme/*/serial) && disk=/dev/$(basename ${disk%/serial})n1 &&
+        echo something >/tmp/it && dd if=/tmp/it of=$disk conv=fsync status=none &&
+        echo 3 >/proc/sys/vm/drop_caches && head -c 9 $disk";
+    let ran = node.run(script, minute).expect("it runs");
+    assert_eq!(ran.output, "something");
+    let deleted = open_and_deleted("STRATA0.img");
+    assert!(deleted > 0, "its file still lies there");
     let crash = "echo before; sync; echo c >/proc/sysrq-trigger; sleep 60";
     let why = format!("{:#}", node.run(crash, minute).expect_err("it crashes"));
     assert!(why.contains("Kernel panic"), "{why}");
@@ -82,7 +135,7 @@ fn exit_status_and_output_come_back_and_a_crash_or_a_hang_is_told_with_the_conso
 
 #[test]
 fn what_takes_too_long_is_ended() {
-    let Some(mut node) = guest("what_takes_too_long_is_ended", "usual") else {
+    let Some(mut node) = guest("what_takes_too_long_is_ended", "usual", &Seen::default()) else {
         return;
     };
     let begun = Instant::now();
@@ -98,7 +151,7 @@ fn what_takes_too_long_is_ended() {
 
 #[test]
 fn two_guests_are_on_one_wire() {
-    let Some(mut node) = guest("two_guests_are_on_one_wire", "wire") else {
+    let Some(mut node) = guest("two_guests_are_on_one_wire", "wire", &Seen::default()) else {
         return;
     };
     let [_, peer] = strata_virtual_node::WIRE;
@@ -117,8 +170,7 @@ fn two_guests_are_on_one_wire() {
 /// Killed in the middle, the command leaves no QEMU behind.
 #[test]
 fn no_guest_outlives_its_command() {
-    if let Some(why) = lacking() {
-        println!("SKIP no_guest_outlives_its_command: {why}");
+    if image_or_skip("no_guest_outlives_its_command").is_none() {
         return;
     }
     let mut command = Command::new(env!("CARGO_BIN_EXE_virtual-node"))

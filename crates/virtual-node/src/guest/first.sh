@@ -19,4 +19,6 @@ for folder in proc sys dev; do
 done
 $b mkdir -p /new/strata
 $b mount -t 9p -o $share strata /new/strata
+# Before anything runs by the library that this replaces.
+[ ! -d /new/strata/libc ] || $b cp -f /new/strata/libc/* /new/lib/x86_64-linux-gnu/
 exec $b switch_root /new /bin/bash /strata/init

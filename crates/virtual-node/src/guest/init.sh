@@ -24,7 +24,7 @@ while read -r tag mode path; do
     mount -t 9p -o trans=virtio,version=9p2000.L,msize=524288,$mode "$tag" "$path"
 done <<<"$SHARES"
 mkdir -p /usr/local/bin
-while read -r program; do
+while IFS= read -r program; do
     [ -z "$program" ] || ln -sf "$program" /usr/local/bin/
 done <<<"$PROGRAMS"
 if [ -n "$WIRE" ]; then

@@ -1,13 +1,16 @@
 //! A guest that runs, from its first line on the console to its end.
 
+mod accelerator;
 mod console;
+mod files;
 mod keeper;
+mod libc;
 mod outside;
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -17,14 +20,16 @@ use anyhow::{Context, Result, anyhow, bail};
 use tempfile::TempDir;
 
 use crate::description::{Description, MemoryNode};
-use crate::image::{Image, cache};
-use crate::qemu::{Accelerator, Machine, QEMU, Share, WireEnd, tag};
+use crate::image::Image;
+use crate::qemu::{Accelerator, Machine, QEMU, Share, WireEnd};
 use crate::qmp::Monitor;
+use accelerator::accelerator;
 use console::Console;
+pub(crate) use files::quoted;
+use files::{first_script, folder, share};
 
-/// How long a guest may take to come up under software emulation on a busy machine, and by the host's processor.
+/// How long a guest may take to come up under software emulation on a busy machine.
 const BOOT: Duration = Duration::from_secs(180);
-const BOOT_KVM: Duration = Duration::from_secs(20);
 
 /// The guests' addresses on the wire between them.
 pub const WIRE: [&str; 2] = ["192.168.77.1", "192.168.77.2"];
@@ -67,6 +72,7 @@ pub struct Guest {
     alone: Alone,
     peer: Option<Arc<Mutex<Alone>>>,
     changed: Arc<AtomicBool>,
+    accelerator: Accelerator,
 }
 
 /// One guest.
@@ -84,13 +90,17 @@ impl Guest {
     /// # Errors
     /// QEMU cannot be started, or the guest does not come up; then with the last lines of its console.
     pub fn start(image: &Image, description: &Description, seen: &Seen) -> Result<Guest> {
+        let accelerator = accelerator(image)?;
         let folder = folder()?;
         let socket = folder.path().join("wire");
         let wire = description
             .wire
             .is_some()
             .then(|| WireEnd::Serves(socket.clone()));
-        let alone = Alone::start(image, description, seen, folder, wire, 0)?;
+        let start = |description: &Description, folder: TempDir, wire, number| {
+            Alone::start(image, description, seen, folder, &accelerator, wire, number)
+        };
+        let alone = start(description, folder, wire, 0)?;
         let peer = match &description.wire {
             None => None,
             Some(wire) => {
@@ -104,7 +114,7 @@ impl Guest {
                     ..description.clone()
                 };
                 let end = Some(WireEnd::Comes(socket));
-                let peer = Alone::start(image, &small, seen, self::folder()?, end, 1)?;
+                let peer = start(&small, self::folder()?, end, 1)?;
                 Some(Arc::new(Mutex::new(peer)))
             }
         };
@@ -117,7 +127,13 @@ impl Guest {
             alone,
             peer,
             changed,
+            accelerator,
         })
+    }
+
+    /// How its instructions are executed: `by KVM`, or `by translation` and why.
+    pub fn runs(&self) -> String {
+        self.accelerator.to_string()
     }
 
     /// Runs a script of bash's, and waits for its end.
@@ -150,28 +166,34 @@ fn begin(peer: Option<&Mutex<Alone>>, script: &str) -> Result<()> {
     peer.begin(script)
 }
 
-/// A guest whose console is the terminal; returns when it ends.
+/// A guest whose console is the terminal; returns when it ends. `say` is told how it runs.
 ///
 /// # Errors
 /// QEMU cannot be started.
-pub fn shell(image: &Image, description: &Description, seen: &Seen) -> Result<ExitStatus> {
+pub fn shell(
+    image: &Image,
+    description: &Description,
+    seen: &Seen,
+    say: &mut dyn FnMut(&str),
+) -> Result<ExitStatus> {
     let folder = folder()?;
-    fs::create_dir(folder.path().join("share"))?;
-    fs::write(
-        folder.path().join("share/init"),
-        first_script(seen, None, "shell", "node"),
+    share(
+        image,
+        folder.path(),
+        &first_script(seen, None, "shell", "node"),
     )?;
     let description = Description {
         wire: None,
         ..description.clone()
     };
     let accelerator = accelerator(image)?;
+    say(&format!("the virtual node runs {accelerator}"));
     let machine = Machine {
         image,
         description: &description,
         folder: folder.path(),
         shares: &seen.shares(),
-        accelerator,
+        accelerator: &accelerator,
         wire: None,
         on_terminal: true,
     };
@@ -185,18 +207,17 @@ impl Alone {
         description: &Description,
         seen: &Seen,
         folder: TempDir,
+        accelerator: &Accelerator,
         wire: Option<WireEnd>,
         number: usize,
     ) -> Result<Alone> {
-        let accelerator = accelerator(image)?;
         let address = wire.as_ref().zip(description.wire.as_ref());
         let address = address.map(|(_, wire)| (WIRE[number], wire.mtu));
-        let share = folder.path().join("share");
-        fs::create_dir(&share)?;
         let name = ["node", "peer"][number];
-        fs::write(
-            share.join("init"),
-            first_script(seen, address, "serve", name),
+        share(
+            image,
+            folder.path(),
+            &first_script(seen, address, "serve", name),
         )?;
         let machine = Machine {
             image,
@@ -305,6 +326,14 @@ impl Drop for Alone {
     }
 }
 
+/// A guest that cannot be started this way, now or later: QEMU itself ended, or the guest did not come up.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}; the last lines of its console:\n{console}")]
+struct NotUp {
+    what: String,
+    console: String,
+}
+
 /// Starts a machine and waits until its guest takes scripts.
 fn come_up(mut command: std::process::Command, folder: TempDir, within: Duration) -> Result<Alone> {
     command
@@ -318,16 +347,18 @@ fn come_up(mut command: std::process::Command, folder: TempDir, within: Duration
     let mut ready = String::new();
     loop {
         if let Some(status) = child.try_wait()? {
-            bail!("QEMU has ended ({status}):\n{}", console.last());
+            bail!(NotUp {
+                what: format!("QEMU has ended ({status})"),
+                console: console.last(),
+            });
         }
         if Instant::now() > until {
             let _ = child.kill();
             let _ = child.wait();
-            bail!(
-                "the guest did not come up within {} s; the last lines of its console:\n{}",
-                within.as_secs(),
-                console.last()
-            );
+            bail!(NotUp {
+                what: format!("the guest did not come up within {} s", within.as_secs()),
+                console: console.last(),
+            });
         }
         match &mut port {
             None => match UnixStream::connect(folder.path().join("run")) {
@@ -346,6 +377,7 @@ fn come_up(mut command: std::process::Command, folder: TempDir, within: Duration
         }
     }
     let port = port.context("no port")?;
+    files::clear(folder.path())?;
     Ok(Alone {
         child,
         console,
@@ -355,116 +387,6 @@ fn come_up(mut command: std::process::Command, folder: TempDir, within: Duration
     })
 }
 
-/// A folder for one guest's sockets, drives and scripts. Those of processes that are gone are removed.
-fn folder() -> Result<TempDir> {
-    let all = std::env::temp_dir();
-    for entry in fs::read_dir(&all).into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let Some(owner) = name
-            .strip_prefix(FOLDER)
-            .and_then(|rest| rest.split('-').next())
-        else {
-            continue;
-        };
-        if !Path::new("/proc").join(owner).exists() {
-            let _ = fs::remove_dir_all(entry.path());
-        }
-    }
-    let prefix = format!("{FOLDER}{}-", std::process::id());
-    tempfile::Builder::new()
-        .prefix(&prefix)
-        .tempdir_in(&all)
-        .with_context(|| format!("cannot make a folder for a guest in {}", all.display()))
-}
-
-const FOLDER: &str = "strata-node-";
-
-/// The guest's first script: what it is told, and what is the same for all.
-fn first_script(seen: &Seen, wire: Option<(&str, u16)>, mode: &str, name: &str) -> String {
-    let quoted = |text: String| text.replace('\'', r"'\''");
-    let shares = seen.shares();
-    let shares = shares.iter().enumerate().map(|(n, share)| {
-        let mode = if share.writable {
-            "rw,cache=none"
-        } else {
-            "ro,cache=loose"
-        };
-        format!("{} {mode} {}\n", tag(n), share.path.display())
-    });
-    let programs = seen
-        .programs
-        .iter()
-        .map(|path| format!("{}\n", path.display()));
-    let (address, mtu) = wire.map_or((String::new(), 0), |(a, mtu)| (format!("{a}/24"), mtu));
-    format!(
-        "SHARES='{}'\nPROGRAMS='{}'\nWIRE='{address}' MTU={mtu} MODE={mode} NAME={name}\n{}",
-        quoted(shares.collect()),
-        quoted(programs.collect()),
-        include_str!("init.sh")
-    )
-}
-
 fn no_qemu(e: io::Error) -> anyhow::Error {
     anyhow!("cannot start {QEMU} (by setpriv, of util-linux): {e}")
-}
-
-/// The host's processor where it can run a guest, else translation. A /dev/kvm that is there and does not work is found out
-/// once a boot of the host.
-fn accelerator(image: &Image) -> Result<Accelerator> {
-    match std::env::var("STRATA_NODE_ACCEL").as_deref() {
-        Ok("kvm") => return Ok(Accelerator::Kvm),
-        Ok("tcg") => return Ok(Accelerator::Tcg),
-        Ok(other) => bail!("STRATA_NODE_ACCEL={other}: expected kvm or tcg"),
-        Err(_) => {}
-    }
-    let device = fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open("/dev/kvm");
-    if device.is_err() {
-        return Ok(Accelerator::Tcg);
-    }
-    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let known = cache()?.join("kvm");
-    if let Ok(text) = fs::read_to_string(&known)
-        && let Some(found) = text.strip_prefix(boot.trim())
-    {
-        return Ok(if found.trim() == "works" {
-            Accelerator::Kvm
-        } else {
-            Accelerator::Tcg
-        });
-    }
-    let works = try_kvm(image).is_ok();
-    let word = if works { "works" } else { "fails" };
-    // Where it cannot be kept it is found out again.
-    let _ = fs::write(&known, format!("{} {word}\n", boot.trim()));
-    Ok(if works {
-        Accelerator::Kvm
-    } else {
-        Accelerator::Tcg
-    })
-}
-
-/// Boots the smallest guest by the host's processor.
-fn try_kvm(image: &Image) -> Result<()> {
-    let description = Description::parse("[[node]]\ncpus = 1\nmemory = \"512MiB\"\n")?;
-    let folder = folder()?;
-    let share = folder.path().join("share");
-    fs::create_dir(&share)?;
-    fs::write(
-        share.join("init"),
-        first_script(&Seen::default(), None, "serve", "node"),
-    )?;
-    let machine = Machine {
-        image,
-        description: &description,
-        folder: folder.path(),
-        shares: &[],
-        accelerator: Accelerator::Kvm,
-        wire: None,
-        on_terminal: false,
-    };
-    let command = machine.command()?;
-    come_up(command, folder, BOOT_KVM).map(drop)
 }

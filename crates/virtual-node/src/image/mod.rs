@@ -9,6 +9,7 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
 use nix::fcntl::{Flock, FlockArg};
@@ -55,13 +56,26 @@ const EARLY: [&str; 4] = ["virtio_pci", "9pnet_virtio", "9p", "overlay"];
 const SUITE: &str = "bookworm";
 
 /// Changed when an image made by an older version is of no use any more.
-const FORMAT: &str = "3";
+const FORMAT: &str = "4";
 
 /// A guest's kernel and its files, on this machine.
 #[derive(Debug, Clone)]
 pub struct Image {
     folder: PathBuf,
+    /// While it is held by any process, none removes the image.
+    _in_use: Arc<Flock<File>>,
 }
+
+/// The packages cannot be had: this machine's network is to blame, and no fault of ours.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot fetch the guest's packages")]
+pub(crate) struct NotFetched;
+
+/// The last file that is made.
+const LAST: &str = "initrd";
+
+/// How folders begin in which an image is being made.
+const MAKING: &str = "making-";
 
 impl Image {
     /// The image, made if there is none: some 140 MB are fetched, once. `say` is told what takes time.
@@ -70,10 +84,8 @@ impl Image {
     /// There is no apt here, it cannot fetch, or there is no room.
     pub fn ready(say: &mut dyn FnMut(&str)) -> Result<Image> {
         let cache = cache()?;
-        let image = Image {
-            folder: cache.join(format!("{SUITE}-{FORMAT}")),
-        };
-        if image.is_whole() {
+        let folder = cache.join(format!("{SUITE}-{FORMAT}"));
+        if let Some(image) = Image::open(&folder)? {
             return Ok(image);
         }
         fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
@@ -82,25 +94,39 @@ impl Image {
         let _lock = Flock::lock(lock, FlockArg::LockExclusive)
             .map_err(|(_, e)| e)
             .context("cannot wait for another process that makes the guest's image")?;
-        if image.is_whole() {
+        if let Some(image) = Image::open(&folder)? {
             return Ok(image);
         }
         say("fetching a kernel and programs for the virtual node (Debian 12, some 140 MB, once)");
-        let _ = fs::remove_dir_all(&image.folder);
-        let making = tempfile::tempdir_in(&cache).context("cannot make the guest's image")?;
+        let _ = fs::remove_dir_all(&folder);
+        clear(&cache);
+        let making = tempfile::Builder::new()
+            .prefix(MAKING)
+            .tempdir_in(&cache)
+            .context("cannot make the guest's image")?;
         make(making.path()).with_context(|| {
             format!(
                 "cannot make the virtual node's image in {}",
                 cache.display()
             )
         })?;
-        fs::rename(making.keep(), &image.folder)?;
-        Ok(image)
+        fs::rename(making.keep(), &folder)?;
+        Image::open(&folder)?.context("the guest's image was removed as soon as it was made")
     }
 
-    fn is_whole(&self) -> bool {
-        // The last that is made.
-        self.initrd().exists()
+    /// The image in a folder, if it is whole.
+    fn open(folder: &Path) -> Result<Option<Image>> {
+        let Ok(file) = File::open(folder) else {
+            return Ok(None);
+        };
+        let in_use = Flock::lock(file, FlockArg::LockShared)
+            .map_err(|(_, e)| e)
+            .with_context(|| format!("cannot lock {}", folder.display()))?;
+        // By now it may have been removed.
+        Ok(folder.join(LAST).exists().then(|| Image {
+            folder: folder.to_owned(),
+            _in_use: Arc::new(in_use),
+        }))
     }
 
     /// The kernel proper.
@@ -110,7 +136,7 @@ impl Image {
 
     /// Its first root.
     pub fn initrd(&self) -> PathBuf {
-        self.folder.join("initrd")
+        self.folder.join(LAST)
     }
 
     /// The folder that it mounts as its root.
@@ -138,6 +164,26 @@ pub(crate) fn cache() -> Result<PathBuf> {
         .or_else(|| Some(Path::new(&var("HOME")?).join(".cache")))
         .ok_or_else(|| anyhow!("there is no HOME; say where the virtual node's image is to be kept by STRATA_NODE_CACHE"))?;
     Ok(cache.join("strata").join("virtual-node"))
+}
+
+/// Removes images of older versions that nobody uses, and what was left of one that was not finished. Only under the lock:
+/// whoever else is making one is gone.
+fn clear(cache: &Path) {
+    for entry in fs::read_dir(cache).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let format = name.strip_prefix(SUITE).and_then(|n| n.strip_prefix('-'));
+        let is_image = format.is_some_and(|n| n.parse::<u32>().is_ok());
+        if !is_image && !name.starts_with(MAKING) {
+            continue;
+        }
+        let Ok(file) = File::open(entry.path()) else {
+            continue;
+        };
+        if let Ok(_unused) = Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            // What cannot be removed only takes room.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 fn make(folder: &Path) -> Result<()> {
@@ -170,7 +216,7 @@ fn make(folder: &Path) -> Result<()> {
     fs::write(folder.join("vmlinux"), kernel)?;
     fs::remove_dir_all(root.join("boot"))?;
     let initrd = first_root(&root, &release)?;
-    File::create(folder.join("initrd"))?.write_all(&initrd)?;
+    File::create(folder.join(LAST))?.write_all(&initrd)?;
     Ok(())
 }
 
@@ -210,9 +256,14 @@ fn fetch(packages: &Path) -> Result<()> {
         apt
     };
     // A list that cannot be fetched, a third party's say, may not matter; what is lacking then is told.
-    let _ = run(&mut apt(&["update"]));
+    let updated = run(apt(&["update"]).args(["-o", "APT::Update::Error-Mode=any"]));
     let mut install = apt(&["install", "--download-only"]);
-    run(install.args(PACKAGES)).context("cannot fetch the guest's packages")
+    let installed = run(install.args(PACKAGES));
+    match (installed, updated) {
+        (Err(why), Err(before)) => Err(why.context(format!("{before:#}"))),
+        (installed, _) => installed,
+    }
+    .context(NotFetched)
 }
 
 /// Whether this machine's own sources are of the guest's distribution.
@@ -295,7 +346,8 @@ fn own(root: &Path, name: &str, path: &str) -> Command {
     let libraries = ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"]
         .map(|folder| root.join(folder).display().to_string())
         .join(":");
-    let mut program = Command::new(root.join("lib64/ld-linux-x86-64.so.2"));
+    // Not by its name in lib64, a link that leads to this machine's own.
+    let mut program = Command::new(root.join("lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"));
     program
         .args(["--argv0", name, "--library-path", &libraries])
         .arg(root.join(path));
@@ -366,5 +418,30 @@ mod tests {
         let order = load_order(index, &["one", "four"]).expect("all there");
         assert_eq!(order, ["b/three.ko", "b/two.ko", "a/one.ko", "c/four.ko"]);
         assert!(load_order(index, &["five"]).is_err());
+    }
+
+    #[test]
+    fn old_images_and_remains_are_removed_and_what_is_in_use_or_not_ours_is_not() {
+        let cache = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| cache.path().join(name);
+        for name in ["bookworm-1", "bookworm-2", "bookworm-backports", "making-x"] {
+            fs::create_dir(at(name)).expect("made");
+            fs::write(at(name).join(LAST), "").expect("written");
+        }
+        fs::write(at("kvm"), "").expect("written");
+        let used = Image::open(&at("bookworm-2")).expect("locked");
+        assert!(used.is_some());
+        clear(cache.path());
+        let left = |name: &str| at(name).exists();
+        assert!(!left("bookworm-1") && !left("making-x"));
+        assert!(left("bookworm-2") && left("bookworm-backports") && left("kvm"));
+        drop(used);
+        clear(cache.path());
+        assert!(!left("bookworm-2"));
+        assert!(
+            Image::open(&at("bookworm-2"))
+                .expect("nothing there")
+                .is_none()
+        );
     }
 }
