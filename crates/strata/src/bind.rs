@@ -1,6 +1,8 @@
 //! `strata bind`, `strata unbind` and `strata restore`: drives between the kernel and user space, and the way back from whatever
 //! was changed of the host.
 
+use std::sync::atomic::Ordering;
+
 use anyhow::{Context, Result};
 use serde::Serialize;
 use strata_nvme::binding::{self, Already, BindError, Plan, Unbound, by_vfio, plan};
@@ -43,7 +45,21 @@ struct Drive {
     block_devices: Vec<String>,
 }
 
-/// What `strata unbind --json` and `strata restore --json` print.
+/// What `strata unbind --json` prints.
+#[derive(Serialize)]
+struct UnbindDocument {
+    schema: u32,
+    function: PciAddress,
+    /// Its driver now; none where it has none, or is gone.
+    driver: Option<Name>,
+    /// It was given back, or had not to be.
+    done: bool,
+    refusals: Vec<String>,
+    /// What the journal said of it.
+    entries: Vec<RestoredEntry>,
+}
+
+/// What `strata restore --json` prints.
 #[derive(Serialize)]
 struct RestoreDocument {
     schema: u32,
@@ -89,9 +105,7 @@ fn usage_or_not(why: BindError) -> anyhow::Error {
 }
 
 pub(crate) fn bind(args: &BindArgs) -> Result<End> {
-    // From here on no Ctrl-C stops it in the middle.
-    interrupt::watch().context("cannot watch for Ctrl-C")?;
-    let _held = interrupt::hold();
+    let stop = interrupt::watch().context("cannot watch for Ctrl-C")?;
     let function = function(&args.drive)?;
     let mut kernel = Live::default();
     let place = Journal::place();
@@ -119,6 +133,11 @@ pub(crate) fn bind(args: &BindArgs) -> Result<End> {
         };
     }
     let what_for = format!("strata bind {function}");
+    // From here on no Ctrl-C stops it in the middle.
+    let _held = interrupt::hold();
+    if stop.load(Ordering::SeqCst) {
+        return Ok(End::Interrupted);
+    }
     let bound = found.bind(kernel, &place, &args.serial, &what_for);
     bound.map_err(usage_or_not)?.keep();
     document.bound = true;
@@ -130,46 +149,68 @@ pub(crate) fn bind(args: &BindArgs) -> Result<End> {
 }
 
 pub(crate) fn unbind(args: &UnbindArgs) -> Result<End> {
-    interrupt::watch().context("cannot watch for Ctrl-C")?;
-    let _held = interrupt::hold();
+    let stop = interrupt::watch().context("cannot watch for Ctrl-C")?;
     let function = function(&args.drive)?;
-    let done = |text: String| {
-        let document = RestoreDocument {
-            schema: strata_record::SCHEMA,
-            done: true,
-            entries: Vec::new(),
-        };
-        print(&args.printing, &document, &text)?;
-        Ok(End::Done)
-    };
-    let unbound = binding::unbind(Live::default(), &Journal::place(), &by_vfio, function);
-    match unbound {
-        Ok(Unbound::Undone(told)) => tell(&args.printing, told),
-        Ok(Unbound::Already(driver)) => done(format!("{function} is with {driver} already\n")),
-        Ok(Unbound::Given(driver)) => done(format!(
-            "{function} is with {driver} now; `strata restore` gives it to whoever had it before\n"
-        )),
-        Err(BindError::Refused(refusals)) => {
-            for why in refusals {
-                output::tell(&why.to_string());
-            }
-            Ok(End::Failed)
-        }
-        Err(why) => Err(usage_or_not(why)),
+    let _held = interrupt::hold();
+    if stop.load(Ordering::SeqCst) {
+        return Ok(End::Interrupted);
     }
+    let unbound = binding::unbind(Live::default(), &Journal::place(), &by_vfio, function);
+    let now = Binding::of(&Root::live(), function).ok();
+    let mut document = UnbindDocument {
+        schema: strata_record::SCHEMA,
+        function,
+        driver: now.and_then(|now| now.driver),
+        done: true,
+        refusals: Vec::new(),
+        entries: Vec::new(),
+    };
+    let text = match unbound {
+        Ok(Unbound::Undone(told)) => {
+            let told = tell(&args.printing, told);
+            document.done = told.done;
+            document.entries = told.entries;
+            print(&args.printing, &document, &told.text)?;
+            return Ok(told.end);
+        }
+        Ok(Unbound::Already(driver)) => format!("{function} is with {driver} already\n"),
+        Ok(Unbound::Given(driver)) => format!(
+            "{function} is with {driver} now; `strata restore` gives it to whoever had it before\n"
+        ),
+        Err(BindError::Refused(refusals)) => {
+            document.done = false;
+            document.refusals = refusals.iter().map(ToString::to_string).collect();
+            print(&args.printing, &document, "")?;
+            document.refusals.iter().for_each(|why| output::tell(why));
+            return Ok(End::Failed);
+        }
+        Err(why) => return Err(usage_or_not(why)),
+    };
+    print(&args.printing, &document, &text)?;
+    Ok(End::Done)
 }
 
 pub(crate) fn restore(args: &RestoreArgs) -> Result<End> {
-    interrupt::watch().context("cannot watch for Ctrl-C")?;
-    let _held = interrupt::hold();
+    let stop = interrupt::watch().context("cannot watch for Ctrl-C")?;
     let mut kernel = Live::default();
     let journal =
         Journal::existing(&Journal::place(), &Root::live()).map_err(SettingsError::from)?;
+    let _held = interrupt::hold();
+    if stop.load(Ordering::SeqCst) {
+        return Ok(End::Interrupted);
+    }
     let told = journal
         .map(|journal| strata_settings::restore(&journal, &mut kernel, None, args.force))
         .transpose()
         .map_err(SettingsError::from)?;
-    tell(&args.printing, told.unwrap_or_default())
+    let told = tell(&args.printing, told.unwrap_or_default());
+    let document = RestoreDocument {
+        schema: strata_record::SCHEMA,
+        done: told.done,
+        entries: told.entries,
+    };
+    print(&args.printing, &document, &told.text)?;
+    Ok(told.end)
 }
 
 fn print<T: Serialize>(printing: &Printing, document: &T, text: &str) -> Result<()> {
@@ -253,13 +294,21 @@ fn text(plan: &Plan) -> String {
     text
 }
 
-/// Tells what became of entries, and how the command ends by that.
-fn tell(printing: &Printing, told: Vec<Told>) -> Result<End> {
+/// What became of entries, and how the command ends by that.
+struct Became {
+    done: bool,
+    entries: Vec<RestoredEntry>,
+    text: String,
+    end: End,
+}
+
+/// Tells what is left where nothing else does.
+fn tell(printing: &Printing, told: Vec<Told>) -> Became {
     let done = told.iter().all(|told| told.outcome.is_done());
     let failed = told.iter().any(|told| match &told.outcome {
         Outcome::Undone(changes) => changes
             .iter()
-            .any(|(_, undone)| matches!(undone, Undone::Left(Left::Failed(_)))),
+            .any(|(_, undone)| matches!(undone, Undone::Left(Left::Failed(_) | Left::NotBack(_)))),
         _ => false,
     });
     let entries: Vec<RestoredEntry> = told.into_iter().map(entry).collect();
@@ -307,17 +356,17 @@ fn tell(printing: &Printing, told: Vec<Told>) -> Result<End> {
             output::tell(line);
         }
     }
-    let document = RestoreDocument {
-        schema: strata_record::SCHEMA,
-        done,
-        entries,
-    };
-    print(printing, &document, &text)?;
-    Ok(match (done, failed) {
+    let end = match (done, failed) {
         (true, _) => End::Done,
         (false, true) => End::Failed,
         (false, false) => End::NotMet,
-    })
+    };
+    Became {
+        done,
+        entries,
+        text,
+        end,
+    }
 }
 
 fn entry(told: Told) -> RestoredEntry {
@@ -337,7 +386,7 @@ fn entry(told: Told) -> RestoredEntry {
         }
         Outcome::Runs => (
             "runs",
-            "it still runs, and undoes what it changed at its end; --force undoes it now"
+            "it still runs, and undoes what it changed at its end; `strata restore --force` undoes it now"
                 .to_owned(),
         ),
         Outcome::OtherBoot => (
@@ -363,7 +412,7 @@ fn entry(told: Told) -> RestoredEntry {
         } => (
             "garbled",
             format!(
-                "{} cannot be understood: {why}; read it, put back by hand what it says, and remove it (--force removes it)",
+                "{} cannot be understood: {why}; read it, put back by hand what it says, and remove it (`strata restore --force` removes it)",
                 path.display()
             ),
         ),
