@@ -1,15 +1,18 @@
 //! `strata bind`, `strata unbind` and `strata restore`: drives between the kernel and user space, and the way back from whatever
 //! was changed of the host.
 
+mod became;
+
+use std::sync::atomic::Ordering;
+
 use anyhow::{Context, Result};
 use serde::Serialize;
 use strata_nvme::binding::{self, Already, BindError, Plan, Unbound, by_vfio, plan};
-use strata_settings::{
-    Binding, Change, Entry, Journal, Left, Live, Name, Outcome, SettingsError, Told, Undone,
-};
+use strata_settings::{Binding, Journal, Live, Name, SettingsError};
 use strata_topology::{Root, Topology};
 use strata_units::PciAddress;
 
+use self::became::{RestoredEntry, tell};
 use crate::cli::{BindArgs, Printing, RestoreArgs, UnbindArgs};
 use crate::nvme::by_serial;
 use crate::{End, Usage, interrupt, output};
@@ -43,7 +46,21 @@ struct Drive {
     block_devices: Vec<String>,
 }
 
-/// What `strata unbind --json` and `strata restore --json` print.
+/// What `strata unbind --json` prints.
+#[derive(Serialize)]
+struct UnbindDocument {
+    schema: u32,
+    function: PciAddress,
+    /// Its driver now; none where it has none, or is gone.
+    driver: Option<Name>,
+    /// It was given back, or had not to be.
+    done: bool,
+    refusals: Vec<String>,
+    /// What the journal said of it.
+    entries: Vec<RestoredEntry>,
+}
+
+/// What `strata restore --json` prints.
 #[derive(Serialize)]
 struct RestoreDocument {
     schema: u32,
@@ -51,26 +68,6 @@ struct RestoreDocument {
     done: bool,
     entries: Vec<RestoredEntry>,
 }
-
-#[derive(Serialize)]
-struct RestoredEntry {
-    what_for: Option<String>,
-    pid: Option<u32>,
-    at: Option<String>,
-    outcome: &'static str,
-    why: Option<String>,
-    changes: Vec<RestoredChange>,
-}
-
-#[derive(Serialize)]
-struct RestoredChange {
-    change: Change,
-    outcome: &'static str,
-    why: Option<String>,
-}
-
-/// A change that is left since others need it, which is nothing to mend.
-const SHARED: &str = "shared";
 
 /// The function that was typed: an address, or a drive's serial number.
 fn function(typed: &str) -> Result<PciAddress> {
@@ -89,9 +86,7 @@ fn usage_or_not(why: BindError) -> anyhow::Error {
 }
 
 pub(crate) fn bind(args: &BindArgs) -> Result<End> {
-    // From here on no Ctrl-C stops it in the middle.
-    interrupt::watch().context("cannot watch for Ctrl-C")?;
-    let _held = interrupt::hold();
+    let stop = interrupt::watch().context("cannot watch for Ctrl-C")?;
     let function = function(&args.drive)?;
     let mut kernel = Live::default();
     let place = Journal::place();
@@ -119,6 +114,11 @@ pub(crate) fn bind(args: &BindArgs) -> Result<End> {
         };
     }
     let what_for = format!("strata bind {function}");
+    // From here on no Ctrl-C stops it in the middle.
+    let _held = interrupt::hold();
+    if stop.load(Ordering::SeqCst) {
+        return Ok(End::Interrupted);
+    }
     let bound = found.bind(kernel, &place, &args.serial, &what_for);
     bound.map_err(usage_or_not)?.keep();
     document.bound = true;
@@ -130,46 +130,68 @@ pub(crate) fn bind(args: &BindArgs) -> Result<End> {
 }
 
 pub(crate) fn unbind(args: &UnbindArgs) -> Result<End> {
-    interrupt::watch().context("cannot watch for Ctrl-C")?;
-    let _held = interrupt::hold();
+    let stop = interrupt::watch().context("cannot watch for Ctrl-C")?;
     let function = function(&args.drive)?;
-    let done = |text: String| {
-        let document = RestoreDocument {
-            schema: strata_record::SCHEMA,
-            done: true,
-            entries: Vec::new(),
-        };
-        print(&args.printing, &document, &text)?;
-        Ok(End::Done)
-    };
-    let unbound = binding::unbind(Live::default(), &Journal::place(), &by_vfio, function);
-    match unbound {
-        Ok(Unbound::Undone(told)) => tell(&args.printing, told),
-        Ok(Unbound::Already(driver)) => done(format!("{function} is with {driver} already\n")),
-        Ok(Unbound::Given(driver)) => done(format!(
-            "{function} is with {driver} now; `strata restore` gives it to whoever had it before\n"
-        )),
-        Err(BindError::Refused(refusals)) => {
-            for why in refusals {
-                output::tell(&why.to_string());
-            }
-            Ok(End::Failed)
-        }
-        Err(why) => Err(usage_or_not(why)),
+    let _held = interrupt::hold();
+    if stop.load(Ordering::SeqCst) {
+        return Ok(End::Interrupted);
     }
+    let unbound = binding::unbind(Live::default(), &Journal::place(), &by_vfio, function);
+    let now = Binding::of(&Root::live(), function).ok();
+    let mut document = UnbindDocument {
+        schema: strata_record::SCHEMA,
+        function,
+        driver: now.and_then(|now| now.driver),
+        done: true,
+        refusals: Vec::new(),
+        entries: Vec::new(),
+    };
+    let text = match unbound {
+        Ok(Unbound::Undone(told)) => {
+            let told = tell(&args.printing, told);
+            document.done = told.done;
+            document.entries = told.entries;
+            print(&args.printing, &document, &told.text)?;
+            return Ok(told.end);
+        }
+        Ok(Unbound::Already(driver)) => format!("{function} is with {driver} already\n"),
+        Ok(Unbound::Given(driver)) => format!(
+            "{function} is with {driver} now; `strata restore` gives it to whoever had it before\n"
+        ),
+        Err(BindError::Refused(refusals)) => {
+            document.done = false;
+            document.refusals = refusals.iter().map(ToString::to_string).collect();
+            print(&args.printing, &document, "")?;
+            document.refusals.iter().for_each(|why| output::tell(why));
+            return Ok(End::Failed);
+        }
+        Err(why) => return Err(usage_or_not(why)),
+    };
+    print(&args.printing, &document, &text)?;
+    Ok(End::Done)
 }
 
 pub(crate) fn restore(args: &RestoreArgs) -> Result<End> {
-    interrupt::watch().context("cannot watch for Ctrl-C")?;
-    let _held = interrupt::hold();
+    let stop = interrupt::watch().context("cannot watch for Ctrl-C")?;
     let mut kernel = Live::default();
     let journal =
         Journal::existing(&Journal::place(), &Root::live()).map_err(SettingsError::from)?;
+    let _held = interrupt::hold();
+    if stop.load(Ordering::SeqCst) {
+        return Ok(End::Interrupted);
+    }
     let told = journal
         .map(|journal| strata_settings::restore(&journal, &mut kernel, None, args.force))
         .transpose()
         .map_err(SettingsError::from)?;
-    tell(&args.printing, told.unwrap_or_default())
+    let told = tell(&args.printing, told.unwrap_or_default());
+    let document = RestoreDocument {
+        schema: strata_record::SCHEMA,
+        done: told.done,
+        entries: told.entries,
+    };
+    print(&args.printing, &document, &told.text)?;
+    Ok(told.end)
 }
 
 fn print<T: Serialize>(printing: &Printing, document: &T, text: &str) -> Result<()> {
@@ -251,139 +273,4 @@ fn text(plan: &Plan) -> String {
         text.push_str(&format!("  {unasked}\n"));
     }
     text
-}
-
-/// Tells what became of entries, and how the command ends by that.
-fn tell(printing: &Printing, told: Vec<Told>) -> Result<End> {
-    let done = told.iter().all(|told| told.outcome.is_done());
-    let failed = told.iter().any(|told| match &told.outcome {
-        Outcome::Undone(changes) => changes
-            .iter()
-            .any(|(_, undone)| matches!(undone, Undone::Left(Left::Failed(_)))),
-        _ => false,
-    });
-    let entries: Vec<RestoredEntry> = told.into_iter().map(entry).collect();
-    let mut text = String::new();
-    for entry in &entries {
-        let pid = entry
-            .pid
-            .map_or_else(String::new, |pid| format!(", process {pid}"));
-        let at = entry
-            .at
-            .as_ref()
-            .map_or_else(String::new, |at| format!(", {at}"));
-        let what_for = entry
-            .what_for
-            .as_deref()
-            .unwrap_or("an entry of the journal");
-        let why = entry
-            .why
-            .as_ref()
-            .map_or_else(String::new, |why| format!(": {why}"));
-        text.push_str(&format!("{what_for}{pid}{at}{why}\n"));
-        for change in entry.changes.iter().filter(|of| of.outcome != SHARED) {
-            let line = match (&change.why, change.outcome) {
-                (Some(why), _) => format!("left: {why}"),
-                (None, "before") => format!("{}: as before already", change.change),
-                (None, "gone") => format!("{}: gone from the host", change.change),
-                (None, _) => format!("{}: undone", change.change),
-            };
-            text.push_str(&format!("  {line}\n"));
-        }
-        let shared = entry.changes.iter().filter(|of| of.outcome == SHARED);
-        let shared: Vec<String> = shared.map(|of| of.change.to_string()).collect();
-        if !shared.is_empty() {
-            text.push_str(&format!(
-                "  left, since others need it: {}; a later unbind or restore undoes it\n",
-                shared.join(", ")
-            ));
-        }
-    }
-    if entries.is_empty() {
-        text.push_str("Nothing of this host is changed by strata.\n");
-    }
-    if !done {
-        for line in text.lines().filter(|_| printing.json || printing.quiet) {
-            output::tell(line);
-        }
-    }
-    let document = RestoreDocument {
-        schema: strata_record::SCHEMA,
-        done,
-        entries,
-    };
-    print(printing, &document, &text)?;
-    Ok(match (done, failed) {
-        (true, _) => End::Done,
-        (false, true) => End::Failed,
-        (false, false) => End::NotMet,
-    })
-}
-
-fn entry(told: Told) -> RestoredEntry {
-    let of = |what: fn(&Entry) -> String| told.entry.as_ref().map(what);
-    let mut entry = RestoredEntry {
-        what_for: of(|entry| entry.what_for.clone()),
-        pid: told.entry.as_ref().map(|entry| entry.process.pid),
-        at: of(|entry| entry.at.to_string()),
-        outcome: "undone",
-        why: None,
-        changes: Vec::new(),
-    };
-    let (outcome, why) = match told.outcome {
-        Outcome::Undone(changes) => {
-            entry.changes = changes.into_iter().map(restored).collect();
-            return entry;
-        }
-        Outcome::Runs => (
-            "runs",
-            "it still runs, and undoes what it changed at its end; --force undoes it now"
-                .to_owned(),
-        ),
-        Outcome::OtherBoot => (
-            "other_boot",
-            "of before the last boot, which undid it; dropped".to_owned(),
-        ),
-        Outcome::Newer { path, format } => (
-            "newer",
-            format!(
-                "{} is of format {format}: `strata restore` of the version that wrote it undoes it",
-                path.display()
-            ),
-        ),
-        Outcome::Garbled {
-            path,
-            why,
-            removed: true,
-        } => ("removed", format!("{} was removed: {why}", path.display())),
-        Outcome::Garbled {
-            path,
-            why,
-            removed: false,
-        } => (
-            "garbled",
-            format!(
-                "{} cannot be understood: {why}; read it, put back by hand what it says, and remove it (--force removes it)",
-                path.display()
-            ),
-        ),
-    };
-    entry.outcome = outcome;
-    entry.why = Some(why);
-    entry
-}
-
-fn restored((change, undone): (Change, Undone)) -> RestoredChange {
-    let (outcome, why) = match undone {
-        Undone::Before => ("before", None),
-        Undone::Restored => ("restored", None),
-        Undone::Gone => ("gone", None),
-        Undone::Left(left @ Left::Shared { .. }) => (SHARED, Some(left.to_string())),
-        Undone::Left(left) => ("left", Some(left.to_string())),
-    };
-    RestoredChange {
-        change,
-        outcome,
-        why,
-    }
 }

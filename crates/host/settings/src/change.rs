@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use strata_topology::Root;
 use strata_units::PciAddress;
 
 use crate::function::{Binding, FunctionDriver};
@@ -27,6 +28,14 @@ impl Change {
         match self {
             Change::Driver(change) => Some(change.function),
             Change::Module { .. } => None,
+        }
+    }
+
+    /// That it begins from what is there; a module that is loaded meanwhile stays loaded.
+    pub(crate) fn begins(&self, root: &Root) -> Result<(), ChangeError> {
+        match self {
+            Change::Driver(change) => change.begins(root),
+            Change::Module { .. } => Ok(()),
         }
     }
 
@@ -70,6 +79,11 @@ impl Undone {
     pub fn is_done(&self) -> bool {
         !matches!(self, Undone::Left(_))
     }
+
+    /// Whether something is left that a later attempt may undo.
+    pub(crate) fn is_owed(&self) -> bool {
+        matches!(self, Undone::Left(left) if !matches!(left, Left::NotBack(_)))
+    }
 }
 
 /// Why a change was left.
@@ -77,7 +91,7 @@ impl Undone {
 pub enum Left {
     /// Somebody else has changed it since.
     #[error(
-        "{function} has {found}: somebody has changed it since strata gave it {expected}; --force puts back what was before"
+        "{function} has {found}: somebody has changed it since strata gave it {expected}; `strata restore --force` puts back what was before"
     )]
     Foreign {
         /// The function.
@@ -100,6 +114,19 @@ pub enum Left {
         module: Name,
         /// Who uses it.
         by: String,
+    },
+    /// It is bound as before, but its drives are not there. There is nothing more to undo, and the journal forgets it.
+    #[error(transparent)]
+    NotBack(ChangeError),
+    /// The journal has forgotten it, and it is not as before.
+    #[error(
+        "{function} has {found}, and what this process wrote down of it is gone from the journal (`strata restore --force` does that), so that it is left; `strata unbind {function}` gives it to the kernel"
+    )]
+    Forgotten {
+        /// The function.
+        function: PciAddress,
+        /// What it has.
+        found: Binding,
     },
     /// It failed.
     #[error(transparent)]

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use strata_units::PciAddress;
 
-use crate::{Change, Process};
+use crate::{Change, Name, Process};
 
 /// The format of entries; a later one is not understood.
 pub const FORMAT: u64 = 1;
@@ -32,6 +32,18 @@ impl Entry {
     /// Whether it changes this function.
     pub fn covers(&self, function: PciAddress) -> bool {
         self.functions().any(|of| of == function)
+    }
+
+    /// Whether it gives this function this driver.
+    pub(crate) fn gives(&self, function: PciAddress, driver: &Name) -> bool {
+        self.changes.iter().any(|change| {
+            matches!(change, Change::Driver(of) if of.function == function && of.after.driver.as_ref() == Some(driver))
+        })
+    }
+
+    /// Whether it is the same one, whatever is left of its changes: the number of a removed entry is given again.
+    pub(crate) fn is(&self, other: &Entry) -> bool {
+        (&self.boot_id, self.process, self.at) == (&other.boot_id, other.process, other.at)
     }
 
     /// The functions that it changes.

@@ -91,6 +91,18 @@ pub enum ChangeError {
         /// How long was waited.
         within: Nanos,
     },
+    /// It has its driver, and no controller.
+    #[error(
+        "{function} has its driver {driver}, but none of its controllers is live, {within} after; see its state (`strata topology`) and the kernel's log (`dmesg`)"
+    )]
+    NotLive {
+        /// The function.
+        function: PciAddress,
+        /// The driver.
+        driver: Name,
+        /// How long was waited.
+        within: Nanos,
+    },
     /// The state is another than the change begins from.
     #[error(
         "{function} has {found}, and {expected} was found a moment ago; look again (`strata topology`) and start anew"
@@ -187,6 +199,16 @@ pub enum JournalError {
         path: PathBuf,
         /// Its format.
         format: u64,
+    },
+    /// An entry is gone while its process runs.
+    #[error(
+        "{function} is left as it is: what this process wrote down of it is gone from the journal in {} (`strata restore --force` does that); look at it (`strata topology`) and start anew", folder.display()
+    )]
+    Forgotten {
+        /// The function.
+        function: PciAddress,
+        /// The journal's folder.
+        folder: PathBuf,
     },
     /// Another process changes the same.
     #[error(

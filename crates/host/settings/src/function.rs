@@ -108,16 +108,21 @@ pub struct FunctionDriver {
 }
 
 impl FunctionDriver {
-    /// Makes the change, from the state before it.
-    pub(crate) fn apply(&self, kernel: &mut dyn Kernel) -> Result<(), ChangeError> {
-        let found = Binding::of(kernel.root(), self.function)?;
-        if found != self.before {
-            return Err(ChangeError::Changed {
+    /// That the function is in the state before.
+    pub(crate) fn begins(&self, root: &Root) -> Result<(), ChangeError> {
+        match Binding::of(root, self.function)? {
+            found if found == self.before => Ok(()),
+            found => Err(ChangeError::Changed {
                 function: self.function,
                 found,
                 expected: self.before.clone(),
-            });
+            }),
         }
+    }
+
+    /// Makes the change, from the state before it.
+    pub(crate) fn apply(&self, kernel: &mut dyn Kernel) -> Result<(), ChangeError> {
+        self.begins(kernel.root())?;
         self.set(kernel, &self.after)
     }
 
@@ -141,11 +146,15 @@ impl FunctionDriver {
             Err(why) => return Undone::Left(Left::Failed(why)),
         };
         if found == self.before {
-            // Whoever made the change may have been stopped while its drives came up. There is nothing else to be done for them.
-            if let Some(driver) = &self.before.driver {
-                let _ = wait_for_devices(kernel, self.function, driver, self.devices.len());
-            }
-            return Undone::Before;
+            // Whoever made the change may have been stopped while its drives came up.
+            let back =
+                self.before.driver.as_ref().map(|driver| {
+                    wait_for_devices(kernel, self.function, driver, self.devices.len())
+                });
+            return match back {
+                Some(Err(why)) => Undone::Left(Left::NotBack(why)),
+                _ => Undone::Before,
+            };
         }
         if !force && !self.passes_through(&found) {
             return Undone::Left(Left::Foreign {
@@ -311,10 +320,11 @@ fn bound(kernel: &mut dyn Kernel, function: PciAddress, driver: &Name) -> Result
     }
 }
 
-/// Waits until so many block devices stand on a function, on controllers that are live.
+/// Waits until so many block devices stand on a function, on controllers that are live; with the driver nvme there is one of
+/// these at least, also where it has no namespaces.
 ///
 /// # Errors
-/// [`ChangeError::NotBack`]
+/// [`ChangeError::NotBack`] or [`ChangeError::NotLive`]
 pub fn wait_for_devices(
     kernel: &mut dyn Kernel,
     function: PciAddress,
@@ -322,14 +332,17 @@ pub fn wait_for_devices(
     expected: usize,
 ) -> Result<(), ChangeError> {
     let within = kernel.patience();
-    let mut found = 0;
+    // A Volume Management Device may have no drives behind it.
+    let controllers = usize::from(*driver == Name::nvme());
+    let (mut live, mut found) = (0, 0);
     let back = wait(within, || {
-        found = match Topology::read(kernel.root()) {
+        (live, found) = match Topology::read(kernel.root()) {
             Ok(topology) => topology
                 .nvme_below(function)
                 .filter(|controller| controller.state.as_deref() == Some("live"))
-                .map(|controller| controller.namespaces.len())
-                .sum(),
+                .fold((0, 0), |(live, found), controller| {
+                    (live + 1, found + controller.namespaces.len())
+                }),
             Err(why) => {
                 return Err(ChangeError::Unknown {
                     what: "the block devices",
@@ -338,10 +351,15 @@ pub fn wait_for_devices(
                 });
             }
         };
-        Ok((found >= expected).then_some(()))
+        Ok((live >= controllers && found >= expected).then_some(()))
     })?;
     match back {
         Some(()) => Ok(()),
+        None if found >= expected => Err(ChangeError::NotLive {
+            function,
+            driver: driver.clone(),
+            within,
+        }),
         None => Err(ChangeError::NotBack {
             function,
             driver: driver.clone(),

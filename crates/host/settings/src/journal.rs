@@ -10,7 +10,7 @@ use strata_units::{Nanos, PciAddress};
 use crate::entry::NoEntry;
 use crate::folder::{Folder, Lock};
 use crate::process::boot;
-use crate::{Change, Entry, FORMAT, JournalError, Process};
+use crate::{Change, Entry, FORMAT, JournalError, Name, Process};
 
 /// Where it lies when nothing else is said: gone at a reboot, as the settings are.
 const PLACE: &str = "/run/strata";
@@ -18,8 +18,10 @@ const PLACE: &str = "/run/strata";
 /// What names another place.
 const VARIABLE: &str = "STRATA_JOURNAL";
 
-/// How long another process may change settings before a second one gives up: twice as long as a drive may take to come back.
-const PATIENCE: Nanos = Nanos::from_millis(120_000);
+/// How long another process may change settings before a second one gives up: its driver may take [`crate::Kernel::patience`] to
+/// bind, and its controller as long again to come up, which is 260 s for a function. Whoever waits behind several slow ones is
+/// told so.
+const PATIENCE: Nanos = Nanos::from_millis(270_000);
 
 /// The journal of a machine: a folder with a file an entry.
 #[derive(Debug, Clone)]
@@ -94,7 +96,7 @@ impl Journal {
         self.folder.path()
     }
 
-    /// Keeps other processes from changing settings until the lock is dropped; waits for one that does, two minutes at most.
+    /// Keeps other processes from changing settings until the lock is dropped; waits for one that does, as long as it may take for one function.
     ///
     /// # Errors
     /// [`JournalError::Locked`], or the lock's file cannot be opened.
@@ -129,17 +131,27 @@ impl Journal {
         Ok(all)
     }
 
-    /// The entries of this boot that change a function, oldest first.
+    /// Whether strata gave a function this driver, by an entry of this boot. A change that somebody has taken back by hand counts
+    /// until strata looks at the function and finds it as before ([`crate::forget`]): when somebody else gives it the same driver
+    /// first, this cannot tell it from ours.
     ///
     /// # Errors
     /// As [`Journal::read`].
-    pub fn covering(&self, function: PciAddress) -> Result<Vec<Entry>, JournalError> {
+    pub fn gave(&self, function: PciAddress, driver: &Name) -> Result<bool, JournalError> {
+        Ok(self
+            .current()?
+            .iter()
+            .any(|(_, entry)| entry.gives(function, driver)))
+    }
+
+    /// The entries of this boot and their numbers, oldest first.
+    pub(crate) fn current(&self) -> Result<Vec<(u64, Entry)>, JournalError> {
         let entries = self.read()?.into_iter().filter_map(|found| match found {
-            Found::Entry(_, entry) => Some(entry),
+            Found::Entry(number, entry) => Some((number, entry)),
             _ => None,
         });
         Ok(entries
-            .filter(|entry| self.is_of_this_boot(entry) && entry.covers(function))
+            .filter(|(_, entry)| self.is_of_this_boot(entry))
             .collect())
     }
 
@@ -155,16 +167,16 @@ impl Journal {
 
     /// Whether another process made an entry and still runs; what is this one's own it may undo.
     pub(crate) fn is_anothers(&self, entry: &Entry, own: Process) -> bool {
-        self.is_of_this_boot(entry) && entry.process != own && entry.process.is_alive(&self.root)
+        entry.process != own && self.is_running(entry)
     }
 
-    /// Writes down what will be changed; only afterwards may it be. Gives the entry's number.
-    pub(crate) fn begin(
-        &self,
-        lock: &Lock,
-        what_for: &str,
-        changes: &[Change],
-    ) -> Result<u64, JournalError> {
+    /// Whether the process that made an entry still runs.
+    pub(crate) fn is_running(&self, entry: &Entry) -> bool {
+        self.is_of_this_boot(entry) && entry.process.is_alive(&self.root)
+    }
+
+    /// The number of the next entry, if nobody has what that changes.
+    pub(crate) fn next(&self, _: &Lock, changes: &[Change]) -> Result<u64, JournalError> {
         let own = self.own()?;
         let mut last = 0;
         for found in self.read()? {
@@ -187,17 +199,27 @@ impl Journal {
                 }
             }
         }
-        let number = last + 1;
+        Ok(last + 1)
+    }
+
+    /// Writes down what will be changed; only afterwards may it be.
+    pub(crate) fn begin(
+        &self,
+        lock: &Lock,
+        number: u64,
+        what_for: &str,
+        changes: Vec<Change>,
+    ) -> Result<Entry, JournalError> {
         let entry = Entry {
             format: FORMAT,
             boot_id: self.boot_id.clone(),
-            process: own,
+            process: self.own()?,
             at: Timestamp::now(),
             what_for: what_for.to_owned(),
-            changes: changes.to_vec(),
+            changes,
         };
         self.write(lock, number, &entry)?;
-        Ok(number)
+        Ok(entry)
     }
 
     /// Makes an entry say what is left of its changes; without any it is removed.

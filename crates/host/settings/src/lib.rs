@@ -34,6 +34,6 @@ pub use kernel::{Kernel, Live};
 pub use module::{is_registered, missing_modules};
 pub use name::{Name, NotAName};
 pub use process::Process;
-pub use restore::{Outcome, Told, restore};
+pub use restore::{Outcome, Told, forget, restore, take_back};
 pub use scope::Scope;
 pub use users::{Reason, Uses, in_use};

@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use strata_topology::Root;
 use strata_units::PciAddress;
 
 use crate::change::Left;
 use crate::folder::Lock;
+use crate::function::Binding;
 use crate::journal::Found;
-use crate::{Change, Entry, Journal, JournalError, Kernel, Undone, module};
+use crate::{Change, Entry, Journal, JournalError, Kernel, Name, Undone, module};
 
 /// What became of a file of the journal.
 #[derive(Debug)]
@@ -72,7 +74,71 @@ pub fn restore(
     only: Option<PciAddress>,
     force: bool,
 ) -> Result<Vec<Told>, JournalError> {
+    let wanted = |entry: &Entry| only.is_none_or(|only| entry.covers(only));
+    restore_those(journal, kernel, &journal.lock()?, &wanted, force)
+}
+
+/// Undoes the entries of processes that have ended by which strata gave a function the driver `from`; what it has been given back
+/// to is `to`, and other entries of this are forgotten ([`forget`]).
+///
+/// # Errors
+/// As [`restore`].
+pub fn take_back(
+    journal: &Journal,
+    kernel: &mut dyn Kernel,
+    function: PciAddress,
+    from: &Name,
+    to: &Name,
+) -> Result<Vec<Told>, JournalError> {
     let lock = journal.lock()?;
+    let wanted = |entry: &Entry| entry.gives(function, from);
+    let told = restore_those(journal, kernel, &lock, &wanted, false)?;
+    forget(journal, kernel.root(), &lock, function, Some(to))?;
+    Ok(told)
+}
+
+/// Drops what entries of processes that have ended say of a function where nothing is to be undone: it has what was before, since
+/// somebody put that back by hand; or they gave it the driver `given`, which was asked for and which it has. Modules stay written
+/// down, for [`restore`].
+///
+/// # Errors
+/// The journal cannot be read or written.
+pub fn forget(
+    journal: &Journal,
+    root: &Root,
+    lock: &Lock,
+    function: PciAddress,
+    given: Option<&Name>,
+) -> Result<(), JournalError> {
+    // What cannot be looked at may have to be undone.
+    let Ok(found) = Binding::of(root, function) else {
+        return Ok(());
+    };
+    let is_there = given.is_some() && found.driver.as_ref() == given;
+    let is_over = |change: &Change| match change {
+        Change::Driver(of) if of.function == function => {
+            found == of.before || is_there && of.after.driver == found.driver
+        }
+        _ => false,
+    };
+    for (number, entry) in journal.current()? {
+        // A scope passes by the state before, and goes on.
+        if entry.changes.iter().any(is_over) && !journal.is_running(&entry) {
+            let left = entry.changes.iter().filter(|change| !is_over(change));
+            journal.leave(lock, number, &entry, left.cloned().collect())?;
+        }
+    }
+    Ok(())
+}
+
+/// Undoes the entries that are wanted; those of modules alone always are, as modules that others used may be free by now.
+fn restore_those(
+    journal: &Journal,
+    kernel: &mut dyn Kernel,
+    lock: &Lock,
+    wanted: &dyn Fn(&Entry) -> bool,
+    force: bool,
+) -> Result<Vec<Told>, JournalError> {
     let own = journal.own()?;
     let mut all = journal.read()?;
     all.reverse();
@@ -88,20 +154,16 @@ pub fn restore(
             Found::Newer { path, format } => (None, Outcome::Newer { path, format }),
             Found::Garbled { path, why } => {
                 if force {
-                    journal.remove_file(&lock, &path)?;
+                    journal.remove_file(lock, &path)?;
                 }
                 let removed = force;
                 (None, Outcome::Garbled { path, why, removed })
             }
             Found::Entry(number, entry) if !journal.is_of_this_boot(&entry) => {
-                journal.remove(&lock, number)?;
+                journal.remove(lock, number)?;
                 (Some(entry), Outcome::OtherBoot)
             }
-            // Modules that were left since others used them may be free by now.
-            Found::Entry(_, entry)
-                if only.is_some_and(|only| !entry.covers(only))
-                    && entry.functions().next().is_some() =>
-            {
+            Found::Entry(_, entry) if !wanted(&entry) && entry.functions().next().is_some() => {
                 changed.extend(entry.functions());
                 continue;
             }
@@ -125,7 +187,7 @@ pub fn restore(
             (number, &told.entry, &mut told.outcome)
         {
             undo_modules(kernel, entry, &changed, undone);
-            leave(journal, &lock, number, entry, undone)?;
+            leave(journal, lock, number, entry, undone)?;
         }
     }
     Ok(told)
@@ -140,11 +202,8 @@ pub(crate) fn undo(
     entry: &Entry,
 ) -> Result<Vec<(Change, Undone)>, JournalError> {
     let mut changed = BTreeSet::new();
-    for found in journal.read()? {
-        if let Found::Entry(other, entry) = found
-            && other != number
-            && journal.is_of_this_boot(&entry)
-        {
+    for (other, entry) in journal.current()? {
+        if other != number {
             changed.extend(entry.functions());
         }
     }
@@ -157,7 +216,7 @@ pub(crate) fn undo(
 
 /// The functions whose change is left.
 fn still(undone: &[(Change, Undone)]) -> impl Iterator<Item = PciAddress> {
-    let left = undone.iter().filter(|(_, undone)| !undone.is_done());
+    let left = undone.iter().filter(|(_, undone)| undone.is_owed());
     left.filter_map(|(change, _)| change.function())
 }
 
@@ -216,7 +275,7 @@ fn leave(
 ) -> Result<(), JournalError> {
     let left = |change: &&Change| {
         let became = undone.iter().find(|(of, _)| of == *change);
-        became.is_none_or(|(_, became)| !became.is_done())
+        became.is_none_or(|(_, became)| became.is_owed())
     };
     let left = entry.changes.iter().filter(left).cloned().collect();
     journal.leave(lock, number, entry, left)

@@ -163,9 +163,8 @@ impl Switch for Rebinding {
                     .into_iter()
                     .filter_map(|(_, undone)| match undone {
                         // Somebody else needs the module now.
-                        Undone::Left(why @ Left::Failed(_) | why @ Left::Foreign { .. }) => {
-                            Some(why.to_string())
-                        }
+                        Undone::Left(Left::Shared { .. }) => None,
+                        Undone::Left(why) => Some(why.to_string()),
                         _ => None,
                     })
                     .for_each(&mut tell),

@@ -119,6 +119,27 @@ fn what_is_no_drive_is_not_bound() {
         1,
         &expected,
     );
+    let ran = run(with(at, &format!("unbind {function} --json")));
+    assert_eq!(ran.status.code(), Some(1), "{}", ran.err);
+    let document: Value = serde_json::from_str(&ran.out).expect("one document");
+    assert_eq!(
+        (
+            &document["function"],
+            &document["done"],
+            &document["entries"]
+        ),
+        (&json!(function), &json!(false), &json!([]))
+    );
+    let named = driver.as_ref().map(|of| of.to_string_lossy());
+    assert_eq!(document["driver"], json!(named));
+    let refusals = document["refusals"].as_array().expect("a list");
+    assert!(
+        refusals.len() == 1
+            && refusals[0]
+                .as_str()
+                .is_some_and(|why| why.contains(expected[1])),
+        "{document}"
+    );
     let ran = run(with(at, &format!("bind {function} --dry-run")));
     assert_eq!(ran.status.code(), Some(3), "{}", ran.err);
     assert!(
@@ -214,7 +235,7 @@ fn what_a_running_process_changed_is_left_unless_forced() {
     let ran = run(with(folder.path(), "restore"));
     assert_eq!(ran.status.code(), Some(3), "{}", ran.err);
     assert!(
-        ran.out.contains("still runs") && ran.out.contains("--force"),
+        ran.out.contains("still runs") && ran.out.contains("`strata restore --force`"),
         "{}",
         ran.out
     );
@@ -238,7 +259,7 @@ fn entries_that_cannot_be_understood_are_told() {
         put(folder.path(), text);
         let ran = run(with(folder.path(), "restore"));
         assert_eq!(ran.status.code(), Some(3), "{expected}: {}", ran.err);
-        for word in [expected, "1.json", "--force removes it"] {
+        for word in [expected, "1.json", "`strata restore --force` removes it"] {
             assert!(ran.out.contains(word), "{word:?} is not in {}", ran.out);
         }
         assert_eq!(entries(folder.path()), 1);

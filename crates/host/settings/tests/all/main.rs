@@ -4,6 +4,7 @@
 
 mod journal;
 mod kernel;
+mod others;
 mod scopes;
 mod tree;
 mod undo;

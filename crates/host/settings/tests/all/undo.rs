@@ -1,7 +1,7 @@
 //! Undoing from every state.
 
 use strata_settings::{
-    Binding, Change, FunctionDriver, Left, Name, Outcome, Scope, Told, Undone, restore,
+    Binding, Change, FunctionDriver, Left, Name, Outcome, Scope, Told, Undone, forget, restore,
 };
 
 use crate::kernel::{DRIVE, Played, address, name};
@@ -63,7 +63,9 @@ fn put(kernel: &mut Played, driver: Option<&str>, only: &str) {
     use strata_settings::Kernel;
     let folder = format!("sys/bus/pci/devices/{DRIVE}");
     let unbind = format!("{folder}/driver/unbind");
-    kernel.write(&unbind, DRIVE).expect("it was bound");
+    if Binding::of(kernel.root(), address(DRIVE)).is_ok_and(|now| now.driver.is_some()) {
+        kernel.write(&unbind, DRIVE).expect("it was bound");
+    }
     if let Some(driver) = driver {
         let attribute = format!("{folder}/driver_override");
         kernel.write(&attribute, driver).expect("written");
@@ -134,7 +136,8 @@ fn a_process_that_runs_keeps_what_it_changed() {
     assert!(first(&all(&tree, true)).is_done());
     assert_eq!(tree.now(), Binding::plain(Name::nvme()));
     tree.own(std::process::id());
-    assert!(scope.undo().expect("the journal").is_empty());
+    let undone = scope.undo().expect("the journal");
+    assert!(matches!(&undone[..], [(_, Undone::Before)]), "{undone:?}");
     // A process of the same number that began later is another.
     let scope = Scope::begin(tree.journal(), tree.kernel(), "a run", to_vfio()).expect("done");
     scope.keep();
@@ -221,6 +224,53 @@ fn a_module_that_others_use_stays_until_they_do_not() {
     assert_eq!(other.before, Binding::plain(Name::nvme()));
     let rest = all(&tree, false);
     assert!(rest.iter().all(|told| told.outcome.is_done()), "{rest:?}");
+    assert_eq!(tree.entries(), 0);
+    assert!(!tree.path("sys/module/vfio").exists());
+}
+
+/// Stopped while its drives came up: the journal has nothing more to undo, and it is told.
+#[test]
+fn a_drive_that_is_not_back_is_told_and_forgotten() {
+    let tree = Tree::new();
+    left_behind(&tree);
+    put(&mut tree.kernel(), Some("nvme"), "(null)");
+    let state = format!("sys/devices/pci0000:80/{DRIVE}/nvme/nvme0/state");
+    tree.put(&state, "connecting");
+    let told = all(&tree, false);
+    let Undone::Left(left @ Left::NotBack(_)) = first(&told) else {
+        panic!("{told:?}");
+    };
+    let text = left.to_string();
+    assert!(text.contains("0 of the 1 block devices"), "{text}");
+    assert!(!told[0].outcome.is_done());
+    assert_eq!(tree.entries(), 0);
+}
+
+/// By hand: as before, or to a driver that it was given on request.
+#[test]
+fn what_is_as_before_again_is_forgotten() {
+    let tree = Tree::new();
+    left_behind(&tree);
+    let journal = tree.journal();
+    let (of, nvme, vfio) = (address(DRIVE), Name::nvme(), Name::vfio_pci());
+    let forgets = |given: Option<&Name>| {
+        let lock = journal.lock().expect("locked");
+        forget(&journal, &tree.root(), &lock, of, given).expect("the journal");
+        journal.gave(of, &vfio).expect("read")
+    };
+    assert!(forgets(Some(&nvme)), "it is with vfio-pci");
+    put(&mut tree.kernel(), None, "(null)");
+    assert!(forgets(Some(&nvme)), "it is half way");
+    // A run whose process lives passes by what was before.
+    put(&mut tree.kernel(), Some("nvme"), "(null)");
+    tree.process(std::process::id(), "strata", 500);
+    assert!(forgets(Some(&nvme)), "it runs");
+    tree.ends(std::process::id());
+    assert!(!forgets(None), "it is as before");
+    // Its modules are still to be unloaded.
+    assert_eq!(tree.entries(), 1);
+    let told = all(&tree, false);
+    assert!(told.iter().all(|told| told.outcome.is_done()), "{told:?}");
     assert_eq!(tree.entries(), 0);
     assert!(!tree.path("sys/module/vfio").exists());
 }

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use strata_guard::Unasked;
 use strata_settings::{
-    Binding, Change, FunctionDriver, Journal, Kernel, Name, in_use, missing_modules,
+    Binding, Change, FunctionDriver, Journal, Kernel, Name, forget, in_use, missing_modules,
 };
 use strata_topology::{NvmeController, PciFunction, Topology};
-use strata_units::PciAddress;
+use strata_units::{Nanos, PciAddress};
 
 use super::carried::carried;
 use super::{BindError, Open, Refusal, Untyped};
@@ -113,8 +113,8 @@ impl Plan {
     }
 }
 
-/// Looks at all that giving `function` to vfio-pci means; with `whole_group` other drives of its IOMMU group come along. Nothing is
-/// changed. `journal` is where the journal lies, and `open` reaches a drive that is with vfio-pci already: it is reset by that.
+/// Looks at all that giving `function` to vfio-pci means; with `whole_group` other drives of its IOMMU group come along. Nothing of
+/// the host is changed; the journal forgets what somebody has put back by hand. `journal` is where the journal lies, and `open` reaches a drive that is with vfio-pci already: it is reset by that.
 ///
 /// # Errors
 /// There is no such function, or the machine or the journal cannot be read. What stands against the plan is no error, and
@@ -142,6 +142,12 @@ pub fn plan(
     if let Some(why) = foreign(&topology, found) {
         plan.refusals.push(why);
         return Ok(plan);
+    }
+    // Later it might be taken for ours. Whoever may only look, or looks while somebody else changes settings, leaves it.
+    if let Ok(Some(journal)) = Journal::existing(journal, kernel.root())
+        && let Ok(lock) = journal.lock_within(Nanos(0))
+    {
+        let _ = forget(&journal, kernel.root(), &lock, function, None);
     }
     let before = Binding::of(kernel.root(), function)?;
     let own = own(found);
@@ -218,9 +224,9 @@ impl Plan {
         open: Open<'_>,
     ) -> Result<(), BindError> {
         let ours = Journal::existing(journal, kernel.root())?
-            .map(|journal| journal.covering(self.function))
+            .map(|journal| journal.gave(self.function, &Name::vfio_pci()))
             .transpose()?
-            .is_some_and(|entries| !entries.is_empty());
+            .unwrap_or(false);
         if ours {
             self.already = Some(Already::Ours);
             return Ok(());

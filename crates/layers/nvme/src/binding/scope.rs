@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use strata_settings::{Change, Journal, JournalError, Kernel, Scope, SettingsError, Undone};
+use strata_settings::{
+    Change, Journal, JournalError, Kernel, Scope, SettingsError, Undone, forget,
+};
 
 use super::{BindError, Plan};
 
@@ -44,6 +46,11 @@ impl Plan {
         }
         self.typed_matches(typed)?;
         let journal = Journal::open(journal, kernel.root())?;
+        for of in &self.moves {
+            // Where it was before it was given to the kernel on request is nothing to go back to any more.
+            let own = of.before.driver.as_ref();
+            forget(&journal, kernel.root(), &journal.lock()?, of.function, own)?;
+        }
         let scope = Scope::begin(journal, kernel, what_for, self.changes())?;
         Ok(Bound { scope })
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use strata_settings::{
-    Binding, Change, FunctionDriver, Journal, Kernel, Name, Scope, Told, in_use, restore,
+    Binding, Change, FunctionDriver, Journal, Kernel, Name, Scope, Told, forget, in_use, take_back,
     wait_for_devices,
 };
 use strata_topology::Topology;
@@ -16,11 +16,11 @@ use super::{BindError, Open, Refusal};
 /// How a function came back.
 #[derive(Debug)]
 pub enum Unbound {
-    /// What the journal says of it was undone, as far as each entry tells.
+    /// What the journal says of strata's giving it to vfio-pci was undone, as far as each entry tells.
     Undone(Vec<Told>),
     /// Somebody else had bound it: it was given to the kernel's driver, and the journal has where it was before.
     Given(Name),
-    /// It is with the kernel's driver, and the journal says nothing of it.
+    /// It is with the kernel's driver.
     Already(Name),
 }
 
@@ -39,17 +39,22 @@ pub fn unbind<K: Kernel>(
     let Some(found) = topology.function(function) else {
         return Err(BindError::Absent { function });
     };
-    if let Some(journal) = Journal::existing(journal, kernel.root())?
-        && !journal.covering(function)?.is_empty()
-    {
-        let told = restore(&journal, &mut kernel, Some(function), false)?;
-        return Ok(Unbound::Undone(told));
+    let (own, foreign) = (own(found), foreign(&topology, found));
+    let before = Binding::of(kernel.root(), function)?;
+    if let Some(journal) = Journal::existing(journal, kernel.root())? {
+        let lock = journal.lock()?;
+        forget(&journal, kernel.root(), &lock, function, Some(&own))?;
+        drop(lock);
+        // Also half way back, where its own driver has it and is still the only one that may.
+        let vfio = Name::vfio_pci();
+        if before != Binding::plain(own.clone()) && journal.gave(function, &vfio)? {
+            let told = take_back(&journal, &mut kernel, function, &vfio, &own)?;
+            return Ok(Unbound::Undone(told));
+        }
     }
-    if let Some(why) = foreign(&topology, found) {
+    if let Some(why) = foreign {
         return Err(BindError::Refused(vec![why]));
     }
-    let own = own(found);
-    let before = Binding::of(kernel.root(), function)?;
     let expected = match &before.driver {
         Some(driver) if *driver == own => return Ok(Unbound::Already(own)),
         None => 0,

@@ -33,7 +33,9 @@ fn drive(store: bool) -> Emulator {
 /// As somebody else binds it.
 fn by_hand(tree: &Tree, driver: &str) {
     let mut kernel = tree.kernel();
-    kernel.load(&Name::vfio_pci()).expect("loaded");
+    if !tree.path("sys/module/vfio_pci").exists() {
+        kernel.load(&Name::vfio_pci()).expect("loaded");
+    }
     let folder = format!("sys/bus/pci/devices/{DRIVE}");
     kernel
         .write(&format!("{folder}/driver_override"), driver)
@@ -241,5 +243,132 @@ fn a_drive_without_a_driver_is_given_to_the_kernel() {
         .expect("unbound");
     let unbound = unbind(kernel, &place(&tree), &nobody, address(DRIVE)).expect("given");
     assert!(matches!(unbound, Unbound::Given(_)), "{unbound:?}");
+    assert_eq!(tree.now(), Binding::plain(Name::nvme()));
+}
+
+/// What was asked for is not taken back by asking again, nor after it was ours for a while.
+#[test]
+fn a_drive_that_was_given_to_the_kernel_stays_there() {
+    for driverless in [false, true] {
+        let tree = Tree::new();
+        by_hand(&tree, "vfio-pci");
+        if driverless {
+            let unbind = format!("sys/bus/pci/devices/{DRIVE}/driver/unbind");
+            tree.kernel().write(&unbind, DRIVE).expect("unbound");
+        }
+        let emulator = Emulator::new("[[namespace]]\nsize = \"4MiB\"");
+        let open = |_| -> Opened { Ok(emulator.controller()) };
+        let mut pid = 9000;
+        // Each command is a process of its own.
+        let mut next = || {
+            tree.ends(if pid == 9000 {
+                std::process::id()
+            } else {
+                pid - 1
+            });
+            tree.own(pid);
+            pid += 1;
+        };
+        let back = || unbind(tree.kernel(), &place(&tree), &open, address(DRIVE)).expect("done");
+        assert!(matches!(back(), Unbound::Given(_)));
+        assert_eq!(tree.entries(), 1);
+        next();
+        assert!(matches!(back(), Unbound::Already(_)));
+        assert_eq!(
+            (tree.now(), tree.entries()),
+            (Binding::plain(Name::nvme()), 0)
+        );
+        // Once more, and to vfio-pci by strata in between.
+        tree.kernel()
+            .write(&format!("sys/bus/pci/devices/{DRIVE}/driver/unbind"), DRIVE)
+            .expect("unbound");
+        next();
+        assert!(matches!(back(), Unbound::Given(_)));
+        next();
+        bind(&tree, planned(&tree, DRIVE, false), &["S0"])
+            .expect("bound")
+            .keep();
+        assert_eq!(tree.entries(), 1, "where it was before is forgotten");
+        next();
+        assert!(matches!(back(), Unbound::Undone(_)));
+        assert_eq!(
+            (tree.now(), tree.entries()),
+            (Binding::plain(Name::nvme()), 0)
+        );
+        next();
+        assert!(matches!(back(), Unbound::Already(_)));
+        assert_eq!(tree.now(), Binding::plain(Name::nvme()));
+        emulator.end();
+    }
+}
+
+/// Bound by strata, put back by hand, and bound by somebody else, who has written to it since.
+#[test]
+fn what_somebody_else_binds_later_is_not_ours() {
+    for plans in [false, true] {
+        let tree = Tree::new();
+        bind(&tree, planned(&tree, DRIVE, false), &["S0"])
+            .expect("bound")
+            .keep();
+        tree.ends(std::process::id());
+        tree.own(9000);
+        by_hand(&tree, "nvme");
+        let folder = format!("sys/bus/pci/devices/{DRIVE}");
+        tree.kernel()
+            .write(&format!("{folder}/driver_override"), "")
+            .expect("written");
+        // Whatever of strata looks at it meanwhile.
+        match plans {
+            true => assert_eq!(planned(&tree, DRIVE, false).already, None),
+            false => {
+                let found = unbind(tree.kernel(), &place(&tree), &nobody, address(DRIVE));
+                assert!(matches!(found, Ok(Unbound::Already(_))), "{found:?}");
+            }
+        }
+        by_hand(&tree, "vfio-pci");
+        let emulator = drive(true);
+        let open = |_| -> Opened { Ok(emulator.controller()) };
+        let found = plan_with(&tree, &open);
+        assert_eq!(found.already, Some(Already::Theirs));
+        assert!(against(&found)[0].contains("spdk_blobstore"), "{found:?}");
+        let why = unbind(tree.kernel(), &place(&tree), &open, address(DRIVE)).expect_err("theirs");
+        assert!(matches!(why, BindError::Refused(_)), "{why}");
+        assert_eq!(tree.now(), Binding::only(Name::vfio_pci()));
+        emulator.end();
+    }
+}
+
+/// Given to the kernel by `strata unbind`, and bound again by somebody else.
+#[test]
+fn what_was_given_to_the_kernel_is_not_ours_when_it_is_with_vfio_again() {
+    let tree = Tree::new();
+    let unbound = format!("sys/bus/pci/devices/{DRIVE}/driver/unbind");
+    tree.kernel().write(&unbound, DRIVE).expect("unbound");
+    let given = unbind(tree.kernel(), &place(&tree), &nobody, address(DRIVE));
+    assert!(matches!(given, Ok(Unbound::Given(_))), "{given:?}");
+    tree.ends(std::process::id());
+    tree.own(9000);
+    by_hand(&tree, "vfio-pci");
+    assert_eq!(tree.entries(), 1);
+    let emulator = drive(true);
+    let open = |_| -> Opened { Ok(emulator.controller()) };
+    assert_eq!(plan_with(&tree, &open).already, Some(Already::Theirs));
+    let why = unbind(tree.kernel(), &place(&tree), &open, address(DRIVE)).expect_err("theirs");
+    assert!(matches!(why, BindError::Refused(_)), "{why}");
+    emulator.end();
+}
+
+#[test]
+fn a_drive_whose_controller_does_not_come_up_is_told() {
+    let tree = Tree::new();
+    let unbound = format!("sys/bus/pci/devices/{DRIVE}/driver/unbind");
+    tree.kernel().write(&unbound, DRIVE).expect("unbound");
+    let state = format!("sys/devices/pci0000:80/{DRIVE}/nvme/nvme0/state");
+    tree.put(&state, "connecting");
+    let why = unbind(tree.kernel(), &place(&tree), &nobody, address(DRIVE)).expect_err("not live");
+    assert!(
+        why.to_string().contains("none of its controllers is live"),
+        "{why}"
+    );
     assert_eq!(tree.now(), Binding::plain(Name::nvme()));
 }
