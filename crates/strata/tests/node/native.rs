@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use strata_virtual_node::{Node, on};
 
 use crate::support::{Running, done, fails, lines, records, scratch, strata};
@@ -36,6 +36,16 @@ fn polled(target: &str, words: &str, output: &Path) -> Command {
     command.args(words.split_whitespace());
     command.arg("--output").arg(output);
     command
+}
+
+/// How many reads a drive has completed, by the machine's own account.
+fn reads(node: &Node, serial: &str) -> u64 {
+    let all = node.monitor("query-blockstats", json!({}));
+    let disk = format!("disk-{serial}");
+    let drives = all.as_array().expect("drives");
+    let found = drives.iter().find(|d| d["device"] == disk.as_str());
+    let stats = &found.expect("the drive")["stats"];
+    stats["rd_operations"].as_u64().expect("a count")
 }
 
 /// Fills the first so many KiB through the kernel, with bytes that are nobody's.
@@ -211,7 +221,14 @@ fn a_controller_that_is_pulled_out_is_told_as_removed() {
         );
         // What is gone cannot be given back, and says so without hanging.
         let restored = crate::support::run(strata(["restore"]));
-        assert!(restored.status.code().is_some(), "{}", restored.err);
+        assert_eq!(restored.status.code(), Some(0), "{}", restored.err);
+        assert!(
+            restored.out.contains("gone from the host"),
+            "{}",
+            restored.out
+        );
+        let again = done(strata(["restore"]));
+        assert!(again.out.starts_with("Nothing"), "{}", again.out);
     });
 }
 
@@ -221,6 +238,7 @@ fn a_drive_that_slows_down_is_noticed() {
         let folder = scratch();
         let taken = Taken::take(node, "STRATA0");
         let output = folder.path().join("slow");
+        let before = reads(node, "STRATA0");
         let running = Running::start(polled(
             "STRATA0",
             "--duration 4s --depth 4 --repeats 2",
@@ -229,14 +247,28 @@ fn a_drive_that_slows_down_is_noticed() {
         node.within(Duration::from_secs(60), "the first record", || {
             lines(&output) > 0
         });
-        std::thread::sleep(Duration::from_millis(1500));
+        // In the middle of the second, which begins as the first did.
+        let begun = reads(node, "STRATA0");
+        let third = (begun - before) / 3;
+        node.within(Duration::from_secs(60), "the second trial's load", || {
+            reads(node, "STRATA0") > begun + third
+        });
         node.throttle("STRATA0", 20);
         let ran = running.end();
         node.throttle("STRATA0", 0);
         assert_eq!(ran.status.code(), Some(0), "{}", ran.err);
         let found = records(&output);
-        let is_still = |r: &Value| r["result"]["stationarity"]["stationary"] == true;
-        assert!(found.iter().any(|r| !is_still(r)), "{}", found[1]["result"]);
+        let slow = &found[1];
+        assert_eq!(
+            slow["result"]["stationarity"]["stationary"], false,
+            "{}",
+            slow["result"]
+        );
+        let warnings = slow["warnings"].as_array().expect("warnings");
+        assert!(
+            warnings.iter().any(|w| w["code"] == "not_stationary"),
+            "{warnings:?}"
+        );
         taken.give_back();
     });
 }
