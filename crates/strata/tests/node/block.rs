@@ -138,12 +138,11 @@ fn as_many_operations_as_fio_reach_the_drive() {
             assert_eq!(record["result"]["errors"], 0);
             let device = &record["proof"]["host"]["devices"][0];
             let ours = device["reads"].as_u64().expect("a count");
+            assert!(theirs >= 300, "{serial}: {theirs} of fio's");
+            // The kernel completes a batch before it counts it, so that the last may not be in it yet.
+            let around = 300 - u64::from(depth as u32)..=300 + u64::from(depth as u32) + 8;
             assert!(
-                ours >= 300 && theirs >= 300,
-                "{serial}: {ours} and {theirs}"
-            );
-            assert!(
-                ours < 300 + u64::from(depth as u32) + 8,
+                around.contains(&ours),
                 "{serial}: {ours} reads for 300 operations"
             );
         }

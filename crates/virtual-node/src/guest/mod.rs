@@ -303,9 +303,16 @@ impl Alone {
                 )
             }
             _ => {
-                let how = self
-                    .ended()
-                    .map_or("does not answer".to_owned(), |s| format!("has ended ({s})"));
+                // One that ends lets go of its port first.
+                let until = Instant::now() + Duration::from_secs(5);
+                while self.ended().is_none() && Instant::now() < until {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                let how = match (self.ended(), read) {
+                    (Some(status), _) => format!("has ended ({status})"),
+                    (None, Ok(_)) => "has closed its port".to_owned(),
+                    (None, Err(why)) => format!("does not answer ({why})"),
+                };
                 bail!(
                     "the guest {how}; the last lines of its console:\n{}",
                     self.console.last()
