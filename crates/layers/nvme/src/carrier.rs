@@ -97,3 +97,18 @@ pub struct CarrierError {
     #[source]
     pub why: Box<dyn std::error::Error + Send + Sync>,
 }
+
+impl CarrierError {
+    /// What was to be done, with which function, and why it was not.
+    pub(crate) fn new(
+        what: impl Into<String>,
+        name: &str,
+        why: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> CarrierError {
+        CarrierError {
+            what: what.into(),
+            name: name.to_owned(),
+            why: why.into(),
+        }
+    }
+}

@@ -51,11 +51,7 @@ impl VfioUser {
     where
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        found.map_err(|why| CarrierError {
-            what: what.into(),
-            name: self.name.clone(),
-            why: why.into(),
-        })
+        found.map_err(|why| CarrierError::new(what, &self.name, why))
     }
 
     fn load<const N: usize>(&mut self, at: ByteOffset) -> Result<[u8; N], CarrierError> {

@@ -128,20 +128,22 @@ impl IommuInfo {
     }
 }
 
+/// A capability's list of pairs of 8 bytes each: their number in 4, 4 that mean nothing, then the pairs.
+fn pairs<'a>(body: &'a [u8], what: &str) -> Result<std::slice::ChunksExact<'a, u8>, Odd> {
+    let count = field(u32_at(body, 0))? as usize;
+    let pairs = count
+        .checked_mul(16)
+        .and_then(|len| body.get(8..len.checked_add(8)?));
+    match pairs {
+        Some(pairs) => Ok(pairs.chunks_exact(16)),
+        None => odd(format!("{count} {what} in {} bytes", body.len())),
+    }
+}
+
 /// The ranges of VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE: their number, then first and last address of each.
 fn ranges(body: &[u8]) -> Result<Vec<Range<Iova>>, Odd> {
-    let count = field(u32_at(body, 0))? as usize;
-    let Some(pairs) = count
-        .checked_mul(16)
-        .and_then(|len| body.get(8..len.checked_add(8)?))
-    else {
-        return odd(format!(
-            "{count} ranges of addresses in {} bytes",
-            body.len()
-        ));
-    };
     let mut found = Vec::new();
-    for pair in pairs.chunks_exact(16) {
+    for pair in pairs(body, "ranges of addresses")? {
         let (start, last) = (field(u64_at(pair, 0))?, field(u64_at(pair, 8))?);
         if start > last {
             return odd(format!("addresses from {start:#x} to {last:#x}"));
@@ -216,18 +218,8 @@ impl RegionInfo {
 
 /// The areas of VFIO_REGION_INFO_CAP_SPARSE_MMAP: their number, then offset and size of each.
 fn areas(body: &[u8], size: u64) -> Result<Vec<Range<u64>>, Odd> {
-    let count = field(u32_at(body, 0))? as usize;
-    let Some(pairs) = count
-        .checked_mul(16)
-        .and_then(|len| body.get(8..len.checked_add(8)?))
-    else {
-        return odd(format!(
-            "{count} areas to be mapped in {} bytes",
-            body.len()
-        ));
-    };
     let mut found = Vec::new();
-    for pair in pairs.chunks_exact(16) {
+    for pair in pairs(body, "areas to be mapped")? {
         let (at, len) = (field(u64_at(pair, 0))?, field(u64_at(pair, 8))?);
         match at.checked_add(len) {
             Some(end) if end <= size => found.push(at..end),

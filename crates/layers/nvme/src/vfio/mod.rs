@@ -109,11 +109,7 @@ impl Vfio {
     where
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        found.map_err(|why| CarrierError {
-            what: what.into(),
-            name: self.name.clone(),
-            why: why.into(),
-        })
+        found.map_err(|why| CarrierError::new(what, &self.name, why))
     }
 
     /// A register's bytes, where it is not mapped.
