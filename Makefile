@@ -18,9 +18,11 @@ test: setup ## run every test, and say what this machine could not run; one crat
 	@scripts/test $(if $(PKG),--package $(PKG),--workspace)
 
 virtual-node: NEEDS = qemu
+virtual-node: NODE = --package strata --package strata-virtual-node --test node
 virtual-node: setup ## the tests that need drives, an IOMMU or two nodes, and a run, in a QEMU guest (fetches 140 MB, once)
-	@scripts/test --release --package strata-virtual-node --package strata-nvme --package strata --test guest --test bound --test vfio --test node
-	@scripts/reference-run $(ARGS)
+	cargo build --profile emulated --locked $(NODE) --bins
+	@scripts/test --profile emulated $(NODE)
+	@STRATA_BUILT=$${CARGO_TARGET_DIR:-target}/emulated scripts/reference-run $(or $(ARGS),--repeats 6 --duration 250ms)
 
 soak: NEEDS = c++
 soak: setup ## the long tests too, minutes each; then each fuzzer for ten (STRATA_FUZZ_SECONDS)

@@ -160,6 +160,9 @@ pub(crate) struct RunArgs {
     /// Of quick and node: length of each measured window [default: 1250ms]
     #[arg(long, value_name = "TIME", conflicts_with = "resume")]
     pub(crate) duration: Option<Nanos>,
+    /// Of quick and node: time under load before each window opens [default: 300ms]
+    #[arg(long, value_name = "TIME", conflicts_with = "resume")]
+    pub(crate) ramp: Option<Nanos>,
     /// Rounds [default: those of the plan, 10 for quick, 12 for node]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) repeats: Option<u32>,

@@ -8,13 +8,18 @@ use strata_record::{Cell, Layer, Op, Sockets};
 use strata_units::{Bytes, Nanos, QueueDepth};
 
 use crate::block::{self, OWN_FILE};
-use crate::cli::{PlanName, RunArgs};
+use crate::cli::{Measuring, PlanName, RunArgs};
 use crate::host::Host;
 use crate::session::{Ready, Session};
 use crate::{End, Usage, interrupt, node, nvme, plan, tcp};
 
-/// The window of each trial of `quick` and `node`, and the ramp before it.
-pub(crate) const WINDOW: (Nanos, Nanos) = (Nanos::from_millis(1250), Nanos::from_millis(300));
+/// How each trial of `quick` and `node` measures, by default 1.25 s after 0.3 s.
+pub(crate) fn measuring(args: &RunArgs) -> Measuring {
+    block::plain(
+        args.duration.unwrap_or(Nanos::from_millis(1250)),
+        args.ramp.unwrap_or(Nanos::from_millis(300)),
+    )
+}
 
 /// Rounds of `quick`.
 const ROUNDS: u32 = 10;
@@ -29,9 +34,9 @@ pub(crate) fn run(args: RunArgs) -> Result<End> {
                 ));
             }
             let of_node = !args.drive.is_empty() || args.peer.is_some() || args.key_file.is_some();
-            if of_node || args.duration.is_some() {
+            if of_node || args.duration.is_some() || args.ramp.is_some() {
                 return Err(Usage::error(
-                    "--drive, --peer, --key-file and --duration are of node and quick; a plan file says itself what is measured, and how long",
+                    "--drive, --peer, --key-file, --duration and --ramp are of node and quick; a plan file says itself what is measured, and how long",
                 ));
             }
             plan::run(path, &args)
@@ -57,7 +62,7 @@ pub(crate) fn run(args: RunArgs) -> Result<End> {
 
 fn quick(args: RunArgs) -> Result<End> {
     let host = Host::read()?;
-    let measuring = block::plain(args.duration.unwrap_or(WINDOW.0), WINDOW.1);
+    let measuring = measuring(&args);
     let session = Session::begin("quick", args.keeping, args.printing)?;
     let mut ready = Ready::default();
     let path = match &args.target {

@@ -154,6 +154,11 @@ impl Machine<'_> {
             // Without them no operation can be polled for through the kernel.
             "nvme.poll_queues=2",
         ];
+        if let Accelerator::Tcg(_) = self.accelerator {
+            // Translated CPUs all read the host's counter. Left to its own check the kernel finds them unlike, and reads the HPET
+            // instead: by a system call, and one CPU at a time.
+            words.push("tsc=reliable");
+        }
         if self.description.iommu {
             words.extend(["intel_iommu=on", "iommu=pt"]);
         }

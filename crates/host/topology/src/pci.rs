@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strata_units::{NodeId, PciAddress};
 
+use crate::Root;
 use crate::interrupts::{Vector, Vectors};
 use crate::root::Reader;
 
@@ -112,6 +113,20 @@ pub struct VirtualFunctions {
 }
 
 impl PciFunction {
+    /// The function at an address, as it is now and without its interrupts: far less is read than for a whole
+    /// [`Topology`](crate::Topology).
+    pub fn at(root: &Root, address: PciAddress) -> Option<PciFunction> {
+        let reader = Reader::new(root);
+        let folder = folder_of(address);
+        reader.real(&folder)?;
+        Some(one(&reader, address, &folder))
+    }
+
+    /// All functions, ascending.
+    pub fn all(root: &Root) -> Vec<PciFunction> {
+        read(&Reader::new(root))
+    }
+
     /// What its class code says, in words (PCI Code and ID Assignment 1.11 §1); `None` for rarer ones.
     pub fn class_name(&self) -> Option<&'static str> {
         let class = self.class?;

@@ -12,7 +12,7 @@ use strata_units::{Bytes, PciAddress};
 
 use crate::cli::{Measuring, RunArgs, TcpArgs};
 use crate::host::Host;
-use crate::quick::{WINDOW, deep};
+use crate::quick::{deep, measuring};
 use crate::session::{Ready, Session};
 use crate::{End, Usage, block, nvme, output, plan as plans, tcp};
 
@@ -48,7 +48,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<End> {
             "--key-file without --peer: there is nobody to prove it to; name the other node by --peer",
         ));
     }
-    let measuring = block::plain(args.duration.unwrap_or(WINDOW.0), WINDOW.1);
+    let measuring = measuring(args);
     let session = Session::begin("node", args.keeping.clone(), args.printing.clone())?;
     let mut ready = Ready::default();
     for drive in drives {

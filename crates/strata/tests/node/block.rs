@@ -8,10 +8,10 @@ use std::time::Duration;
 use serde_json::Value;
 use strata_virtual_node::on;
 
-use crate::support::{Running, done, lines, records, run, scratch, strata};
+use crate::support::{Running, done, records, run, scratch, strata};
 
 /// `strata block` on a target, by count: figures of a guest's speed are nobody's business.
-fn block(target: &Path, words: &str, output: &Path) -> Command {
+pub(crate) fn block(target: &Path, words: &str, output: &Path) -> Command {
     let mut command = strata(["block", "--ramp", "0s"]);
     if !words.contains("--repeats") {
         command.args(["--repeats", "1"]);
@@ -202,35 +202,5 @@ fn a_drive_that_slows_down_is_noticed() {
             "{warnings:?}"
         );
         assert_eq!(record["result"]["stationarity"]["stationary"], false);
-    });
-}
-
-#[test]
-fn a_drive_that_is_pulled_out_ends_the_run_with_its_name() {
-    on("usual", |node| {
-        let folder = scratch();
-        let disk = node.disk("STRATA1");
-        let output = folder.path().join("pulled");
-        let running = Running::start(block(
-            &disk,
-            "--engine io_uring --duration 2s --depth 4 --repeats 30",
-            &output,
-        ));
-        node.within(Duration::from_secs(120), "a record", || lines(&output) > 0);
-        node.pull("STRATA1");
-        let ran = running.end();
-        assert_eq!(ran.status.code(), Some(1), "{}", ran.err);
-        let found = records(&output);
-        assert_eq!(found[0]["status"], "ok", "{}", found[0]["reason"]);
-        let last = found.last().expect("a record");
-        assert_eq!(last["status"], "failed");
-        assert!(
-            last["reason"]
-                .as_str()
-                .is_some_and(|why| why.contains("nvme")),
-            "{}",
-            last["reason"]
-        );
-        assert!(output.join("report.html").exists());
     });
 }

@@ -12,3 +12,4 @@ mod block;
 mod native;
 mod places;
 mod run;
+mod unplugged;

@@ -12,10 +12,10 @@ use strata_virtual_node::{Node, on};
 use crate::support::{Running, done, fails, lines, records, scratch, strata};
 
 /// A drive that is with vfio-pci until this is dropped.
-struct Taken<'a>(&'a Node, &'static str);
+pub(crate) struct Taken<'a>(&'a Node, &'static str);
 
 impl Taken<'_> {
-    fn take<'a>(node: &'a Node, serial: &'static str) -> Taken<'a> {
+    pub(crate) fn take<'a>(node: &'a Node, serial: &'static str) -> Taken<'a> {
         done(strata(["bind", serial, "--serial", serial]));
         assert_eq!(node.driver(serial).as_deref(), Some("vfio-pci"));
         Taken(node, serial)
@@ -28,7 +28,7 @@ impl Taken<'_> {
 }
 
 /// `strata nvme` on a drive.
-fn polled(target: &str, words: &str, output: &Path) -> Command {
+pub(crate) fn polled(target: &str, words: &str, output: &Path) -> Command {
     let mut command = strata(["nvme", "--ramp", "0s", "--target", target]);
     if !words.contains("--repeats") {
         command.args(["--repeats", "1"]);
@@ -194,41 +194,6 @@ fn a_drive_of_the_kernels_is_not_taken_by_the_way() {
         let output = folder.path().join("none");
         fails(polled(&at, "--ops 1", &output), 1, &["strata bind", &at]);
         assert_eq!(node.driver("STRATA1").as_deref(), Some("nvme"));
-    });
-}
-
-#[test]
-fn a_controller_that_is_pulled_out_is_told_as_removed() {
-    on("usual", |node| {
-        let folder = scratch();
-        let _gone = Taken::take(node, "STRATA1");
-        let output = folder.path().join("pulled");
-        let words = "--depth 4 --duration 2s --repeats 30";
-        let running = Running::start(polled("STRATA1", words, &output));
-        node.within(Duration::from_secs(120), "a record", || lines(&output) > 0);
-        node.pull("STRATA1");
-        let ran = running.end();
-        assert_eq!(ran.status.code(), Some(1), "{}", ran.err);
-        let found = records(&output);
-        assert_eq!(found[0]["status"], "ok", "{}", found[0]["reason"]);
-        let last = found.last().expect("a record");
-        assert_eq!(last["status"], "failed");
-        let why = last["reason"].as_str().expect("a reason");
-        assert!(why.contains(&node.function("STRATA1")), "{why}");
-        assert!(
-            why.contains("removed") || why.contains("taken away") || why.contains("gone"),
-            "{why}"
-        );
-        // What is gone cannot be given back, and says so without hanging.
-        let restored = crate::support::run(strata(["restore"]));
-        assert_eq!(restored.status.code(), Some(0), "{}", restored.err);
-        assert!(
-            restored.out.contains("gone from the host"),
-            "{}",
-            restored.out
-        );
-        let again = done(strata(["restore"]));
-        assert!(again.out.starts_with("Nothing"), "{}", again.out);
     });
 }
 

@@ -12,7 +12,8 @@ use strata_virtual_node::{Node, WIRE, on};
 use crate::support::{Running, done, fails, json, lines, records, run, scratch, strata};
 
 fn node_run(words: &str, output: &Path) -> Command {
-    let mut command = strata(["run", "node", "--drive", "STRATA0", "--duration", "100ms"]);
+    let mut command = strata(["run", "node", "--drive", "STRATA0"]);
+    command.args(["--duration", "100ms", "--ramp", "0s"]);
     command.args(words.split_whitespace());
     command.arg("--output").arg(output);
     command
@@ -162,38 +163,28 @@ fn resume(output: &Path, more: &[&str]) -> Command {
 }
 
 #[test]
-fn stopped_in_the_middle_it_gives_the_drive_back_and_goes_on() {
+fn stopped_in_the_middle_it_gives_the_drive_back_and_killed_it_is_restored() {
     on("usual", |node| {
         let folder = scratch();
         written(node);
-        let output = folder.path().join("stopped");
+        let output = folder.path().join("run");
+        let past_the_kernel = |lines_before: usize| {
+            node.within(Duration::from_secs(200), "a trial, and vfio-pci", || {
+                node.driver("STRATA0").as_deref() == Some("vfio-pci")
+                    && lines(&output) > lines_before
+            });
+        };
         let running = Running::start(node_run("--repeats 2", &output));
-        node.within(Duration::from_secs(200), "a trial past the kernel", || {
-            node.driver("STRATA0").as_deref() == Some("vfio-pci") && lines(&output) > 0
-        });
+        past_the_kernel(0);
         kill(running.id(), Signal::SIGINT).expect("interrupted");
         let ran = running.end();
         assert_eq!(ran.status.code(), Some(130), "{}", ran.err);
         is_back(node);
-        let before = lines(&output);
         fails(resume(&output, &[]), 2, &["--drive"]);
-        done(resume(&output, &["--drive", "STRATA0"]));
-        is_back(node);
-        assert!(lines(&output) > before);
-        is_whole(&output, 2);
-    });
-}
 
-#[test]
-fn killed_in_the_middle_the_drive_is_restored() {
-    on("usual", |node| {
-        let folder = scratch();
-        written(node);
-        let output = folder.path().join("killed");
-        let running = Running::start(node_run("--repeats 2", &output));
-        node.within(Duration::from_secs(200), "vfio-pci", || {
-            node.driver("STRATA0").as_deref() == Some("vfio-pci") && lines(&output) > 0
-        });
+        let before = lines(&output);
+        let running = Running::start(resume(&output, &["--drive", "STRATA0"]));
+        past_the_kernel(before);
         kill(running.id(), Signal::SIGKILL).expect("killed");
         drop(running.end());
         assert_eq!(node.driver("STRATA0").as_deref(), Some("vfio-pci"));

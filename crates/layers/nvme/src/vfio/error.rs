@@ -3,7 +3,6 @@
 use std::io;
 use std::path::PathBuf;
 
-use strata_topology::ReadError;
 use strata_units::{Bytes, Iova, PciAddress};
 
 use super::info::Odd;
@@ -11,9 +10,6 @@ use super::info::Odd;
 /// A function could not be opened over VFIO, or its device not be given memory.
 #[derive(Debug, thiserror::Error)]
 pub enum VfioError {
-    /// This machine's devices cannot be read.
-    #[error(transparent)]
-    Topology(#[from] ReadError),
     /// It is not there.
     #[error(
         "there is no PCI function {function} under {}; `strata nvme list` shows the NVMe controllers", root.display()

@@ -5,7 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use strata_topology::{PciFunction, Root, Topology};
+use strata_topology::{PciFunction, Root};
 use strata_units::PciAddress;
 use vfio_bindings::bindings::vfio as uapi;
 
@@ -27,9 +27,8 @@ pub(super) struct Opened {
 
 /// Opens a function's device.
 pub(super) fn open(root: &Root, function: PciAddress) -> Result<Opened, VfioError> {
-    let topology = Topology::read(root)?;
     let nodes = root.path().join(NODES);
-    let number = reachable(&topology, &nodes, function)?;
+    let number = reachable(root, &nodes, function)?;
     let container = node(&nodes.join("vfio"))?;
     let path = nodes.join(number.to_string());
     let group = node(&path).map_err(|why| match why {
@@ -38,7 +37,7 @@ pub(super) fn open(root: &Root, function: PciAddress) -> Result<Opened, VfioErro
         }
         other => other,
     })?;
-    let device = join(&topology, function, number, &container, &group)?;
+    let device = join(root, function, number, &container, &group)?;
     Ok(Opened {
         device,
         group,
@@ -47,9 +46,9 @@ pub(super) fn open(root: &Root, function: PciAddress) -> Result<Opened, VfioErro
 }
 
 /// The number of its IOMMU group, if it stands ready there.
-fn reachable(topology: &Topology, nodes: &Path, function: PciAddress) -> Result<u32, VfioError> {
-    let Some(found) = topology.function(function) else {
-        let root = topology.root.clone();
+fn reachable(root: &Root, nodes: &Path, function: PciAddress) -> Result<u32, VfioError> {
+    let Some(found) = PciFunction::at(root, function) else {
+        let root = root.path().to_owned();
         return Err(VfioError::Absent { function, root });
     };
     let Some(group) = found.iommu_group else {
@@ -60,7 +59,7 @@ fn reachable(topology: &Topology, nodes: &Path, function: PciAddress) -> Result<
     if !found.driver.as_deref().is_some_and(is_vfio) {
         return Err(VfioError::NotBound {
             function,
-            driver: found.driver.clone(),
+            driver: found.driver,
         });
     }
     let node = nodes.join(format!("noiommu-{group}"));
@@ -82,7 +81,7 @@ fn node(path: &Path) -> Result<File, VfioError> {
 
 /// Puts the group into the container, and gives the device.
 fn join(
-    topology: &Topology,
+    root: &Root,
     function: PciAddress,
     number: u32,
     container: &File,
@@ -131,7 +130,7 @@ fn join(
         return Err(VfioError::NotViable {
             function,
             group: number,
-            others: others(&topology.pci, function, number),
+            others: others(&PciFunction::all(root), function, number),
         });
     }
     let set = sys::set_container(group, container);

@@ -146,8 +146,8 @@ fn those_that_share_a_group_are_named_and_bridges_are_not() {
     tree.function("0000:81:00.2", "0x010802", Some("vfio-pci"));
     tree.function("0000:81:00.3", "0x010802", None);
     let root = Root::new(tree.0.path());
-    let topology = strata_topology::Topology::read(&root).expect("a tree");
+    let functions = strata_topology::PciFunction::all(&root);
     let drive = DRIVE.parse().expect("an address");
-    let named = super::group::others(&topology.pci, drive, 26);
+    let named = super::group::others(&functions, drive, 26);
     assert_eq!(named, "0000:81:00.1 (mlx5_core)");
 }
