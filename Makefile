@@ -22,7 +22,7 @@ virtual-node: NODE = --package strata --package strata-virtual-node --test node
 virtual-node: setup ## the tests that need drives, an IOMMU or two nodes, and a run, in a QEMU guest (fetches 140 MB, once)
 	cargo build --profile emulated --locked $(NODE) --bins
 	@scripts/test --profile emulated $(NODE)
-	@STRATA_BUILT=$${CARGO_TARGET_DIR:-target}/emulated scripts/reference-run $(or $(ARGS),--repeats 6 --duration 250ms)
+	@STRATA_BUILT=$${CARGO_TARGET_DIR:-target}/emulated scripts/reference-run $(or $(ARGS),--repeats 6 --duration 250ms --ramp 100ms)
 
 soak: NEEDS = c++
 soak: setup ## the long tests too, minutes each; then each fuzzer for ten (STRATA_FUZZ_SECONDS)

@@ -183,7 +183,7 @@ fn a_drive_that_slows_down_is_noticed() {
         let output = folder.path().join("slow");
         let running = Running::start(block(
             &disk,
-            "--engine io_uring --duration 6s --depth 4",
+            "--engine io_uring --duration 4s --depth 4",
             &output,
         ));
         // Its window is open once the drive is read at a stretch.

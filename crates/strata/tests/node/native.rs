@@ -206,7 +206,7 @@ fn a_drive_that_slows_down_is_noticed() {
         let before = reads(node, "STRATA0");
         let running = Running::start(polled(
             "STRATA0",
-            "--duration 4s --depth 4 --repeats 2",
+            "--duration 2s --depth 4 --repeats 2",
             &output,
         ));
         node.within(Duration::from_secs(60), "the first record", || {

@@ -141,7 +141,7 @@ fn a_thread_that_is_put_on_the_other_node_is_found_out() {
         let folder = scratch();
         let disk = node.disk("STRATA1");
         let output = folder.path().join("moved");
-        let mut running = Running::start(block(&disk, "--duration 8s --cpus 2", &output));
+        let mut running = Running::start(block(&disk, "--duration 4s --cpus 2", &output));
         let pid = running.id();
         let mut moved = false;
         // Somebody moves the measuring thread once it is where it should be.
@@ -156,7 +156,7 @@ fn a_thread_that_is_put_on_the_other_node_is_found_out() {
                     .lines()
                     .any(|l| l.split_whitespace().eq(["Cpus_allowed_list:", "2"]))
                 {
-                    std::thread::sleep(Duration::from_secs(2));
+                    std::thread::sleep(Duration::from_secs(1));
                     let tid = task.file_name();
                     let ran = Command::new("taskset")
                         .args(["-p", "1"])

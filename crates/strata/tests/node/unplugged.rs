@@ -28,7 +28,7 @@ fn pull(node: &Node, serial: &str, running: Running, output: &Path) -> String {
 fn a_drive_that_is_pulled_out_ends_the_run_with_its_name() {
     on("usual", |node| {
         let folder = scratch();
-        let words = "--depth 4 --duration 2s --repeats 30";
+        let words = "--depth 4 --duration 500ms --repeats 100";
 
         let output = folder.path().join("kernel");
         let disk = node.disk("STRATA0");

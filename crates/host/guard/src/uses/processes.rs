@@ -116,6 +116,9 @@ pub(super) fn descriptors(device: &Device, family: &Family, found: &mut Uses) {
             }
         }
         hidden += u32::from(closed);
+        if open.is_empty() {
+            continue;
+        }
         let command = tree.text(&format!("proc/{pid}/comm")).ok().flatten();
         for on in open {
             found.refusals.push(Refusal::Open {
