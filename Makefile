@@ -19,7 +19,7 @@ test: setup ## run every test, and say what this machine could not run; one crat
 
 virtual-node: NEEDS = qemu
 virtual-node: NODE = --package strata --package strata-virtual-node --test node
-virtual-node: setup ## the tests that need drives, an IOMMU or two nodes, and a run, in a QEMU guest (fetches 140 MB, once)
+virtual-node: setup ## the command on drives, an IOMMU and two nodes in a QEMU guest: its tests, and a run (fetches 140 MB, once)
 	cargo build --profile emulated --locked $(NODE) --bins
 	@scripts/test --profile emulated $(NODE)
 	@STRATA_BUILT=$${CARGO_TARGET_DIR:-target}/emulated scripts/reference-run $(or $(ARGS),--repeats 6 --duration 250ms --ramp 100ms)

@@ -8,6 +8,7 @@ use std::any::type_name;
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -96,10 +97,15 @@ fn outside(image: &Image, node: &str, name: &str) -> Result<bool> {
         let begun = std::time::Instant::now();
         let guest = Guest::start(image, &description(node)?, &seen()?)
             .with_context(|| format!("the virtual node {node} does not start"))?;
+        // Why it is not by KVM is told once.
+        static TOLD: AtomicBool = AtomicBool::new(false);
+        let mut how = guest.runs();
+        if TOLD.swap(true, Ordering::Relaxed) {
+            how.truncate(how.find(':').unwrap_or(how.len()));
+        }
         tell(&format!(
-            "the virtual node {node} came up in {:.1} s, {}",
-            begun.elapsed().as_secs_f64(),
-            guest.runs()
+            "the virtual node {node} came up in {:.1} s, {how}",
+            begun.elapsed().as_secs_f64()
         ));
         up.insert(node.to_owned(), guest);
     }
