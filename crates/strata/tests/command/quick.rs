@@ -121,6 +121,7 @@ fn quick_on_one_cpu_skips_what_polls() {
         return;
     };
     command.args(["run", "quick", "--repeats", "1", "--size", "16MiB"]);
+    command.args(["--duration", "200ms", "--ramp", "50ms"]);
     command.arg("--output").arg(&output);
     let ran = done(command);
     let skipped = ran.err.lines().find(|line| line.contains("SKIP nvme: "));
@@ -129,7 +130,13 @@ fn quick_on_one_cpu_skips_what_polls() {
         "{}",
         ran.err
     );
-    let layers: BTreeSet<String> = records(&output)
+    let found = records(&output);
+    for record in &found {
+        let window = &record["workload"];
+        assert_eq!(window["duration_ns"], 200_000_000, "{window}");
+        assert_eq!(window["ramp_ns"], 50_000_000, "{window}");
+    }
+    let layers: BTreeSet<String> = found
         .iter()
         .map(|r| r["layer"].as_str().expect("a layer").to_owned())
         .collect();

@@ -1,0 +1,263 @@
+//! The functions, found when they are first asked for.
+
+use std::ffi::{c_char, c_int, c_uint, c_void};
+use std::mem::offset_of;
+use std::sync::OnceLock;
+
+use libloading::Library;
+
+use crate::cm::{rdma_cm_event, rdma_cm_id, rdma_conn_param, rdma_event_channel};
+use crate::extended::{
+    ibv_cq_ex, ibv_cq_init_attr_ex, ibv_qp_ex, ibv_qp_init_attr_ex, verbs_context,
+};
+use crate::verbs::{
+    ibv_ah, ibv_ah_attr, ibv_async_event, ibv_comp_channel, ibv_context, ibv_cq, ibv_device,
+    ibv_device_attr, ibv_gid, ibv_mr, ibv_pd, ibv_port_attr, ibv_qp, ibv_qp_attr, ibv_qp_init_attr,
+};
+
+/// A library of rdma-core cannot be used.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LoadError {
+    /// It is not installed, or does not load.
+    #[error(
+        "{library} cannot be loaded ({why}); install rdma-core (Debian: {package}; RHEL: {elsewhere})"
+    )]
+    Absent {
+        library: &'static str,
+        package: &'static str,
+        elsewhere: &'static str,
+        why: String,
+    },
+    /// It is older than what is used of it.
+    #[error("{library} has no {function}; update rdma-core to 22 or later")]
+    Old {
+        library: &'static str,
+        function: &'static str,
+    },
+}
+
+/// A table of functions, and how it is filled.
+macro_rules! library {
+    (
+        $(#[$about:meta])*
+        $table:ident in $file:literal, $package:literal, $elsewhere:literal {
+            $(fn $function:ident($($argument:ty),*) $(-> $gives:ty)?;)*
+        }
+    ) => {
+        $(#[$about])*
+        pub struct $table {
+            $(pub $function: unsafe extern "C" fn($($argument),*) $(-> $gives)?,)*
+        }
+
+        impl $table {
+            /// The library, loaded once a process and never unloaded: its providers may have threads.
+            ///
+            /// # Errors
+            /// It is not there, or too old.
+            pub fn load() -> Result<&'static $table, LoadError> {
+                static FOUND: OnceLock<Result<$table, LoadError>> = OnceLock::new();
+                FOUND.get_or_init($table::find).as_ref().map_err(Clone::clone)
+            }
+
+            fn find() -> Result<$table, LoadError> {
+                // SAFETY: what rdma-core runs when it is loaded asks nothing of its caller.
+                let opened = unsafe { Library::new($file) };
+                let library = opened.map_err(|why| LoadError::Absent {
+                    library: $file,
+                    package: $package,
+                    elsewhere: $elsewhere,
+                    why: why.to_string(),
+                })?;
+                let table = $table {
+                    $($function: {
+                        // SAFETY: the function of this name has this type (the library's header and man pages).
+                        let found = unsafe { library.get(concat!(stringify!($function), "\0")) };
+                        *found.map_err(|_| LoadError::Old {
+                            library: $file,
+                            function: stringify!($function),
+                        })?
+                    },)*
+                };
+                // The functions are good for as long as the process.
+                std::mem::forget(library);
+                Ok(table)
+            }
+        }
+    };
+}
+
+library! {
+    /// libibverbs.
+    Verbs in "libibverbs.so.1", "libibverbs1 ibverbs-providers", "libibverbs" {
+        fn ibv_get_device_list(*mut c_int) -> *mut *mut ibv_device;
+        fn ibv_free_device_list(*mut *mut ibv_device);
+        fn ibv_get_device_guid(*mut ibv_device) -> u64;
+        fn ibv_open_device(*mut ibv_device) -> *mut ibv_context;
+        fn ibv_close_device(*mut ibv_context) -> c_int;
+        fn ibv_query_device(*mut ibv_context, *mut ibv_device_attr) -> c_int;
+        fn ibv_query_port(*mut ibv_context, u8, *mut ibv_port_attr) -> c_int;
+        fn ibv_query_gid(*mut ibv_context, u8, c_int, *mut ibv_gid) -> c_int;
+        fn ibv_query_pkey(*mut ibv_context, u8, c_int, *mut u16) -> c_int;
+        fn ibv_get_async_event(*mut ibv_context, *mut ibv_async_event) -> c_int;
+        fn ibv_ack_async_event(*mut ibv_async_event);
+        fn ibv_alloc_pd(*mut ibv_context) -> *mut ibv_pd;
+        fn ibv_dealloc_pd(*mut ibv_pd) -> c_int;
+        fn ibv_reg_mr(*mut ibv_pd, *mut c_void, usize, c_int) -> *mut ibv_mr;
+        fn ibv_dereg_mr(*mut ibv_mr) -> c_int;
+        fn ibv_create_comp_channel(*mut ibv_context) -> *mut ibv_comp_channel;
+        fn ibv_destroy_comp_channel(*mut ibv_comp_channel) -> c_int;
+        fn ibv_create_cq(*mut ibv_context, c_int, *mut c_void, *mut ibv_comp_channel, c_int) -> *mut ibv_cq;
+        fn ibv_destroy_cq(*mut ibv_cq) -> c_int;
+        fn ibv_get_cq_event(*mut ibv_comp_channel, *mut *mut ibv_cq, *mut *mut c_void) -> c_int;
+        fn ibv_ack_cq_events(*mut ibv_cq, c_uint);
+        fn ibv_create_qp(*mut ibv_pd, *mut ibv_qp_init_attr) -> *mut ibv_qp;
+        fn ibv_modify_qp(*mut ibv_qp, *mut ibv_qp_attr, c_int) -> c_int;
+        fn ibv_query_qp(*mut ibv_qp, *mut ibv_qp_attr, c_int, *mut ibv_qp_init_attr) -> c_int;
+        fn ibv_destroy_qp(*mut ibv_qp) -> c_int;
+        fn ibv_qp_to_qp_ex(*mut ibv_qp) -> *mut ibv_qp_ex;
+        fn ibv_create_ah(*mut ibv_pd, *mut ibv_ah_attr) -> *mut ibv_ah;
+        fn ibv_destroy_ah(*mut ibv_ah) -> c_int;
+        fn ibv_wc_status_str(c_int) -> *const c_char;
+        fn ibv_event_type_str(c_int) -> *const c_char;
+    }
+}
+
+library! {
+    /// librdmacm.
+    Cm in "librdmacm.so.1", "librdmacm1", "librdmacm" {
+        fn rdma_create_event_channel() -> *mut rdma_event_channel;
+        fn rdma_destroy_event_channel(*mut rdma_event_channel);
+        fn rdma_create_id(*mut rdma_event_channel, *mut *mut rdma_cm_id, *mut c_void, c_int) -> c_int;
+        fn rdma_destroy_id(*mut rdma_cm_id) -> c_int;
+        fn rdma_bind_addr(*mut rdma_cm_id, *mut libc::sockaddr) -> c_int;
+        fn rdma_resolve_addr(*mut rdma_cm_id, *mut libc::sockaddr, *mut libc::sockaddr, c_int) -> c_int;
+        fn rdma_resolve_route(*mut rdma_cm_id, c_int) -> c_int;
+        fn rdma_listen(*mut rdma_cm_id, c_int) -> c_int;
+        fn rdma_connect(*mut rdma_cm_id, *mut rdma_conn_param) -> c_int;
+        fn rdma_accept(*mut rdma_cm_id, *mut rdma_conn_param) -> c_int;
+        fn rdma_establish(*mut rdma_cm_id) -> c_int;
+        fn rdma_reject(*mut rdma_cm_id, *const c_void, u8) -> c_int;
+        fn rdma_disconnect(*mut rdma_cm_id) -> c_int;
+        fn rdma_init_qp_attr(*mut rdma_cm_id, *mut crate::verbs::ibv_qp_attr, *mut c_int) -> c_int;
+        fn rdma_get_cm_event(*mut rdma_event_channel, *mut *mut rdma_cm_event) -> c_int;
+        fn rdma_ack_cm_event(*mut rdma_cm_event) -> c_int;
+        fn rdma_set_option(*mut rdma_cm_id, c_int, c_int, *mut c_void, usize) -> c_int;
+        fn rdma_event_str(c_int) -> *const c_char;
+    }
+}
+
+/// The provider's entry at an offset of the table before a context: `None` where its table does not reach so far.
+///
+/// # Safety
+/// `context` is open.
+unsafe fn extended(context: *mut ibv_context, entry: usize) -> Option<*mut verbs_context> {
+    // SAFETY: the caller's.
+    let marked = unsafe { (*context).abi_compat };
+    // What the library marks contexts by that have such a table (`__VERBS_ABI_IS_EXTENDED`).
+    if marked as usize != usize::MAX {
+        return None;
+    }
+    // SAFETY: so marked, the context is the last member of one.
+    let table = unsafe {
+        context
+            .cast::<u8>()
+            .sub(offset_of!(verbs_context, context))
+            .cast::<verbs_context>()
+    };
+    // SAFETY: `sz` stands right before the context in every version.
+    let has = unsafe { (&raw const (*table).sz).read() };
+    (has >= size_of::<verbs_context>() - entry).then_some(table)
+}
+
+/// The functions that the header has as inline ones.
+impl Verbs {
+    /// A port's attributes, all that the provider tells (ibv_query_port(3)); 0, or an errno.
+    ///
+    /// # Safety
+    /// `context` is open.
+    pub unsafe fn query_port(
+        &self,
+        context: *mut ibv_context,
+        port: u8,
+        attributes: &mut ibv_port_attr,
+    ) -> c_int {
+        *attributes = ibv_port_attr::default();
+        // SAFETY: the caller's; the entry is read within the table.
+        let table = unsafe { extended(context, offset_of!(verbs_context, query_port)) };
+        // SAFETY: the entry is within the table.
+        let entry = table.and_then(|table| unsafe { (*table).query_port });
+        // SAFETY: the context is open, and the attributes are as long as said; the older function writes a part of them.
+        unsafe {
+            match entry {
+                Some(entry) => entry(context, port, attributes, size_of::<ibv_port_attr>()),
+                None => (self.ibv_query_port)(context, port, attributes),
+            }
+        }
+    }
+
+    /// A completion queue that is read in place (ibv_create_cq_ex(3)); null, and an errno, where the provider has none.
+    ///
+    /// # Safety
+    /// `context` is open, and what the attributes point to is of it.
+    pub unsafe fn create_cq_ex(
+        &self,
+        context: *mut ibv_context,
+        attributes: &mut ibv_cq_init_attr_ex,
+    ) -> *mut ibv_cq_ex {
+        // SAFETY: the caller's.
+        let table = unsafe { extended(context, offset_of!(verbs_context, create_cq_ex)) };
+        // SAFETY: the entry is within the table.
+        match table.and_then(|table| unsafe { (*table).create_cq_ex }) {
+            // SAFETY: the caller's.
+            Some(entry) => unsafe { entry(context, attributes) },
+            None => not_supported(),
+        }
+    }
+
+    /// A queue pair that is posted to by calls (ibv_create_qp_ex(3)); null, and an errno, where the provider has none.
+    ///
+    /// # Safety
+    /// `context` is open, and what the attributes point to is of it.
+    pub unsafe fn create_qp_ex(
+        &self,
+        context: *mut ibv_context,
+        attributes: &mut ibv_qp_init_attr_ex,
+    ) -> *mut ibv_qp {
+        // SAFETY: the caller's.
+        let table = unsafe { extended(context, offset_of!(verbs_context, create_qp_ex)) };
+        // SAFETY: the entry is within the table.
+        match table.and_then(|table| unsafe { (*table).create_qp_ex }) {
+            // SAFETY: the caller's.
+            Some(entry) => unsafe { entry(context, attributes) },
+            None => not_supported(),
+        }
+    }
+}
+
+fn not_supported<T>() -> *mut T {
+    // SAFETY: it is this thread's own errno.
+    unsafe { *libc::__errno_location() = libc::EOPNOTSUPP };
+    std::ptr::null_mut()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_library_is_whole_or_it_is_told_how_to_get_it() {
+        for found in [
+            Verbs::load().map(|_| ()).map_err(|why| ("libibverbs", why)),
+            Cm::load().map(|_| ()).map_err(|why| ("librdmacm", why)),
+        ] {
+            let Err((name, why)) = found else { continue };
+            assert!(matches!(why, LoadError::Absent { .. }), "{why}");
+            let told = why.to_string();
+            assert!(
+                told.contains(name) && told.contains("install rdma-core"),
+                "{told}"
+            );
+            println!("SKIP a_library_is_whole_or_it_is_told_how_to_get_it: {told}");
+        }
+    }
+}
