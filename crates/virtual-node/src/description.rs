@@ -4,6 +4,7 @@
 //! distance = 21            # between memory nodes (ACPI SLIT; 10 is near)
 //! kernel = ["quiet"]       # more words for the kernel's command line
 //! iommu = true             # an Intel IOMMU (default)
+//! soft_roce = true         # rxe0, an RDMA device of software: over the wire, or else over an interface of its own
 //!
 //! [[node]]                 # a memory node with its CPUs, one at least
 //! cpus = 2
@@ -49,6 +50,10 @@ pub struct Description {
     /// Whether it has an IOMMU.
     #[serde(default = "yes")]
     pub iommu: bool,
+    /// Whether it has `rxe0`, an RDMA device of software (Soft-RoCE): over its network card, or else over an interface of its
+    /// own, by which processes of one guest reach each other. The second guest has one too.
+    #[serde(default)]
+    pub soft_roce: bool,
     /// More words for its kernel's command line.
     #[serde(default)]
     pub kernel: Vec<String>,

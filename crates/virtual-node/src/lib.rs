@@ -16,7 +16,7 @@ mod qemu;
 mod qmp;
 
 pub use description::{Description, DescriptionError, Drive, MemoryNode, Wire};
-pub use guest::{Guest, Ran, Seen, WIRE, shell};
+pub use guest::{Guest, Ran, SOFT_ROCE, Seen, WIRE, shell};
 pub use harness::{image_or_skip, on};
 pub use image::Image;
 pub use inside::{Node, is_inside};
@@ -27,6 +27,7 @@ pub const NODES: &[(&str, &str)] = &[
     ("usual", include_str!("../nodes/usual.toml")),
     ("four", include_str!("../nodes/four.toml")),
     ("wire", include_str!("../nodes/wire.toml")),
+    ("verbs", include_str!("../nodes/verbs.toml")),
 ];
 
 /// The description of a name, or of a file that ends in `.toml`.

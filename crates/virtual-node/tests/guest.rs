@@ -165,6 +165,44 @@ fn two_guests_are_on_one_wire() {
     );
     let ran = node.run(&asked, Duration::from_secs(60)).expect("it runs");
     assert_eq!(ran.output.lines().last(), Some("peer"), "{}", ran.output);
+    // And by verbs, on the same wire.
+    node.begin_on_peer(&verbs("ib_send_bw", ""))
+        .expect("it starts");
+    let ran = node.run(&verbs("ib_send_bw", peer), Duration::from_secs(120));
+    let ran = ran.expect("it runs");
+    assert_eq!(ran.status, 0, "{}", ran.output);
+}
+
+/// One end of a test of perftest's; that which names the other end waits until it is there. GID 1 is the interface's IPv4 address.
+fn verbs(test: &str, peer: &str) -> String {
+    let once = format!("{test} -d rxe0 -x 1 -s 4096 -n 40 -F {peer}");
+    match peer {
+        "" => once,
+        _ => format!("for n in {{1..20}}; do {once} && exit; sleep 1; done; exit 1"),
+    }
+}
+
+#[test]
+fn verbs_work_between_two_processes() {
+    let test = "verbs_work_between_two_processes";
+    let Some(mut node) = guest(test, "verbs", &Seen::default()) else {
+        return;
+    };
+    let within = Duration::from_secs(120);
+    let ran = node.run("ibv_devinfo -d rxe0", within);
+    let ran = ran.expect("it runs");
+    for said in ["PORT_ACTIVE", "active_mtu:\t\t4096 (5)"] {
+        assert!(ran.output.contains(said), "{}", ran.output);
+    }
+    for way in ["ib_write_bw", "ib_read_bw"] {
+        let both = format!(
+            "{} >/dev/null & {}",
+            verbs(way, ""),
+            verbs(way, strata_virtual_node::SOFT_ROCE)
+        );
+        let ran = node.run(&both, within).expect("it runs");
+        assert_eq!(ran.status, 0, "{way}: {}", ran.output);
+    }
 }
 
 /// Killed in the middle, the command leaves no QEMU behind.

@@ -77,7 +77,7 @@ fn fails(why: &str) -> Accelerator {
 fn try_kvm(image: &Image) -> Result<()> {
     let description = Description::parse("[[node]]\ncpus = 1\nmemory = \"512MiB\"\n")?;
     let folder = folder()?;
-    let first = first_script(&Seen::default(), None, "serve", "node");
+    let first = first_script(&Seen::default(), None, false, "serve", "node");
     share(image, folder.path(), &first)?;
     let machine = Machine {
         image,

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
-use super::{Seen, libc};
+use super::{SOFT_ROCE, Seen, libc};
 use crate::image::Image;
 use crate::qemu::{DISK, tag};
 
@@ -54,6 +54,7 @@ pub(crate) fn quoted(text: &str) -> String {
 pub(super) fn first_script(
     seen: &Seen,
     wire: Option<(&str, u16)>,
+    soft_roce: bool,
     mode: &str,
     name: &str,
 ) -> String {
@@ -71,8 +72,9 @@ pub(super) fn first_script(
         .iter()
         .map(|path| format!("{}\n", path.display()));
     let (address, mtu) = wire.map_or((String::new(), 0), |(a, mtu)| (format!("{a}/24"), mtu));
+    let roce = if soft_roce { SOFT_ROCE } else { "" };
     format!(
-        "SHARES={}\nPROGRAMS={}\nWIRE='{address}' MTU={mtu} MODE={mode} NAME={name}\n{}",
+        "SHARES={}\nPROGRAMS={}\nWIRE='{address}' MTU={mtu} ROCE={roce} MODE={mode} NAME={name}\n{}",
         quoted(&shares.collect::<String>()),
         quoted(&programs.collect::<String>()),
         include_str!("init.sh")

@@ -1,6 +1,6 @@
 # The guest's first process in its root. In front of this stand SHARES (tag, mode and path of each further folder of the host's),
 # PROGRAMS (paths of what is to be in PATH),
-# WIRE (its address on the wire, or nothing) and MODE (`serve`, `shell`).
+# WIRE (its address on the wire, or nothing), ROCE (the address of Soft-RoCE where there is no wire, or nothing) and MODE (`serve`, `shell`).
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/opt/busybox HOME=/root LANG=C.UTF-8 TERM=${TERM:-linux}
 mount -t tmpfs -o mode=1777 tmpfs /tmp
 mount -t tmpfs -o mode=755 tmpfs /run
@@ -32,6 +32,20 @@ if [ -n "$WIRE" ]; then
     for _ in {1..50}; do [ -e /sys/class/net/eth0 ] && break; sleep 0.1; done
     ip link set eth0 mtu "$MTU" up
     ip address add "$WIRE" dev eth0
+fi
+if [ -n "$ROCE" ]; then
+    # Without the first, rxe finds no checksum.
+    modprobe -a crc32_generic rdma_rxe ib_uverbs rdma_ucm
+    over=eth0
+    if [ -z "$WIRE" ]; then
+        modprobe dummy numdummies=0
+        over=roce0
+        ip link add $over type dummy
+        # An RDMA MTU of 4096, and headers.
+        ip link set $over mtu 4200 up
+        ip address add "$ROCE/24" dev $over
+    fi
+    rdma link add rxe0 type rxe netdev $over
 fi
 
 # Which drive is which, while the kernel's driver still tells.

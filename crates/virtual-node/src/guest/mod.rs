@@ -34,6 +34,9 @@ const BOOT: Duration = Duration::from_secs(180);
 /// The guests' addresses on the wire between them.
 pub const WIRE: [&str; 2] = ["192.168.77.1", "192.168.77.2"];
 
+/// The address of the interface that is Soft-RoCE's own, in a guest that has no wire.
+pub const SOFT_ROCE: &str = "192.168.78.1";
+
 /// What a node has of this machine.
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
@@ -180,7 +183,7 @@ pub fn shell(
     share(
         image,
         folder.path(),
-        &first_script(seen, None, "shell", "node"),
+        &first_script(seen, None, description.soft_roce, "shell", "node"),
     )?;
     let description = Description {
         wire: None,
@@ -217,7 +220,7 @@ impl Alone {
         share(
             image,
             folder.path(),
-            &first_script(seen, address, "serve", name),
+            &first_script(seen, address, description.soft_roce, "serve", name),
         )?;
         let machine = Machine {
             image,
