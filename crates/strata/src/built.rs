@@ -10,11 +10,10 @@ pub(crate) fn built() -> Built {
     Built {
         version: VERSION.to_owned(),
         commit: option_env!("STRATA_COMMIT").map(str::to_owned),
-        profile: if cfg!(debug_assertions) {
-            "debug"
-        } else {
-            "release"
-        }
-        .to_owned(),
+        profile: match (cfg!(debug_assertions), env!("STRATA_OPT_LEVEL")) {
+            (true, _) => "debug".to_owned(),
+            (false, "3") => "release".to_owned(),
+            (false, less) => format!("low-optimisation (opt-level {less})"),
+        },
     }
 }

@@ -31,7 +31,8 @@ pub struct Built {
     pub version: String,
     /// Commit that it was built from, with `-dirty` when it was changed; null when not built from a checkout.
     pub commit: Option<String>,
-    /// `release` or `debug`: figures of the latter are worth nothing.
+    /// `release`, `debug`, or, optimised less than a release, `low-optimisation (opt-level 1)`: figures of all but the first are
+    /// worth nothing.
     pub profile: String,
 }
 
