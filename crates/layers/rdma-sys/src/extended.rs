@@ -133,12 +133,17 @@ pub struct ibv_qp_ex {
     pub wr_abort: Option<unsafe extern "C" fn(*mut ibv_qp_ex)>,
 }
 
+pub type QueryPort = unsafe extern "C" fn(*mut ibv_context, u8, *mut ibv_port_attr, usize) -> c_int;
+pub type CreateCqEx =
+    unsafe extern "C" fn(*mut ibv_context, *mut ibv_cq_init_attr_ex) -> *mut ibv_cq_ex;
+pub type CreateQpEx =
+    unsafe extern "C" fn(*mut ibv_context, *mut ibv_qp_init_attr_ex) -> *mut ibv_qp;
+
 /// What stands before a context whose provider has the extended interface. New entries are added at its beginning, so that
 /// an entry is told by its distance from the end, and `sz` says how many there are.
 #[repr(C)]
 pub struct verbs_context {
-    pub query_port:
-        Option<unsafe extern "C" fn(*mut ibv_context, u8, *mut ibv_port_attr, usize) -> c_int>,
+    pub query_port: Option<QueryPort>,
     _memory: [Unused; 2],
     _counters: [Unused; 4],
     _device_memory: [Unused; 3],
@@ -149,14 +154,12 @@ pub struct verbs_context {
     _post_srq_ops: Unused,
     _work_queues: [Unused; 5],
     _query_rt_values: Unused,
-    pub create_cq_ex:
-        Option<unsafe extern "C" fn(*mut ibv_context, *mut ibv_cq_init_attr_ex) -> *mut ibv_cq_ex>,
+    pub create_cq_ex: Option<CreateCqEx>,
     _private: *mut c_void,
     _query_device_ex: Unused,
     _flows: [Unused; 4],
     _open_qp: Unused,
-    pub create_qp_ex:
-        Option<unsafe extern "C" fn(*mut ibv_context, *mut ibv_qp_init_attr_ex) -> *mut ibv_qp>,
+    pub create_qp_ex: Option<CreateQpEx>,
     _shared: [Unused; 4],
     _placeholder: u64,
     pub sz: usize,

@@ -8,7 +8,8 @@ use libloading::Library;
 
 use crate::cm::{rdma_cm_event, rdma_cm_id, rdma_conn_param, rdma_event_channel};
 use crate::extended::{
-    ibv_cq_ex, ibv_cq_init_attr_ex, ibv_qp_ex, ibv_qp_init_attr_ex, verbs_context,
+    CreateCqEx, CreateQpEx, QueryPort, ibv_cq_ex, ibv_cq_init_attr_ex, ibv_qp_ex,
+    ibv_qp_init_attr_ex, verbs_context,
 };
 use crate::verbs::{
     ibv_ah, ibv_ah_attr, ibv_async_event, ibv_comp_channel, ibv_context, ibv_cq, ibv_device,
@@ -146,27 +147,32 @@ library! {
     }
 }
 
-/// The provider's entry at an offset of the table before a context: `None` where its table does not reach so far.
+/// The provider's entry at an offset of the table that stands before a context: `None` where its table does not reach so far,
+/// or has none there.
 ///
 /// # Safety
-/// `context` is open.
-unsafe fn extended(context: *mut ibv_context, entry: usize) -> Option<*mut verbs_context> {
+/// `context` is open, and `F` is the function that [`verbs_context`] has at that offset.
+unsafe fn extended<F: Copy>(context: *mut ibv_context, entry: usize) -> Option<F> {
     // SAFETY: the caller's.
     let marked = unsafe { (*context).abi_compat };
     // What the library marks contexts by that have such a table (`__VERBS_ABI_IS_EXTENDED`).
     if marked as usize != usize::MAX {
         return None;
     }
-    // SAFETY: so marked, the context is the last member of one.
-    let table = unsafe {
+    // A table may be shorter than ours, so that no pointer to the whole of one is made.
+    let before = |at: usize| offset_of!(verbs_context, context) - at;
+    // SAFETY: so marked, `sz` stands right before the context in every version.
+    let has: usize = unsafe {
         context
-            .cast::<u8>()
-            .sub(offset_of!(verbs_context, context))
-            .cast::<verbs_context>()
+            .byte_sub(before(offset_of!(verbs_context, sz)))
+            .cast::<usize>()
+            .read()
     };
-    // SAFETY: `sz` stands right before the context in every version.
-    let has = unsafe { (&raw const (*table).sz).read() };
-    (has >= size_of::<verbs_context>() - entry).then_some(table)
+    if has < size_of::<verbs_context>() - entry {
+        return None;
+    }
+    // SAFETY: the table reaches there, and the entry is of that type or null (the caller's).
+    unsafe { context.byte_sub(before(entry)).cast::<Option<F>>().read() }
 }
 
 /// The functions that the header has as inline ones.
@@ -182,10 +188,9 @@ impl Verbs {
         attributes: &mut ibv_port_attr,
     ) -> c_int {
         *attributes = ibv_port_attr::default();
-        // SAFETY: the caller's; the entry is read within the table.
-        let table = unsafe { extended(context, offset_of!(verbs_context, query_port)) };
-        // SAFETY: the entry is within the table.
-        let entry = table.and_then(|table| unsafe { (*table).query_port });
+        // SAFETY: the caller's, and the type is the entry's.
+        let entry: Option<QueryPort> =
+            unsafe { extended(context, offset_of!(verbs_context, query_port)) };
         // SAFETY: the context is open, and the attributes are as long as said; the older function writes a part of them.
         unsafe {
             match entry {
@@ -204,10 +209,10 @@ impl Verbs {
         context: *mut ibv_context,
         attributes: &mut ibv_cq_init_attr_ex,
     ) -> *mut ibv_cq_ex {
-        // SAFETY: the caller's.
-        let table = unsafe { extended(context, offset_of!(verbs_context, create_cq_ex)) };
-        // SAFETY: the entry is within the table.
-        match table.and_then(|table| unsafe { (*table).create_cq_ex }) {
+        // SAFETY: the caller's, and the type is the entry's.
+        let entry: Option<CreateCqEx> =
+            unsafe { extended(context, offset_of!(verbs_context, create_cq_ex)) };
+        match entry {
             // SAFETY: the caller's.
             Some(entry) => unsafe { entry(context, attributes) },
             None => not_supported(),
@@ -223,10 +228,10 @@ impl Verbs {
         context: *mut ibv_context,
         attributes: &mut ibv_qp_init_attr_ex,
     ) -> *mut ibv_qp {
-        // SAFETY: the caller's.
-        let table = unsafe { extended(context, offset_of!(verbs_context, create_qp_ex)) };
-        // SAFETY: the entry is within the table.
-        match table.and_then(|table| unsafe { (*table).create_qp_ex }) {
+        // SAFETY: the caller's, and the type is the entry's.
+        let entry: Option<CreateQpEx> =
+            unsafe { extended(context, offset_of!(verbs_context, create_qp_ex)) };
+        match entry {
             // SAFETY: the caller's.
             Some(entry) => unsafe { entry(context, attributes) },
             None => not_supported(),
@@ -258,6 +263,49 @@ mod tests {
                 "{told}"
             );
             println!("SKIP a_library_is_whole_or_it_is_told_how_to_get_it: {told}");
+        }
+    }
+
+    unsafe extern "C" fn port(
+        _: *mut ibv_context,
+        _: u8,
+        _: *mut ibv_port_attr,
+        _: usize,
+    ) -> c_int {
+        7
+    }
+
+    #[test]
+    fn an_entry_is_taken_from_a_table_that_reaches_so_far_and_from_no_other() {
+        // SAFETY: null pointers, absent functions and numbers are all zeros.
+        let mut table: Box<verbs_context> = Box::new(unsafe { std::mem::zeroed() });
+        let whole = size_of::<verbs_context>();
+        table.query_port = Some(port);
+        let marked = usize::MAX as *mut c_void;
+        for (mark, size, found) in [
+            (marked, whole, true),
+            (marked, whole + 64, true),
+            // Older: the first entry is not there yet.
+            (marked, whole - 8, false),
+            (std::ptr::null_mut(), whole, false),
+        ] {
+            (table.context.abi_compat, table.sz) = (mark, size);
+            let all = &raw mut *table;
+            // SAFETY: it is the context of a table, which lives, and the types are the entries'.
+            let (first, later): (Option<QueryPort>, Option<CreateQpEx>) = unsafe {
+                let context = &raw mut (*all).context;
+                (
+                    extended(context, offset_of!(verbs_context, query_port)),
+                    extended(context, offset_of!(verbs_context, create_qp_ex)),
+                )
+            };
+            assert_eq!(first.is_some(), found, "{size}");
+            assert!(later.is_none(), "the provider has none");
+            if let Some(first) = first {
+                let nothing = std::ptr::null_mut();
+                // SAFETY: the function above looks at nothing.
+                assert_eq!(unsafe { first(nothing, 1, std::ptr::null_mut(), 0) }, 7);
+            }
         }
     }
 }
