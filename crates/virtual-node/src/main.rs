@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -124,12 +124,15 @@ fn run(cli: Cli) -> Result<ExitCode> {
             Ok(u8::try_from(ran.status).map_or(ExitCode::FAILURE, ExitCode::from))
         }
         What::List => {
+            let mut all = String::new();
             for (name, text) in NODES {
-                println!("{name}\n");
-                for line in text.lines() {
-                    println!("    {line}");
-                }
-                println!();
+                let lines = text.lines().map(|line| format!("    {line}\n"));
+                all += &format!("{name}\n\n{}\n", lines.collect::<String>());
+            }
+            match std::io::stdout().write_all(all.as_bytes()) {
+                // Whoever reads it has read enough (`| head`).
+                Err(why) if why.kind() == ErrorKind::BrokenPipe => {}
+                told => told?,
             }
             Ok(ExitCode::SUCCESS)
         }

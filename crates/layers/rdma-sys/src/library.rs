@@ -266,6 +266,7 @@ mod tests {
         }
     }
 
+    // SAFETY: it looks at nothing that it is given.
     unsafe extern "C" fn port(
         _: *mut ibv_context,
         _: u8,
