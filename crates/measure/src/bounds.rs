@@ -74,8 +74,9 @@ fn busier(w: &Workload) -> f64 {
             let reply = w.reply_bytes.unwrap_or(w.block_bytes);
             w.block_bytes.max(reply).0 as f64 / reply.0.max(1) as f64
         }
-        Op::Stream if w.direction == Some(Direction::Both) => 0.5,
-        Op::Stream | Op::RandRead | Op::RandWrite | Op::Read | Op::Write => 1.0,
+        // Of both directions' bytes half go in each.
+        _ if w.direction == Some(Direction::Both) => 0.5,
+        _ => 1.0,
     }
 }
 
@@ -157,6 +158,7 @@ mod tests {
                 host: None,
                 peer_host: None,
                 connections: Vec::new(),
+                queue_pairs: Vec::new(),
                 contradictions: Vec::new(),
                 missing: Vec::new(),
             },

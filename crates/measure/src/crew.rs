@@ -229,6 +229,7 @@ impl Crew<'_> {
                 host: None,
                 peer_host: None,
                 connections: Vec::new(),
+                queue_pairs: Vec::new(),
                 contradictions: Vec::new(),
                 missing: first.missing,
             },

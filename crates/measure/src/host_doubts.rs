@@ -343,6 +343,7 @@ mod tests {
             }),
             peer_host: None,
             connections: Vec::new(),
+            queue_pairs: Vec::new(),
             contradictions: Vec::new(),
             missing: Vec::new(),
         }

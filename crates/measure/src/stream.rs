@@ -124,8 +124,10 @@ impl Stream {
             }
             Mix::Read => (Pattern::Sequential, OpKind::Read, OpKind::Read, whole),
             Mix::Write => (Pattern::Sequential, OpKind::Write, OpKind::Write, whole),
-            Mix::Stream => (Pattern::Sequential, OpKind::Send, OpKind::Send, whole),
-            Mix::ReqRep => (
+            Mix::Stream | Mix::WriteImm | Mix::Send | Mix::FetchAdd => {
+                (Pattern::Sequential, OpKind::Send, OpKind::Send, whole)
+            }
+            Mix::ReqRep | Mix::WritePingPong | Mix::WriteImmPingPong | Mix::SendPingPong => (
                 Pattern::Sequential,
                 OpKind::Exchange,
                 OpKind::Exchange,

@@ -180,6 +180,7 @@ pub(crate) fn cells(
                 via: file.path.display().to_string(),
                 timeout_ns: None,
                 sockets: None,
+                verbs: None,
                 binding: None,
                 workload: Workload {
                     random_map: shape.random_map,

@@ -455,6 +455,7 @@ fn cell_at(
         via,
         timeout_ns: None,
         sockets: Some(sockets.clone()),
+        verbs: None,
         binding: None,
         workload: Workload {
             reply_bytes: shape.reply,

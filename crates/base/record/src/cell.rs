@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strata_units::{ByteOffset, Bytes, CpuList, Nanos, NodeId, QueueDepth};
 
-use crate::{Binding, Op};
+use crate::{Binding, Op, Verbs};
 
 /// What is measured in isolation.
 #[derive(
@@ -20,6 +20,8 @@ pub enum Layer {
     Nvme,
     /// Sockets.
     Tcp,
+    /// Verbs.
+    Rdma,
 }
 
 impl fmt::Display for Layer {
@@ -28,6 +30,7 @@ impl fmt::Display for Layer {
             Layer::Block => "block",
             Layer::Nvme => "nvme",
             Layer::Tcp => "tcp",
+            Layer::Rdma => "rdma",
         })
     }
 }
@@ -245,10 +248,11 @@ pub struct Workload {
     pub depth: QueueDepth,
     /// Measuring threads.
     pub threads: u16,
-    /// Connections a thread and direction; 1 where there are none.
+    /// Connections, or queue pairs, a thread and direction; 1 where there are none.
     #[serde(default = "one")]
     pub streams: u16,
-    /// Which way a stream's bytes go; null for other operations.
+    /// Which way a stream's bytes go, and which side does the operations of the rdma layer; null for others, and for what
+    /// goes to and fro.
     #[serde(default)]
     pub direction: Option<Direction>,
     /// Whether random places are visited each once before any is visited again.
@@ -335,6 +339,9 @@ pub struct Cell {
     /// How the sockets are set; null for a layer without.
     #[serde(default)]
     pub sockets: Option<Sockets>,
+    /// How the queue pairs are made; null for a layer without.
+    #[serde(default)]
+    pub verbs: Option<Verbs>,
     /// The driver that the drive is put on for it; null where it is measured as the host is.
     #[serde(default)]
     pub binding: Option<Binding>,
@@ -385,7 +392,11 @@ impl Cell {
         let w = &self.workload;
         let mut words = String::new();
         if w.streams > 1 {
-            words.push_str(&format!(" {} streams", w.streams));
+            let what = match self.layer {
+                Layer::Rdma => "queue pairs",
+                _ => "streams",
+            };
+            words.push_str(&format!(" {} {what}", w.streams));
         }
         if w.threads > 1 {
             words.push_str(&format!(" ×{}", w.threads));
@@ -397,11 +408,18 @@ impl Cell {
             };
             words.push_str(&format!(" at {}/s{how}", rate.ops_per_s));
         }
-        for word in self.sockets.iter().flat_map(|s| s.words(self.workload.op)) {
+        for word in self.settings() {
             words.push(' ');
             words.push_str(&word);
         }
         words
+    }
+
+    /// What is set of sockets or queue pairs and not usual, a word each.
+    fn settings(&self) -> impl Iterator<Item = String> + '_ {
+        let op = self.workload.op;
+        let sockets = self.sockets.iter().flat_map(move |s| s.words(op));
+        sockets.chain(self.verbs.iter().flat_map(move |v| v.words(op)))
     }
 
     /// The identity of the cell across runs: everything but the path, the drive's PCI function, and the time limit.
@@ -422,8 +440,8 @@ impl Cell {
             Arrivals::Fixed => format!("/rate{}", r.ops_per_s),
             Arrivals::Poisson => format!("/poisson{}", r.ops_per_s),
         }));
-        for word in self.sockets.iter().flat_map(|s| s.words(self.workload.op)) {
-            more.push_str(&format!("/{word}"));
+        for word in self.settings() {
+            more.push_str(&format!("/{}", word.replace(' ', "-")));
         }
         // The function is a place, as the path is: what tells the drive is its target's identity.
         more.extend(self.binding.map(|b| format!("/on-{}", b.driver)));

@@ -17,6 +17,7 @@ mod op;
 mod run;
 mod summary;
 mod trial;
+mod verbs;
 
 use schemars::generate::SchemaSettings;
 
@@ -46,6 +47,7 @@ pub use trial::{
     Measured, Open, PagesProof, Percentiles, Polling, Proof, Record, Role, Series, Stationarity,
     Status, ThreadProof, Warning, WarningCode,
 };
+pub use verbs::{Connect, QueuePairsProof, Rail, RdmaEnd, Transport, Verbs};
 
 /// The version of the schema that these types write; a reader refuses a newer one.
 pub const SCHEMA: u32 = 1;

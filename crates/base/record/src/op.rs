@@ -6,7 +6,8 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The operation of a workload; written `randread`, `randwrite`, `randrw:70`, `read`, `write`, `stream`, `reqrep`.
+/// The operation of a workload; written `randread`, `randwrite`, `randrw:70`, `read`, `write`, `stream`, `reqrep`,
+/// `write-imm`, `send`, `fetch-add`, `write-pingpong`, `write-imm-pingpong`, `send-pingpong`. `read` and `write` are RDMA's too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Op {
     /// Reads at random places.
@@ -26,12 +27,24 @@ pub enum Op {
     Stream,
     /// A request and its reply.
     ReqRep,
+    /// RDMA writes that the other side is told of.
+    WriteImm,
+    /// Messages into the other side's receives.
+    Send,
+    /// Atomic additions to a word of the other side's.
+    FetchAdd,
+    /// An RDMA write there, and one back when it is seen in memory.
+    WritePingPong,
+    /// An RDMA write that the other side is told of, and one back.
+    WriteImmPingPong,
+    /// A message there and one back.
+    SendPingPong,
 }
 
 /// Why a text names no operation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is no operation: expected randread, randwrite, randrw:PERCENT_READ, read, write, stream or reqrep"
+    "`{0}` is no operation: expected randread, randwrite, randrw:PERCENT_READ, read, write, stream, reqrep, write-imm, send, fetch-add, write-pingpong, write-imm-pingpong or send-pingpong"
 )]
 pub struct OpParseError(String);
 
@@ -41,7 +54,7 @@ impl Op {
         match self {
             Op::RandWrite | Op::Write => true,
             Op::RandRw { read_percent } => read_percent < 100,
-            Op::RandRead | Op::Read | Op::Stream | Op::ReqRep => false,
+            _ => false,
         }
     }
 
@@ -50,7 +63,7 @@ impl Op {
         match self {
             Op::RandRead | Op::Read => true,
             Op::RandRw { read_percent } => read_percent > 0,
-            Op::RandWrite | Op::Write | Op::Stream | Op::ReqRep => false,
+            _ => false,
         }
     }
 
@@ -61,7 +74,26 @@ impl Op {
 
     /// Whether it is an operation on storage.
     pub fn is_storage(self) -> bool {
-        !matches!(self, Op::Stream | Op::ReqRep)
+        matches!(
+            self,
+            Op::RandRead | Op::RandWrite | Op::RandRw { .. } | Op::Read | Op::Write
+        )
+    }
+
+    /// Whether it is an operation of the rdma layer.
+    pub fn is_rdma(self) -> bool {
+        matches!(
+            self,
+            Op::Read | Op::Write | Op::WriteImm | Op::Send | Op::FetchAdd
+        ) || self.is_pingpong()
+    }
+
+    /// Whether the other side answers each with one of its own.
+    pub fn is_pingpong(self) -> bool {
+        matches!(
+            self,
+            Op::WritePingPong | Op::WriteImmPingPong | Op::SendPingPong
+        )
     }
 }
 
@@ -75,6 +107,12 @@ impl fmt::Display for Op {
             Op::Write => f.pad("write"),
             Op::Stream => f.pad("stream"),
             Op::ReqRep => f.pad("reqrep"),
+            Op::WriteImm => f.pad("write-imm"),
+            Op::Send => f.pad("send"),
+            Op::FetchAdd => f.pad("fetch-add"),
+            Op::WritePingPong => f.pad("write-pingpong"),
+            Op::WriteImmPingPong => f.pad("write-imm-pingpong"),
+            Op::SendPingPong => f.pad("send-pingpong"),
         }
     }
 }
@@ -91,6 +129,12 @@ impl FromStr for Op {
             "write" => Op::Write,
             "stream" => Op::Stream,
             "reqrep" => Op::ReqRep,
+            "write-imm" => Op::WriteImm,
+            "send" => Op::Send,
+            "fetch-add" => Op::FetchAdd,
+            "write-pingpong" => Op::WritePingPong,
+            "write-imm-pingpong" => Op::WriteImmPingPong,
+            "send-pingpong" => Op::SendPingPong,
             other => {
                 let read_percent = other
                     .strip_prefix("randrw:")
@@ -126,7 +170,7 @@ impl JsonSchema for Op {
         schemars::json_schema!({
             "description": "The operation of a workload.",
             "type": "string",
-            "pattern": "^(randread|randwrite|randrw:(100|[0-9]{1,2})|read|write|stream|reqrep)$",
+            "pattern": "^(randread|randwrite|randrw:(100|[0-9]{1,2})|read|write|stream|reqrep|write-imm|send|fetch-add|(write|write-imm|send)-pingpong)$",
         })
     }
 }
@@ -145,6 +189,12 @@ mod tests {
             "write",
             "stream",
             "reqrep",
+            "write-imm",
+            "send",
+            "fetch-add",
+            "write-pingpong",
+            "write-imm-pingpong",
+            "send-pingpong",
         ] {
             assert_eq!(
                 text.parse::<Op>().map(|op| op.to_string()),

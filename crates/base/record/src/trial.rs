@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strata_units::{Bytes, CpuList, Nanos, NodeId};
 
-use crate::{Cell, ConnectionsProof, Direction, HostProof, SCHEMA};
+use crate::{Cell, ConnectionsProof, Direction, HostProof, QueuePairsProof, SCHEMA};
 
 /// How a trial ended.
 #[derive(
@@ -372,6 +372,9 @@ pub struct Proof {
     /// What the kernel says about the connections, a line a side and direction; empty for a layer without.
     #[serde(default)]
     pub connections: Vec<ConnectionsProof>,
+    /// What the queue pairs were and carried, a line a side and rail; empty for a layer without.
+    #[serde(default)]
+    pub queue_pairs: Vec<QueuePairsProof>,
     /// What contradicts the placement asked for; a trial with any is left out of every contrast.
     pub contradictions: Vec<String>,
     /// What could not be proved here, and why.

@@ -247,6 +247,7 @@ mod tests {
             workload: Workload::plain(Op::Stream, Bytes::KIB * 128),
             timeout_ns: None,
             sockets: None,
+            verbs: None,
             binding: None,
             placement: Placement {
                 cpus: CpuList::default(),

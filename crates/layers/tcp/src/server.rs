@@ -315,6 +315,7 @@ impl Serving<'_> {
                 host: None,
                 peer_host: None,
                 connections: Vec::new(),
+                queue_pairs: Vec::new(),
                 missing,
             },
             received: None,

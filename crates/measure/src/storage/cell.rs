@@ -285,6 +285,7 @@ mod tests {
             },
             timeout_ns: None,
             sockets: None,
+            verbs: None,
             binding: None,
             placement: Placement {
                 cpus: (0..u32::from(threads)).map(CpuId).collect(),

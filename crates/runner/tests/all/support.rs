@@ -33,6 +33,7 @@ fn cell(block: u64) -> Cell {
         },
         timeout_ns: None,
         sockets: None,
+        verbs: None,
         binding: None,
         placement: Placement {
             cpus: vec![CpuId(0)].into(),
@@ -115,6 +116,7 @@ pub(crate) fn well() -> TrialResult {
             host: None,
             peer_host: None,
             connections: Vec::new(),
+            queue_pairs: Vec::new(),
             contradictions: Vec::new(),
             missing: Vec::new(),
         },

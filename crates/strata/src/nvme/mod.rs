@@ -284,6 +284,7 @@ fn cell(
         via: part.via.to_string(),
         timeout_ns: Some(part.timeout),
         sockets: None,
+        verbs: None,
         binding: None,
         workload: strata_record::Workload {
             random_map: shape.random_map,

@@ -12,7 +12,7 @@ use strata_record::{
     Plan, Polling, Preconditioning, Proof, Quota, Rate, Reality, Record, Role, Run, Series, Slurm,
     Socket, Sockets, Spread, Stationarity, Status, StreamCandidate, StreamSweep, Target,
     TargetKind, TcpProof, ThreadProof, TimedBy, VectorCount, VectorProof, Warning, WarningCode,
-    Workload, ZeroCopyProof,
+    Workload, ZeroCopyProof, Connect, QueuePairsProof, Rail, RdmaEnd, Transport, Verbs,
 };
 use strata_units::{ByteOffset, Bytes, CpuId, CpuList, Nanos, NodeId, PciAddress, QueueDepth};
 
@@ -59,6 +59,16 @@ fn cell() -> Cell {
             congestion: Some("cubic".to_owned()),
             busy_poll_ns: Some(Nanos(50_000)),
             interface: Some("eth0".to_owned()),
+        }),
+        verbs: Some(Verbs {
+            transport: Transport::Uc,
+            connect: Connect::Cm,
+            mtu_bytes: Some(Bytes(1024)),
+            reads: Some(4),
+            ..Verbs::over(vec![Rail {
+                ours: end("mlx5_0"),
+                theirs: end("mlx5_1"),
+            }])
         }),
         binding: Some(Binding {
             function: "0000:81:00.0".parse().expect("an address"),
@@ -201,8 +211,37 @@ fn proof() -> Proof {
         host: Some(host()),
         peer_host: Some(host()),
         connections: vec![connections()],
+        queue_pairs: vec![queue_pairs()],
         contradictions: vec!["seen on CPU 4".to_owned()],
         missing: vec!["migrations: not told".to_owned()],
+    }
+}
+
+fn queue_pairs() -> QueuePairsProof {
+    QueuePairsProof {
+        role: Role::Peer,
+        end: end("mlx5_1"),
+        node: Some(NodeId(1)),
+        count: 4,
+        link_layer: "Ethernet".to_owned(),
+        gid: Some("::ffff:192.0.2.1".to_owned()),
+        pkey: 0xffff,
+        mtu_bytes: Bytes(4096),
+        inline_bytes: Bytes(220),
+        reads: 16,
+        ops: 1000,
+        bytes: Bytes::MIB,
+        received: 0,
+        memory_bytes: Bytes::MIB,
+        seen_by: None,
+    }
+}
+
+fn end(device: &str) -> RdmaEnd {
+    RdmaEnd {
+        device: device.to_owned(),
+        port: 1,
+        gid_index: Some(3),
     }
 }
 

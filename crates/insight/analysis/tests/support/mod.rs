@@ -38,6 +38,7 @@ pub(crate) fn block(engine: &str, op: Op, depth: u64) -> Cell {
         },
         timeout_ns: None,
         sockets: None,
+        verbs: None,
         binding: None,
         placement: Placement {
             cpus: vec![CpuId(1)].into(),
@@ -341,6 +342,7 @@ fn proof(cell: &Cell) -> Proof {
         host: Some(host(cell)),
         peer_host: None,
         connections: Vec::new(),
+        queue_pairs: Vec::new(),
         contradictions: Vec::new(),
         missing: vec!["interrupts by CPU: not counted by this version".to_owned()],
     }

@@ -95,6 +95,7 @@ pub(crate) fn cell(engine: BlockEngine, op: Op, block: Bytes, depth: u64, file: 
         },
         timeout_ns: None,
         sockets: None,
+        verbs: None,
         binding: None,
         placement: Placement {
             cpus: cpus(1).expect("a CPU to run on").into(),

@@ -80,6 +80,7 @@ pub(crate) fn cell(op: Op, block: Bytes, depth: u64, target: &NvmeTarget) -> Cel
         },
         timeout_ns: None,
         sockets: None,
+        verbs: None,
         binding: None,
         placement: Placement {
             cpus: cpus(1).expect("a CPU to run on").into(),

@@ -46,6 +46,7 @@ pub(crate) fn cell(op: Op, block: Bytes, depth: u64, ops: u64) -> Cell {
         },
         timeout_ns: None,
         sockets: None,
+        verbs: None,
         binding: None,
         placement: Placement {
             cpus: one(cpus.first()),
