@@ -200,7 +200,8 @@ mod tests {
         let Err(PeerError::Garbled(why)) = found else {
             panic!("{found:?}");
         };
-        assert!(why.contains("protocol 2, expected 1"), "{why}");
+        let told = format!("protocol {}, expected {PROTOCOL}", PROTOCOL + 1);
+        assert!(why.contains(&told), "{why}");
     }
 
     #[test]

@@ -323,16 +323,17 @@ mod tests {
             serving.join().expect("no panic").expect("served");
             assert_eq!(
                 why.to_string(),
-                "the other side speaks version 1 of the protocol, this side 2; both must be one version of strata"
+                format!(
+                    "the other side speaks version {PROTOCOL} of the protocol, this side {}; both must be one version of strata",
+                    PROTOCOL + 1
+                )
             );
         });
-        let [Event::Version(_, 2)] = events[..] else {
+        let [Event::Version(_, theirs)] = events[..] else {
             panic!("{events:?}");
         };
-        assert!(
-            events[0]
-                .to_string()
-                .contains("version 2 of the protocol, this side 1")
-        );
+        assert_eq!(theirs, PROTOCOL + 1);
+        let told = format!("version {theirs} of the protocol, this side {PROTOCOL}");
+        assert!(events[0].to_string().contains(&told), "{}", events[0]);
     }
 }

@@ -27,6 +27,12 @@ pub enum PeerError {
     /// It speaks something else.
     #[error("the other side sent {0}; both must be one version of strata")]
     Garbled(String),
+    /// It says why it cannot do a task.
+    #[error("the other side: {0}")]
+    Failed(String),
+    /// The user stopped it, or this side's part has failed.
+    #[error("the trial is not wanted any more")]
+    Unwanted,
     /// It ended the session on purpose.
     #[error("the session has ended: {0}")]
     Ended(String),
@@ -94,6 +100,11 @@ pub enum PeerError {
 }
 
 impl PeerError {
+    /// What it said has no place in the conversation.
+    pub(crate) fn unasked() -> PeerError {
+        PeerError::Garbled("what nobody asked for".to_owned())
+    }
+
     /// Whether this is no loss: the other side ended the session since it was done with it.
     pub fn is_done(&self) -> bool {
         matches!(self, PeerError::Ended(why) if why == DONE)

@@ -6,6 +6,8 @@ use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::PeerError;
+
 /// The least and the most bytes of a key: 128 bits in hexadecimal, and far more than anybody needs.
 const LEAST: usize = 32;
 const MOST: usize = 4096;
@@ -52,6 +54,14 @@ pub enum KeyError {
         /// How many.
         found: usize,
     },
+}
+
+/// A number that nobody else knows, for what is measured of one trial.
+///
+/// # Errors
+/// [`PeerError::System`] when the kernel gives no random bytes, see `getrandom(2)`.
+pub fn secret() -> Result<u64, PeerError> {
+    Ok(getrandom::u64().map_err(io::Error::from)?)
 }
 
 /// What both sides know and no stranger does. Never printed.

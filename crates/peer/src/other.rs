@@ -1,74 +1,89 @@
-//! The other side, whatever stands between.
+//! The other side, whatever stands between: somebody who takes messages and sends them.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use strata_units::Nanos;
 
-use crate::{Child, Parent, PeerError, Session};
+use crate::{Channel, Child, Parent, PeerError, Session};
 
-/// The other side of a trial: a job speaks to it, and a server answers it, in the same words wherever it is. Dropping it ends
-/// a child and a session.
-pub enum Other {
-    /// A process that this one started.
-    Child(Child),
-    /// The process that started this one.
-    Parent(Parent),
-    /// A process on another host, or on this one over loopback.
-    Session(Session),
-}
-
-impl Other {
+/// Whoever is at the other end of a control channel: a job speaks to it, and a server answers it, in the same words wherever
+/// it is.
+pub trait Other: Send {
     /// Sends one message.
     ///
     /// # Errors
-    /// Those of [`Child::send`] and [`Session::send`].
-    pub fn send<T: Serialize>(&mut self, message: &T) -> Result<(), PeerError> {
-        match self {
-            Other::Child(child) => child.send(message),
-            Other::Parent(parent) => parent.send(message),
-            Other::Session(session) => session.send(message),
-        }
-    }
+    /// [`PeerError`] when nobody takes it.
+    fn send<T: Serialize>(&mut self, message: &T) -> Result<(), PeerError>;
 
     /// Waits for one message, at most so long for it to begin.
     ///
     /// # Errors
-    /// [`PeerError::Silent`] when none comes in time, and it may be waited for again; others say why none will ever come.
-    pub fn receive_within<T: DeserializeOwned>(&mut self, span: Nanos) -> Result<T, PeerError> {
-        match self {
-            Other::Child(child) => child.receive_within(span),
-            Other::Parent(parent) => parent.receive_within(span),
-            Other::Session(session) => session.receive_within(span),
-        }
-    }
+    /// [`PeerError::Silent`] when none begins in time, others when none can come any more.
+    fn receive_within<T: DeserializeOwned>(&mut self, span: Nanos) -> Result<T, PeerError>;
 
-    /// True from the moment on that there is no other side any more, for those who measure and do not listen.
-    pub fn lost(&self) -> Arc<AtomicBool> {
-        match self {
-            Other::Child(child) => child.lost(),
-            Other::Parent(parent) => parent.lost(),
-            Other::Session(session) => session.lost(),
-        }
+    /// Why it is lost, where the channel knows before anybody waits for a message.
+    fn lost(&self) -> Option<PeerError> {
+        None
     }
 }
 
-impl From<Child> for Other {
-    fn from(child: Child) -> Self {
-        Other::Child(child)
+impl<O: Other + ?Sized> Other for &mut O {
+    fn send<T: Serialize>(&mut self, message: &T) -> Result<(), PeerError> {
+        (**self).send(message)
+    }
+
+    fn receive_within<T: DeserializeOwned>(&mut self, span: Nanos) -> Result<T, PeerError> {
+        (**self).receive_within(span)
+    }
+
+    fn lost(&self) -> Option<PeerError> {
+        (**self).lost()
     }
 }
 
-impl From<Parent> for Other {
-    fn from(parent: Parent) -> Self {
-        Other::Parent(parent)
+impl Other for Child {
+    fn send<T: Serialize>(&mut self, message: &T) -> Result<(), PeerError> {
+        Child::send(self, message)
+    }
+
+    fn receive_within<T: DeserializeOwned>(&mut self, span: Nanos) -> Result<T, PeerError> {
+        Child::receive_within(self, span)
     }
 }
 
-impl From<Session> for Other {
-    fn from(session: Session) -> Self {
-        Other::Session(session)
+impl Other for Parent {
+    fn send<T: Serialize>(&mut self, message: &T) -> Result<(), PeerError> {
+        Parent::send(self, message)
+    }
+
+    fn receive_within<T: DeserializeOwned>(&mut self, span: Nanos) -> Result<T, PeerError> {
+        Parent::receive_within(self, span)
+    }
+}
+
+impl Other for Session {
+    fn send<T: Serialize>(&mut self, message: &T) -> Result<(), PeerError> {
+        Session::send(self, message)
+    }
+
+    fn receive_within<T: DeserializeOwned>(&mut self, span: Nanos) -> Result<T, PeerError> {
+        Session::receive_within(self, span)
+    }
+
+    fn lost(&self) -> Option<PeerError> {
+        self.why_lost()
+    }
+}
+
+impl<R: Read + AsFd + Send, W: Write + Send> Other for Channel<R, W> {
+    fn send<T: Serialize>(&mut self, message: &T) -> Result<(), PeerError> {
+        Channel::send(self, message)
+    }
+
+    fn receive_within<T: DeserializeOwned>(&mut self, span: Nanos) -> Result<T, PeerError> {
+        Channel::receive_within(self, span)
     }
 }

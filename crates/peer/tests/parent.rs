@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use strata_peer::{Child, Other, Parent, PeerError};
+use strata_peer::{Child, Parent, PeerError};
 use strata_units::Nanos;
 
 /// The argument that makes this program say everything back.
@@ -50,7 +50,7 @@ fn this(argument: &str) -> Command {
 }
 
 fn echo() -> ExitCode {
-    let mut other = Other::from(Parent::greet().expect("a parent"));
+    let mut other = Parent::greet().expect("a parent");
     loop {
         match other.receive_within::<String>(Nanos::from_millis(50)) {
             Ok(text) => other.send(&text).expect("said"),
@@ -61,7 +61,7 @@ fn echo() -> ExitCode {
 }
 
 fn measure() -> ExitCode {
-    let lost = Other::from(Parent::greet().expect("a parent")).lost();
+    let lost = Parent::greet().expect("a parent").lost();
     let begun = Instant::now();
     while !lost.load(Ordering::Relaxed) {
         if begun.elapsed() > SOON.as_duration() {
@@ -73,7 +73,7 @@ fn measure() -> ExitCode {
 }
 
 fn messages_go_both_ways() {
-    let mut other = Other::from(Child::start(&mut this(ECHO)).expect("it says hello"));
+    let mut other = Child::start(&mut this(ECHO)).expect("it says hello");
     // Several at once: what lies behind the first is not overlooked.
     let texts = ["", "one", &"½".repeat(20_000)];
     for text in texts {

@@ -82,9 +82,7 @@ fn main() -> ExitCode {
         Command::Report(args) => report::run(&args),
         Command::Completions { shell } => generate::completions(shell),
         Command::Man { folder } => generate::man(&folder),
-        Command::Peer => strata_tcp::serve()
-            .map(|()| End::Done)
-            .map_err(anyhow::Error::new),
+        Command::Peer => serve::peer().map_err(anyhow::Error::new),
     };
     match ended {
         Ok(End::Done) => ExitCode::SUCCESS,

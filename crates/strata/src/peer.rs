@@ -8,9 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use strata_peer::{Key, PeerError, Session, connect, resolve};
+use strata_peer::{Key, Other, PeerError, Reach, Session, connect, resolve};
 use strata_record::{Environment, Reality};
-use strata_tcp::{Other, Reach};
 use strata_units::{CpuList, Nanos};
 
 use crate::Usage;

@@ -3,9 +3,11 @@
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result};
-use strata_peer::{Event, Key, Server, Session, resolve};
+use strata_peer::{
+    Event, Key, Other, Parent, PeerError, Server, Session, next_task, refuse, resolve,
+};
 use strata_record::Reality;
-use strata_tcp::{Listen, interface_of, serve_task};
+use strata_tcp::{Listen, interface_of};
 use strata_topology::{Allowed, Root, Topology, WatchList, check, read_environment};
 use strata_units::CpuList;
 
@@ -30,7 +32,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<End> {
     let stop = interrupt::watch().context("cannot watch for Ctrl-C")?;
     let keyed = key.is_some();
     let server = Server::bind(&addresses, key).map_err(|e| match e {
-        e @ strata_peer::PeerError::NoKey(_) => Usage::error(e),
+        e @ PeerError::NoKey(_) => Usage::error(e),
         e => anyhow::Error::new(e),
     })?;
     if !args.quiet {
@@ -62,6 +64,25 @@ pub(crate) fn run(args: &ServeArgs) -> Result<End> {
     );
     ended.context("cannot go on serving")?;
     Ok(End::Done)
+}
+
+/// `strata peer`: one task for whoever started this program.
+pub(crate) fn peer() -> Result<End, PeerError> {
+    serve_one(&mut Parent::greet()?, &Listen::default()).map(|()| End::Done)
+}
+
+/// Waits for one task, has its layer do it, and answers what came of it.
+fn serve_one(channel: &mut impl Other, at: &Listen) -> Result<(), PeerError> {
+    let task = next_task(channel)?;
+    match task.layer.as_str() {
+        "tcp" => strata_tcp::serve_task(channel, &task, at),
+        layer => refuse(
+            channel,
+            format!(
+                "this strata serve knows tcp, and was asked for {layer}; both sides must be one version of strata"
+            ),
+        ),
+    }
 }
 
 /// This machine, as clients are told of it.
@@ -120,7 +141,7 @@ impl Host {
             });
         let ended = told.map_or_else(Some, |()| {
             loop {
-                if let Err(e) = serve_task(&mut session, &at) {
+                if let Err(e) = serve_one(&mut session, &at) {
                     return (!e.is_done()).then(|| e.to_string());
                 }
             }
@@ -140,5 +161,42 @@ impl Host {
             .find(|i| Some(i.name.as_str()) == interface)
             .and_then(|i| i.judgement.reality)
             .unwrap_or(Reality::Unknown)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+    use std::thread;
+
+    use serde::de::IgnoredAny;
+    use strata_peer::{Answer, Channel, Say, Task};
+    use strata_units::Nanos;
+
+    use super::*;
+
+    #[test]
+    fn a_layer_that_is_unknown_is_answered_in_words() {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let channel = |of: UnixStream| Channel::new(of.try_clone().expect("a second handle"), of);
+        let mut there = channel(theirs);
+        let serving = thread::spawn(move || serve_one(&mut there, &Listen::default()));
+        let mut here = channel(ours);
+        for word in [
+            Say::Alive,
+            Say::Stop,
+            Say::Task(Task::new("quic", &17).expect("JSON")),
+        ] {
+            here.send::<Say<()>>(&word).expect("sent");
+        }
+        let answered = here.receive_within::<Answer<IgnoredAny, IgnoredAny>>(Nanos::SECOND * 20);
+        let Ok(Answer::Failed(why)) = answered else {
+            panic!("{answered:?}");
+        };
+        assert!(
+            why.contains("knows tcp") && why.contains("quic") && why.contains("one version"),
+            "{why}"
+        );
+        serving.join().expect("no panic").expect("it lives on");
     }
 }

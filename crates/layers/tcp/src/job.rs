@@ -1,16 +1,16 @@
 //! One cell of the tcp layer, ready to be run again and again.
 
-use std::fs::File;
-use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::Instant;
 
 use strata_measure::{
     Crew, CrewError, CrewRun, Fatal, Job, JobError, Member, Nominal, Stream, Trial, TrialResult,
     doubts, hold_against, host_doubts,
+};
+use strata_peer::{
+    Local, Other, PeerError, Reach, Say, Seen, Task, answer, beside, clock, overlap, secret,
+    unasked,
 };
 use strata_record::{
     Ceiling, Cell, Cost, Direction, Flow, Harness, Measured, Proof, Role, Series, Stationarity,
@@ -22,21 +22,13 @@ use strata_units::{CpuId, Nanos};
 use crate::account::Ledger;
 use crate::connections::Connections;
 use crate::info::proofs;
-use crate::message::{Answer, Received, Report, Say, Task};
+use crate::message::{LAYER, Listening, Received, Report, TcpTask};
 use crate::options::Side;
-use crate::other::{Local, Other, Pulse, Reach};
-use crate::overlap::{Seen, overlap};
 use crate::shape::{Lane, Shape};
 use crate::wire::{connect, lacking, make_room};
 
 /// How long the other side may take to listen: its program may come from a cold disk.
 const LISTENS: Nanos = Nanos(15_000_000_000);
-
-/// How long one look at the control channel lasts while the trial runs.
-const LOOK: Nanos = Nanos::from_millis(100);
-
-/// How long an other side that is not wanted any more may take to say that it has stopped.
-const STOPS: Nanos = Nanos::SECOND;
 
 /// A cell between this process and another side.
 pub struct TcpJob<R: Reach = Local> {
@@ -49,8 +41,8 @@ pub struct TcpJob<R: Reach = Local> {
 }
 
 impl TcpJob {
-    /// A job for `cell` between this process and one that it starts for each trial: `program` with `arguments` is what calls
-    /// [`crate::serve`]. The cell's `via` says over which loopback address, `127.0.0.1` or `::1`.
+    /// A job for `cell` between this process and one that it starts for each trial: `program` with `arguments` is what does a
+    /// task of whoever started it by [`crate::serve_task`]. The cell's `via` says over which loopback address, `127.0.0.1` or `::1`.
     ///
     /// # Errors
     /// In words, what of the cell cannot be: its operation, engine, depth, window, sizes, connections or CPUs.
@@ -127,30 +119,6 @@ struct Measuring<'a> {
 }
 
 impl Measuring<'_> {
-    /// Runs this side's threads while somebody listens to the other; both results.
-    fn run(&self, other: &mut impl Other) -> (Result<CrewRun, JobError>, Result<Report, JobError>) {
-        let given_up = AtomicBool::new(false);
-        let unwanted =
-            || self.interrupted.load(Ordering::Relaxed) || given_up.load(Ordering::Relaxed);
-        thread::scope(|scope| {
-            let listening = scope.spawn(|| {
-                let report = finished(other, &unwanted);
-                // A lost other side ends the trial here as a report does.
-                self.ledger.enough.store(true, Ordering::Relaxed);
-                report
-            });
-            let run = self.crew();
-            // What was not begun here need not be waited for there.
-            given_up.store(run.is_err(), Ordering::Relaxed);
-            let report = listening.join().unwrap_or_else(|_| {
-                Err(JobError::Failed(
-                    "listening to the other side panicked; this is a bug of strata".to_owned(),
-                ))
-            });
-            (run, report)
-        })
-    }
-
     fn crew(&self) -> Result<CrewRun, JobError> {
         let (w, p) = (&self.shape.workload, &self.cell.placement);
         let load = self
@@ -342,107 +310,12 @@ fn together(a: &Series, b: &Series) -> Series {
     }
 }
 
-/// Waits for the other side's report, as long as it gives signs of life.
-fn finished(other: &mut impl Other, unwanted: &dyn Fn() -> bool) -> Result<Report, JobError> {
-    let mut pulse = Pulse::new();
-    loop {
-        match pulse.next(other, LOOK, &Say::Alive) {
-            Ok(None | Some(Answer::Alive)) => {}
-            Ok(Some(Answer::Done(report))) => return Ok(*report),
-            Ok(Some(Answer::Failed(why))) => {
-                return Err(JobError::Failed(format!("the other side: {why}")));
-            }
-            Ok(Some(Answer::Listening(_) | Answer::Clock(_))) => {
-                return Err(JobError::Failed(
-                    "the other side said what nobody asked for; both must be one version of strata"
-                        .to_owned(),
-                ));
-            }
-            Err(e) => return Err(JobError::Failed(e.to_string())),
-        }
-        if unwanted() {
-            stop(other);
-            return Err(JobError::Interrupted);
-        }
+/// What a conversation that broke off is to a job.
+fn broken(why: PeerError) -> JobError {
+    match why {
+        PeerError::Unwanted => JobError::Interrupted,
+        why => JobError::Failed(why.to_string()),
     }
-}
-
-/// Tells the other side to stop, and waits a little until it has: the channel may be used again.
-fn stop(other: &mut impl Other) {
-    if other.send(&Say::Stop).is_err() {
-        return;
-    }
-    let begun = Instant::now();
-    while Nanos::from(begun.elapsed()) < STOPS {
-        match other.receive_within::<Answer>(LOOK) {
-            Ok(Answer::Done(_) | Answer::Failed(_)) => return,
-            Ok(_) | Err(strata_peer::PeerError::Silent(_)) => {}
-            Err(_) => return,
-        }
-    }
-}
-
-/// Waits for the other side's next answer in the set-up.
-fn answer(
-    other: &mut impl Other,
-    within: Nanos,
-    interrupted: &AtomicBool,
-) -> Result<Answer, JobError> {
-    let begun = Instant::now();
-    loop {
-        if interrupted.load(Ordering::Relaxed) {
-            stop(other);
-            return Err(JobError::Interrupted);
-        }
-        match other.receive_within(LOOK) {
-            Ok(Answer::Alive) | Err(strata_peer::PeerError::Silent(_))
-                if Nanos::from(begun.elapsed()) < within => {}
-            Ok(Answer::Failed(why)) => {
-                return Err(JobError::Failed(format!("the other side: {why}")));
-            }
-            Ok(answer) => return Ok(answer),
-            Err(strata_peer::PeerError::Silent(_)) => {
-                let why = strata_peer::PeerError::Silent(within);
-                return Err(JobError::Failed(why.to_string()));
-            }
-            Err(e) => return Err(JobError::Failed(e.to_string())),
-        }
-    }
-}
-
-/// The other side's clock by the quickest of some questions.
-fn clocks(other: &mut impl Other, interrupted: &AtomicBool) -> Result<Option<Seen>, JobError> {
-    const QUESTIONS: usize = 8;
-    let mut best: Option<Seen> = None;
-    for _ in 0..QUESTIONS {
-        let asked = Instant::now();
-        other
-            .send(&Say::Clock)
-            .map_err(|e| JobError::Failed(e.to_string()))?;
-        let Answer::Clock(theirs) = answer(other, LISTENS, interrupted)? else {
-            return Err(JobError::Failed(
-                "the other side did not tell its clock; both must be one version of strata"
-                    .to_owned(),
-            ));
-        };
-        let seen = Seen {
-            theirs,
-            ours: (asked, Instant::now()),
-        };
-        best = Some(best.map_or(seen, |b| b.closer(seen)));
-    }
-    Ok(best)
-}
-
-/// A number that nobody else knows, for the connections of one trial.
-fn secret() -> Result<u64, JobError> {
-    let mut bytes = [0; 8];
-    File::open("/dev/urandom")
-        .and_then(|mut random| random.read_exact(&mut bytes))
-        .map_err(|e| {
-            JobError::Failed(format!("cannot read /dev/urandom: {e}; make it readable"))
-        })?;
-    Ok(u64::from_le_bytes(bytes))
 }
 
 /// Adds what the other side found about itself.
@@ -472,28 +345,24 @@ impl<R: Reach> Job for TcpJob<R> {
         if let Some(why) = lacking.map_err(|e| JobError::Failed(e.0))? {
             return Err(JobError::Skipped(why));
         }
-        let token = secret()?;
+        let token = secret().map_err(broken)?;
         let (address, name) = (self.reach.address(), self.reach.name());
         let same_host = self.reach.same_host();
-        let failed = |e: strata_peer::PeerError| JobError::Failed(format!("{name}: {e}"));
-        let mut other = self.reach.reach().map_err(failed)?;
-        other
-            .send(&Say::Task(Box::new(Task {
-                workload: self.cell.workload.clone(),
-                engine: self.cell.engine.clone(),
-                sockets: self.shape.sockets.clone(),
-                cpus: self.cell.placement.peer_cpus.clone(),
-                token,
-                ipv6: address.is_ipv6(),
-            })))
-            .map_err(failed)?;
-        let Answer::Listening(port) = answer(&mut other, LISTENS, trial.interrupted)? else {
-            return Err(JobError::Failed(
-                "the other side was done before it began".to_owned(),
-            ));
+        let failed = |e: PeerError| JobError::Failed(format!("{name}: {e}"));
+        let asked = TcpTask {
+            workload: self.cell.workload.clone(),
+            engine: self.cell.engine.clone(),
+            sockets: self.shape.sockets.clone(),
+            cpus: self.cell.placement.peer_cpus.clone(),
+            token,
+            ipv6: address.is_ipv6(),
         };
+        let task = Task::new(LAYER, &asked).map_err(broken)?;
+        let mut other = self.reach.reach().map_err(failed)?;
+        other.send(&Say::<()>::Task(task)).map_err(failed)?;
+        let Listening(port) = answer(&mut other, LISTENS, trial.interrupted).map_err(broken)?;
         let seen = match self.shape.direction() {
-            Some(Direction::Both) => clocks(&mut other, trial.interrupted)?,
+            Some(Direction::Both) => Some(clock(&mut other, trial.interrupted).map_err(broken)?),
             _ => None,
         };
         let measuring = Measuring {
@@ -508,7 +377,15 @@ impl<R: Reach> Job for TcpJob<R> {
             seed: trial.seed,
             same_host,
         };
-        match measuring.run(&mut other) {
+        let enough = &measuring.ledger.enough;
+        let (run, report) = beside(
+            &mut other,
+            trial.interrupted,
+            enough,
+            unasked::<_, Listening>,
+            || measuring.crew(),
+        );
+        match (run, report.map_err(broken)) {
             // Who fails first makes the other fail.
             (Err(JobError::Failed(ours)), Err(JobError::Failed(theirs))) => {
                 Err(JobError::Failed(format!("{theirs}; and here: {ours}")))

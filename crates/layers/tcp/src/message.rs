@@ -4,23 +4,19 @@ use serde::{Deserialize, Serialize};
 use strata_record::{Ceiling, Harness, Measured, Proof, Sockets, Workload};
 use strata_units::{CpuList, Nanos};
 
-/// What the measuring side says.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Say {
-    /// What to do, once.
-    Task(Box<Task>),
-    /// What does your clock show?
-    Clock,
-    /// I am here.
-    Alive,
-    /// It is not wanted any more.
-    Stop,
-}
+/// The name that this layer's tasks bear.
+pub(crate) const LAYER: &str = "tcp";
+
+/// What the other side answers, once it awaits connections: on which port.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Listening(pub(crate) u16);
+
+/// What the other side answers.
+pub(crate) type Answer = strata_peer::Answer<Listening, Report>;
 
 /// What the other side is to do, once.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Task {
+pub(crate) struct TcpTask {
     /// The workload, seen from the side that measures.
     pub(crate) workload: Workload,
     /// The engine's name.
@@ -33,22 +29,6 @@ pub(crate) struct Task {
     pub(crate) token: u64,
     /// Where it has no address of its own to listen on: whether it is to be IPv6's loopback rather than IPv4's.
     pub(crate) ipv6: bool,
-}
-
-/// What the other side answers.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Answer {
-    /// Connections are awaited on this port.
-    Listening(u16),
-    /// Its clock, in nanoseconds since some moment of its own.
-    Clock(Nanos),
-    /// I am here.
-    Alive,
-    /// It is over.
-    Done(Box<Report>),
-    /// It could not be done.
-    Failed(String),
 }
 
 /// What the other side found.

@@ -1,28 +1,23 @@
 //! The other side of a trial: it listens, does its part, and says what it found.
 
-use std::fs::File;
-use std::io;
 use std::net::{IpAddr, TcpListener, TcpStream};
 use std::ops::RangeInclusive;
-use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::Instant;
 
 use strata_measure::{Clock, Crew, Fatal, Member, Stream, contradictions};
-use strata_peer::{PeerError, hello_from_child};
+use strata_peer::{Answering, Other, PeerError, Task, loopback, refuse, unasked};
 use strata_record::{Proof, Role, ThreadProof};
 use strata_topology::{HostWatch, Root, WatchList};
-use strata_units::{CpuId, Nanos};
+use strata_units::CpuId;
 
 use crate::account::Ledger;
 use crate::answer::{Answered, answer};
 use crate::connections::Connections;
 use crate::info::proofs;
-use crate::message::{Answer, Received, Report, Say};
+use crate::message::{Answer, Listening, Received, Report, TcpTask};
 use crate::options::{Side, after};
-use crate::other::{Other, Pulse, loopback};
 use crate::shape::{Lane, Shape};
 use crate::wire::{ACCEPT, accept, listen, make_room};
 
@@ -50,39 +45,16 @@ impl Default for Listen {
     }
 }
 
-/// How long one look at the control channel lasts, while the trial runs elsewhere.
-const LOOK: Nanos = Nanos::from_millis(50);
-
-/// Does one task told over standard input and answers over standard output: what the child of [`crate::Local`] calls. It
-/// ends soon after its input does, that is, when whoever started it is gone.
-///
-/// # Errors
-/// In words, when the control channel breaks.
-pub fn serve() -> Result<(), PeerError> {
-    // Unbuffered: the channel asks the kernel whether there is something to read.
-    let input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
-    let mut channel = hello_from_child(input, io::stdout())?;
-    serve_task(&mut channel, &Listen::default())
-}
-
-/// Waits for one task on a control channel, does it, and answers what came of it. What fails in the task is answered, and
-/// the channel is good for the next.
+/// Does one task of this layer, and answers what came of it. What fails in the task is answered, and the channel is good for
+/// the next.
 ///
 /// # Errors
 /// [`PeerError`] when the channel breaks, or the other side is lost in mid-trial; the trial has ended then, its threads
 /// and sockets are gone.
-pub fn serve_task(channel: &mut impl Other, at: &Listen) -> Result<(), PeerError> {
-    let task = loop {
-        if let Some(why) = channel.lost() {
-            return Err(why);
-        }
-        match channel.receive_within(Nanos::SECOND) {
-            Ok(Say::Task(task)) => break task,
-            // A trial's last words may come when it is over.
-            Ok(Say::Alive | Say::Stop) | Err(PeerError::Silent(_)) => {}
-            Ok(Say::Clock) => channel.send(&Answer::Clock(Nanos(0)))?,
-            Err(e) => return Err(e),
-        }
+pub fn serve_task(channel: &mut impl Other, task: &Task, at: &Listen) -> Result<(), PeerError> {
+    let task: TcpTask = match task.body() {
+        Ok(asked) => asked,
+        Err(why) => return refuse(channel, why.to_string()),
     };
     let ip = at.ip.unwrap_or_else(|| loopback(task.ipv6));
     let prepared = Shape::new(&task.workload, &task.engine, Some(&task.sockets))
@@ -104,18 +76,17 @@ pub fn serve_task(channel: &mut impl Other, at: &Listen) -> Result<(), PeerError
         });
     let (shape, cpus, (listener, address)) = match prepared {
         Ok(all) => all,
-        Err(why) => return channel.send(&Answer::Failed(why)),
+        Err(why) => return refuse(channel, why),
     };
-    channel.send(&Answer::Listening(address.port()))?;
+    channel.send(&Answer::Own(Listening(address.port())))?;
 
-    let (stopped, over) = (AtomicBool::new(false), AtomicBool::new(false));
-    let began = Instant::now();
+    let (stopped, answering) = (AtomicBool::new(false), Answering::begin());
     let trial = Serving {
         shape: &shape,
         cpus: &cpus,
         ledger: Ledger::new(shape.senders(Side::Other)),
         stopped: &stopped,
-        began,
+        answering,
     };
     let live = Root::live();
     let list = at.watch.as_ref().map(|list| WatchList {
@@ -123,67 +94,19 @@ pub fn serve_task(channel: &mut impl Other, at: &Listen) -> Result<(), PeerError
         ..list.clone()
     });
     let watch = list.as_ref().map(|list| HostWatch::start(&live, list));
-    let (found, lost) = thread::scope(|scope| {
-        let working = scope.spawn(|| {
-            let _ended = Ended(&over);
-            trial.work(&listener, task.token)
-        });
-        let lost = attend(channel, began, &stopped, &over);
-        // Whoever waits for a side that is gone is not waited for.
-        if lost.is_err() {
-            stopped.store(true, Ordering::Relaxed);
-        }
-        let found = working.join().unwrap_or_else(|_| {
-            Err(Fatal(
-                "the other side's work panicked; this is a bug of strata".to_owned(),
-            ))
-        });
-        (found, lost)
-    });
-    lost?;
-    channel.send(&match found {
+    let found = answering.work(channel, &stopped, unasked::<_, ()>, || {
+        trial.work(&listener, task.token).map_err(|fatal| fatal.0)
+    })?;
+    match found {
         Ok(mut report) => {
             if let Some((host, missing)) = watch.map(HostWatch::finish) {
                 report.proof.host = Some(host);
                 report.proof.missing.extend(missing);
             }
-            Answer::Done(Box::new(report))
+            channel.send(&Answer::Done(report))
         }
-        Err(why) => Answer::Failed(why.0),
-    })
-}
-
-/// Says that the work is over, however it ended.
-struct Ended<'a>(&'a AtomicBool);
-
-impl Drop for Ended<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+        Err(why) => refuse(channel, why),
     }
-}
-
-/// Listens to the measuring side while the work runs, and stops the work when that side wants it or is lost.
-fn attend(
-    channel: &mut impl Other,
-    began: Instant,
-    stopped: &AtomicBool,
-    over: &AtomicBool,
-) -> Result<(), PeerError> {
-    let mut pulse = Pulse::new();
-    while !over.load(Ordering::Relaxed) {
-        match pulse.next(channel, LOOK, &Answer::Alive) {
-            Ok(None | Some(Say::Alive)) => {}
-            Ok(Some(Say::Clock)) => channel.send(&Answer::Clock(began.elapsed().into()))?,
-            Ok(Some(Say::Stop)) => stopped.store(true, Ordering::Relaxed),
-            Ok(Some(Say::Task(_))) => {
-                return Err(PeerError::Garbled(
-                    "a second task in the midst of one".to_owned(),
-                ));
-            }
-            Err(lost) => return Err(lost),
-        }
-    }
-    Ok(())
 }
 
 /// One trial on this side.
@@ -192,8 +115,7 @@ struct Serving<'a> {
     cpus: &'a [CpuId],
     ledger: Ledger,
     stopped: &'a AtomicBool,
-    /// When this side's clock was zero.
-    began: Instant,
+    answering: Answering,
 }
 
 impl Serving<'_> {
@@ -262,12 +184,12 @@ impl Serving<'_> {
             .map_err(|e| Fatal(e.to_string()))?;
         let ceiling = run.core_ceiling();
         let result = run.into_result(Vec::new());
-        let since = |at: Instant| Nanos::from(at.saturating_duration_since(self.began));
+        let shown = |at| self.answering.shown(at);
         Ok(Report {
             cpu_ns_per_op: result.cost.cpu_ns_per_op,
             proof: result.proof,
             failed: result.failed,
-            began: self.ledger.start().map(|(a, b)| (since(a), since(b))),
+            began: self.ledger.start().map(|(a, b)| (shown(a), shown(b))),
             received: (!shape.only_sends(Side::Other)).then_some(Received {
                 measured: result.measured,
                 harness: result.harness,

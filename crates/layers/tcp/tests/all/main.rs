@@ -9,6 +9,9 @@ use std::env;
 use std::panic::catch_unwind;
 use std::process::ExitCode;
 
+use strata_peer::{Parent, PeerError, next_task};
+use strata_tcp::{Listen, serve_task};
+
 /// The argument that makes this program the other side.
 const SERVE: &str = "serve-the-other-side";
 
@@ -18,7 +21,7 @@ const LONG_TRIAL: &str = "run-a-long-trial";
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     if arguments.first().is_some_and(|a| a == SERVE) {
-        return match strata_tcp::serve() {
+        return match serve() {
             Ok(()) => ExitCode::SUCCESS,
             Err(e) => {
                 eprintln!("{e}");
@@ -64,4 +67,10 @@ fn main() -> ExitCode {
         eprintln!("failed: {}", failed.join(", "));
         ExitCode::FAILURE
     }
+}
+
+fn serve() -> Result<(), PeerError> {
+    let mut parent = Parent::greet()?;
+    let task = next_task(&mut parent)?;
+    serve_task(&mut parent, &task, &Listen::default())
 }

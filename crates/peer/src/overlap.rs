@@ -12,11 +12,11 @@ const DRIFT: f64 = 0.001;
 
 /// The other side's clock as ours sees it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Seen {
+pub struct Seen {
     /// What it showed.
-    pub(crate) theirs: Nanos,
+    pub theirs: Nanos,
     /// The span of ours in which it did.
-    pub(crate) ours: (Instant, Instant),
+    pub ours: (Instant, Instant),
 }
 
 impl Seen {
@@ -25,7 +25,7 @@ impl Seen {
     }
 
     /// The closer of two.
-    pub(crate) fn closer(self, other: Seen) -> Seen {
+    pub fn closer(self, other: Seen) -> Seen {
         if other.width() < self.width() {
             other
         } else {
@@ -35,13 +35,8 @@ impl Seen {
 }
 
 /// The least part of a window of length `window` that lies in another as long: ours began within `ours`, theirs within
-/// `theirs` of their clock.
-pub(crate) fn overlap(
-    seen: Seen,
-    ours: (Instant, Instant),
-    theirs: (Nanos, Nanos),
-    window: Nanos,
-) -> f64 {
+/// `theirs` of their clock. A part of 1.
+pub fn overlap(seen: Seen, ours: (Instant, Instant), theirs: (Nanos, Nanos), window: Nanos) -> f64 {
     let length = window.as_secs_f64();
     if length <= 0.0 {
         return 0.0;
