@@ -239,6 +239,35 @@ impl Verbs {
     }
 }
 
+type QueryInOrder = unsafe extern "C" fn(*mut ibv_qp, c_int, u32) -> c_int;
+
+/// A function that libibverbs has since rdma-core 39 only.
+fn query_in_order() -> Option<QueryInOrder> {
+    static FOUND: OnceLock<Option<QueryInOrder>> = OnceLock::new();
+    *FOUND.get_or_init(|| {
+        // SAFETY: it is loaded already, by `Verbs::load`.
+        let library = unsafe { Library::new("libibverbs.so.1") }.ok()?;
+        // SAFETY: the function of this name has this type (ibv_query_qp_data_in_order(3)).
+        let found = unsafe { library.get::<QueryInOrder>("ibv_query_qp_data_in_order\0") };
+        let found = found.ok().map(|function| *function);
+        // It is good for as long as the process.
+        std::mem::forget(library);
+        found
+    })
+}
+
+impl Verbs {
+    /// Whether the provider promises that the bytes of an operation are placed in their order
+    /// (ibv_query_qp_data_in_order(3)); false where nobody says.
+    ///
+    /// # Safety
+    /// `qp` is alive.
+    pub unsafe fn places_in_order(&self, qp: *mut ibv_qp, operation: c_int) -> bool {
+        // SAFETY: the caller's.
+        query_in_order().is_some_and(|ask| unsafe { ask(qp, operation, 0) } == 1)
+    }
+}
+
 fn not_supported<T>() -> *mut T {
     // SAFETY: it is this thread's own errno.
     unsafe { *libc::__errno_location() = libc::EOPNOTSUPP };

@@ -59,6 +59,11 @@ impl Content {
         }
     }
 
+    /// Bytes of a message.
+    pub(crate) fn len(&self) -> Bytes {
+        Bytes(self.room.len() as u64)
+    }
+
     /// Puts message `number` there.
     pub(crate) fn put(&mut self, region: &Region, at: Bytes, key: Key, number: u64) {
         key.fill(number, &mut self.room);

@@ -249,7 +249,7 @@ fn writes_reads_and_sends_bring_every_byte_of_every_size_to_its_place(
             };
             put(sink.0, 0, &vec![0xee; ROOM as usize]);
             put(source.0, source.1, &sent);
-            let mut receives = Receives::new(&theirs, [(Bytes(to), Bytes(len))].into_iter());
+            let mut receives = Receives::new(&theirs, 0, [(Bytes(to), Bytes(len))].into_iter());
             let takes = matches!(verb, Verb::Send | Verb::WriteImm(_));
             if takes {
                 two.b.receive(&mut receives, &[0]).expect("posted");
@@ -301,7 +301,7 @@ fn datagrams_arrive_behind_their_header_and_messages_without_acknowledgement_too
             let sent = pattern(len, 9);
             put(&ours, 5, &sent);
             let place = [(Bytes(0), Bytes(before + len))].into_iter();
-            let mut receives = Receives::new(&theirs, place);
+            let mut receives = Receives::new(&theirs, 0, place);
             two.b.receive(&mut receives, &[0]).expect("posted");
             let mut requests = one(&ours, request(Verb::Send, 5, len));
             if transport == Transport::Ud {

@@ -126,6 +126,16 @@ impl Requests {
         }
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
     /// Sends all sends among them, as datagrams, to that queue pair.
     pub fn address(&mut self, to: &Rc<AddressHandle>, queue_pair: u32) {
         for wr in self.all.iter_mut().filter(|wr| wr.opcode == IBV_WR_SEND) {
@@ -420,12 +430,13 @@ pub struct Receives {
 }
 
 impl Receives {
-    /// One a place; its completion is told by its place's number.
+    /// One a place; their completions are told by numbers from `first` on.
     ///
     /// # Panics
     /// When a place does not lie inside the region.
     pub fn new(
         region: &Rc<MemoryRegion>,
+        first: u64,
         places: impl ExactSizeIterator<Item = (Bytes, Bytes)>,
     ) -> Receives {
         let mut pieces: Box<[ibv_sge]> = places
@@ -439,13 +450,13 @@ impl Receives {
                 }
             })
             .collect();
-        let first = pieces.as_mut_ptr();
+        let pointer = pieces.as_mut_ptr();
         let all = (0..pieces.len())
             .map(|n| ibv_recv_wr {
-                wr_id: n as u64,
+                wr_id: first + n as u64,
                 next: null_mut(),
                 // SAFETY: there are so many pieces, on the heap, where they stay.
-                sg_list: unsafe { first.add(n) },
+                sg_list: unsafe { pointer.add(n) },
                 num_sge: 1,
             })
             .collect();

@@ -1,0 +1,355 @@
+//! The engine of a thread: its bench under the one loop.
+
+use std::time::{Duration, Instant};
+
+use strata_measure::{
+    Begins, Begun, Buffers, Engine, FailCode, Fatal, Limits, Op, Outcome, Refusal, Refused, Slot,
+    Stuck, Tick, Wait,
+};
+use strata_record::PagesProof;
+use strata_units::{Bytes, Nanos};
+
+use crate::account::Accounts;
+use crate::bench::Bench;
+use crate::meeting::Meeting;
+use crate::shape::{Counts, Shape, Side};
+use crate::sink::RECEIVED;
+use crate::source::Source;
+use crate::verbs::Status;
+
+/// The longest sleep before a loop looks at its clock.
+const SLEEP: Nanos = Nanos::from_millis(50);
+
+/// How long the other side may take to close, when we have.
+const LINGER: Duration = Duration::from_secs(8);
+
+/// How long nothing arrives before what is still missing is taken for lost.
+const LAST: Duration = Duration::from_millis(20);
+
+/// How long a look takes a rest that has found nothing, when nothing is timed any more.
+const IDLE: Duration = Duration::from_micros(50);
+
+/// How long what was begun may take to come back, when nobody counts it.
+const SETTLES: Duration = Duration::from_secs(2);
+
+/// One thread's queue pairs, measured.
+pub(crate) struct VerbsLoop<'a> {
+    bench: Bench,
+    slots: Box<[Option<Slot>]>,
+    counts: Option<Counts>,
+    limits: Limits,
+    meeting: &'a Meeting<'a>,
+    accounts: &'a Accounts,
+    begins: &'a Begins,
+    ready: Option<Instant>,
+    begun: bool,
+    broken: Option<String>,
+    /// Whether the loop is over.
+    finishing: bool,
+    /// Whether nothing more is begun.
+    stopping: bool,
+    bytes: Bytes,
+    pages: Vec<PagesProof>,
+    notes: Vec<String>,
+}
+
+impl<'a> VerbsLoop<'a> {
+    pub(crate) fn new(
+        bench: Bench,
+        shape: &Shape,
+        side: Side,
+        meeting: &'a Meeting<'a>,
+        accounts: &'a Accounts,
+        begins: &'a Begins,
+    ) -> VerbsLoop<'a> {
+        let counts = shape.counts(side);
+        let slots = match (counts, &bench.sink, &bench.source, &bench.pingpong) {
+            (Some(Counts::Received), Some(sink), ..) => sink.slots(),
+            (_, _, _, Some(pingpong)) => pingpong.lanes(),
+            (_, _, Some(source), _) => source.slots(),
+            _ => 0,
+        };
+        let limits = Limits {
+            depth: u16::try_from(slots).unwrap_or(u16::MAX),
+            align: Bytes(1),
+            completes: shape.completes(counts),
+            // Who is told of some operations alone does not know when the others completed.
+            has_latency: matches!(counts, Some(Counts::Initiated | Counts::Exchanges))
+                && shape.verbs.signal_every == 1,
+            wait: if shape.engine.events {
+                Wait::Block { at_most: SLEEP }
+            } else {
+                Wait::Spin
+            },
+        };
+        VerbsLoop {
+            slots: std::iter::repeat_with(|| None).take(slots).collect(),
+            bench,
+            counts,
+            limits,
+            meeting,
+            accounts,
+            begins,
+            ready: None,
+            begun: false,
+            broken: None,
+            finishing: false,
+            stopping: false,
+            bytes: shape.bytes(),
+            pages: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    /// One look; how many operations completed.
+    #[inline]
+    fn look(&mut self, done: &mut impl FnMut(Slot, Outcome)) -> Result<usize, Fatal> {
+        if let Some(why) = &self.broken {
+            return Err(Fatal(why.clone()));
+        }
+        let (slots, bytes, broken) = (&mut self.slots, self.bytes, &mut self.broken);
+        let mut completed = 0;
+        let mut hand = |n: u32, outcome| {
+            if let Some(slot) = slots.get_mut(n as usize).and_then(Option::take) {
+                completed += 1;
+                done(slot, outcome);
+            }
+        };
+        if let Some(pingpong) = &mut self.bench.pingpong {
+            pingpong.poll(|n| hand(n as u32, Outcome::Done(bytes)))?;
+            return Ok(completed);
+        }
+        let (stopping, finishing) = (self.stopping, self.finishing);
+        let receives = self.counts == Some(Counts::Received);
+        let (source, sink) = (&mut self.bench.source, &mut self.bench.sink);
+        let mut queue = self.bench.queue.borrow_mut();
+        let polled = queue.poll(|c| {
+            if !c.status.is_success() {
+                if !c.status.is_flushed() && broken.is_none() {
+                    let n = (c.id & !RECEIVED) as u32;
+                    hand(n, Outcome::Failed(FailCode(c.status.0)));
+                }
+                broken.get_or_insert_with(|| {
+                    format!("queue pair {} failed: {}", c.queue_pair, c.status.explain())
+                });
+            } else if c.id & RECEIVED == 0 {
+                let Some(source) = source else { return };
+                if receives {
+                    // What goes beside goes on.
+                    let mut again = None;
+                    source.completed(c.id, |n, _| again = Some(n));
+                    if let Some(n) = again.filter(|_| !stopping) {
+                        source.post(n);
+                    }
+                } else {
+                    source.completed(c.id, |n, checked| {
+                        if let Err(wrong) = checked {
+                            broken.get_or_insert_with(|| wrong.to_string());
+                        }
+                        hand(n, Outcome::Done(bytes));
+                    });
+                }
+            } else {
+                let Some(sink) = sink else { return };
+                let n = sink.arrived(c.id, c.bytes);
+                if receives && !finishing {
+                    hand(n, Outcome::Done(bytes));
+                } else {
+                    sink.post(n);
+                }
+            }
+        });
+        polled.map_err(|e| Fatal(e.to_string()))?;
+        drop(queue);
+        self.beside()?;
+        Ok(completed)
+    }
+
+    /// Sends off what goes on beside the loop.
+    #[inline]
+    fn beside(&mut self) -> Result<(), Fatal> {
+        match (self.counts, &mut self.bench.source, &mut self.bench.sink) {
+            (Some(Counts::Received), Some(source), _) => source.ring(),
+            (Some(Counts::Initiated) | None, _, Some(sink)) => sink.ring(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Goes on as before, and counts nothing, until `enough`, for so long at most.
+    fn go_on(&mut self, at_most: Duration, mut enough: impl FnMut(&Self, bool) -> bool) {
+        let begun = Instant::now();
+        while begun.elapsed() < at_most && self.broken.is_none() && !self.meeting.is_off() {
+            let before = self.arrived();
+            let polled = self.look(&mut |_, _| {});
+            if polled.and_then(|_| self.receive_again()).is_err() {
+                return;
+            }
+            let moved = self.arrived() != before;
+            if enough(self, moved) {
+                return;
+            }
+            if !moved {
+                std::thread::sleep(IDLE);
+            }
+        }
+    }
+
+    /// Of a loop that counts what comes: the receives that came back are posted again, as the loop does it no more.
+    fn receive_again(&mut self) -> Result<(), Fatal> {
+        match (self.counts, &mut self.bench.sink) {
+            (Some(Counts::Received), Some(sink)) => sink.ring(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Goes on until the other side has closed, and for as long as something still comes.
+    fn linger(&mut self) {
+        let thread = self.bench.thread();
+        let mut last = Instant::now();
+        self.go_on(LINGER, |this, moved| {
+            if moved || this.meeting.their_deeds(thread).is_none() {
+                last = Instant::now();
+            }
+            // Who takes nothing need not wait for more.
+            this.meeting.their_deeds(thread).is_some()
+                && (this.bench.sink.is_none() || last.elapsed() > LAST)
+        });
+    }
+
+    fn arrived(&self) -> u64 {
+        let sink = self.bench.sink.as_ref();
+        sink.map_or(0, |sink| sink.all_arrived().sum())
+    }
+
+    /// Waits until what it began has come back, where it is not the loop that counts it.
+    fn settle(&mut self) {
+        self.stopping = true;
+        self.go_on(SETTLES, |this, _| {
+            this.bench.source.as_ref().is_none_or(Source::is_idle)
+        });
+    }
+}
+
+impl Engine for VerbsLoop<'_> {
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    fn ready(&mut self) -> Result<(), Fatal> {
+        self.meeting.until_connected()?;
+        // What goes beside begins here.
+        if self.counts == Some(Counts::Received)
+            && let Some(source) = &mut self.bench.source
+        {
+            for n in 0..source.slots() {
+                source.post(n as u32);
+            }
+        }
+        self.ready = Some(Instant::now());
+        Ok(())
+    }
+
+    #[inline]
+    fn post(&mut self, slot: Slot, op: Op) -> Result<(), Refused> {
+        if !self.begun {
+            self.begun = true;
+            if let Some(ready) = self.ready {
+                let posted = Instant::now();
+                self.begins.add(Begun { ready, posted });
+            }
+        }
+        let n = slot.index();
+        match (self.counts, &mut self.bench.pingpong) {
+            (_, Some(pingpong)) => {
+                if let Err(why) = pingpong.send(n) {
+                    return Err(Refused {
+                        slot,
+                        op,
+                        why: Refusal::Fatal(why),
+                    });
+                }
+            }
+            (Some(Counts::Received), None) => {
+                if let Some(sink) = &mut self.bench.sink {
+                    sink.post(n as u32);
+                }
+            }
+            (_, None) => {
+                if let Some(source) = &mut self.bench.source {
+                    source.post(n as u32);
+                }
+            }
+        }
+        if let Some(place) = self.slots.get_mut(n) {
+            *place = Some(slot);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn ring(&mut self) -> Result<(), Fatal> {
+        match (self.counts, &mut self.bench.source, &mut self.bench.sink) {
+            (Some(Counts::Received), _, Some(sink)) => sink.ring(),
+            (_, Some(source), _) => source.ring(),
+            _ => Ok(()),
+        }
+    }
+
+    #[inline]
+    fn reap(&mut self, how: Wait, mut done: impl FnMut(Slot, Outcome)) -> Result<usize, Fatal> {
+        let n = self.look(&mut done)?;
+        let Wait::Block { at_most } = how else {
+            return Ok(n);
+        };
+        if n > 0 {
+            return Ok(n);
+        }
+        let queue = std::rc::Rc::clone(&self.bench.queue);
+        let fatal = |e: crate::verbs::VerbsError| Fatal(e.to_string());
+        queue.borrow_mut().arm().map_err(fatal)?;
+        // What came before it was armed is told to nobody.
+        let n = self.look(&mut done)?;
+        if n > 0 {
+            return Ok(n);
+        }
+        queue.borrow_mut().wait(at_most).map_err(fatal)?;
+        self.look(&mut done)
+    }
+
+    fn quiesce(&mut self, _: Tick) -> Result<(), Stuck> {
+        self.finishing = true;
+        self.meeting.finish();
+        if self.counts == Some(Counts::Received) && self.bench.source.is_some() {
+            // The other side's window may not be over, and needs what is sent beside.
+            self.go_on(LINGER, |this, _| this.meeting.they_are_over());
+        }
+        if self.counts != Some(Counts::Initiated) {
+            self.settle();
+        }
+        self.meeting.close(self.bench.thread(), self.bench.deeds());
+        self.linger();
+        let theirs = self.meeting.their_deeds(self.bench.thread());
+        let account = self.bench.account(theirs.as_ref());
+        self.pages.clone_from(&account.pages);
+        self.notes.clone_from(&account.notes);
+        self.accounts.add(account);
+        // What is still in flight ends with its queue pair, before the memory that it is of.
+        Ok(())
+    }
+
+    fn buffers(&self) -> Option<&Buffers> {
+        None
+    }
+
+    fn explain(&self, code: FailCode) -> String {
+        Status(code.0).explain()
+    }
+
+    fn pages(&self) -> Result<Vec<PagesProof>, String> {
+        Ok(self.pages.clone())
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.notes.clone()
+    }
+}
