@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -415,6 +416,55 @@ fn a_bond_tells_the_links_that_carry_it() {
     }
     let text = tree.list(&[]);
     assert!(text.contains("\n    LAG of ens1 and ens2\n"), "{text}");
+}
+
+/// Two nodes of 2013, recorded as they ran.
+#[test]
+fn real_adapters_are_listed_and_nothing_is_wrong_with_them() {
+    const TEST: &str = "real_adapters_are_listed_and_nothing_is_wrong_with_them";
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/sysfs");
+    for (archive, inside, lines) in [
+        (
+            "32em64t-2n8c+dax+nvme+mic+dimms",
+            "32em64t-2n8c+1mic",
+            [
+                "mlx4_0: MT4099, driver mlx4_core, firmware 2.11.500, board DEL0A30000019, GUID 0002:c903:00f9:bfa0, PCI 0000:82:00.0, node 1, hardware",
+                "  port 1: ACTIVE, LinkUp, InfiniBand, 56.0 Gb/s (4X FDR), 54.5 Gb/s of data",
+                "    LID 0x3a4, subnet manager at LID 0x1",
+                "    GID *  0  fe80::2:c903:f9:bfa1",
+            ],
+        ),
+        (
+            "40intel64-2g2n4c+pcilocality",
+            "40intel64-2g2n4c+pci",
+            [
+                "qib0: InfiniPath_QLE7340, driver ib_qib, board InfiniPath_QLE7340, GUID 0011:7500:0077:cfc8, PCI 0000:43:00.0, node 2, link 8.00 GT/s ×4, hardware",
+                "  port 1: ACTIVE, LinkUp, InfiniBand, 40.0 Gb/s (4X QDR), 32.0 Gb/s of data",
+                "    LID 0x12a, subnet manager at LID 0x1",
+                "    GID *  0  fe80::11:7500:77:cfc8",
+            ],
+        ),
+    ] {
+        let file = folder.join(format!("{archive}.tar.bz2"));
+        if !file.exists() {
+            println!("SKIP {TEST}: no {archive}.tar.bz2 in ../shared/data/sysfs");
+            continue;
+        }
+        let tree = scratch();
+        let mut tar = Command::new("tar");
+        tar.arg("--exclude=memory[0-9]*").arg("-xjf").arg(&file);
+        let ran = tar.arg("-C").arg(tree.path()).output();
+        if !ran.is_ok_and(|ran| ran.status.success()) {
+            println!("SKIP {TEST}: tar or bzip2 is absent");
+            return;
+        }
+        let text = list(&tree.path().join(inside), &[]);
+        let found: Vec<&str> = text.lines().collect();
+        for line in lines {
+            assert!(found.contains(&line), "{line}\nis not in\n{text}");
+        }
+        assert_eq!(found.last(), Some(&"Nothing was found wrong."), "{text}");
+    }
 }
 
 /// Of this machine: with no device of its own there is one finding at least; with one, all of them are listed.
