@@ -16,6 +16,7 @@ Examples:
   strata nvme --emulated --depth 1,32   our driver, polled, on a controller that is always at hand
   strata tcp --op reqrep --bs 64
   strata topology                       nodes, CPUs, drives and links
+  strata rdma list                      RDMA devices, and what is wrong with them
   strata bind 0000:81:00.0 --dry-run    what giving a drive to vfio-pci would mean
   strata report results/RUN             renders a run's report again
 
@@ -39,6 +40,8 @@ pub(crate) enum Command {
     Nvme(NvmeArgs),
     /// Measure TCP between two processes, of this machine or of two
     Tcp(TcpArgs),
+    /// Show the RDMA devices of this machine
+    Rdma(RdmaArgs),
     /// Be the other side of `strata tcp --peer`
     Serve(ServeArgs),
     /// Be an emulated NVMe controller, for `strata nvme --target` and other drivers
@@ -514,6 +517,43 @@ pub(crate) struct TcpArgs {
     pub(crate) keeping: Keeping,
     #[command(flatten)]
     pub(crate) printing: Printing,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    disable_help_subcommand = true,
+    after_help = "Example:\n  strata rdma list        devices, ports, GIDs, and what is wrong with them"
+)]
+pub(crate) struct RdmaArgs {
+    #[command(subcommand)]
+    pub(crate) command: RdmaCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RdmaCommand {
+    /// Show the RDMA devices and ports of this machine, their GIDs, and what is wrong with them
+    List(RdmaListArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A star marks the GID of each port that the network would choose: RoCE v2 with the IPv4 address
+of the port's own interface, where there is one. What is wrong stands at the end, each with its
+remedy; the exit code is 0 all the same. Libraries, device files and addresses of IPoIB are looked
+at on this machine only, not in a recorded tree.
+
+Examples:
+  strata rdma list
+  strata rdma list --json
+  strata rdma list --root /tmp/recorded-tree"
+)]
+pub(crate) struct RdmaListArgs {
+    /// Read a recorded tree (with sys and proc in it) instead of this machine
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub(crate) root: PathBuf,
+    /// Print one JSON document on standard output, and nothing else there
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -367,13 +367,18 @@ fn adapter(topology: &Topology, d: &RdmaDevice) -> [String; 7] {
         .ports
         .iter()
         .map(|p| {
-            format!(
-                "{}: {} {} {}",
-                p.number,
+            let usual = p.usual_gid(None);
+            let more = p.interfaces.first().cloned().into_iter();
+            let more = more.chain(usual.map(|gid| format!("GID {} {}", gid.index, gid.gid)));
+            let parts: Vec<String> = [
                 or_dash(p.state.as_ref()),
                 speed(p.rate),
-                or_dash(p.link_layer.as_ref())
-            )
+                or_dash(p.link_layer.as_ref()),
+            ]
+            .into_iter()
+            .chain(more)
+            .collect();
+            format!("{}: {}", p.number, parts.join(" "))
         })
         .collect();
     [

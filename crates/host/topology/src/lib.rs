@@ -64,7 +64,7 @@ pub use nvme::NvmeController;
 pub use other_thread::OtherThread;
 pub use pci::{BitRate, PciFunction, PcieLink, VirtualFunctions};
 pub use queue::BlockQueue;
-pub use rdma::{RdmaDevice, RdmaPort};
+pub use rdma::{Gid, GidKind, PKey, RdmaDevice, RdmaPort};
 pub use reality::Judgement;
 pub use recording::{Recording, RecordingError};
 pub use root::Root;

@@ -229,8 +229,7 @@ pub(crate) fn folder_of(function: PciAddress) -> String {
 }
 
 fn one(reader: &Reader, address: PciAddress, folder: &str) -> PciFunction {
-    let id =
-        |file: &str| hex(reader, &format!("{folder}/{file}")).and_then(|n| u16::try_from(n).ok());
+    let id = |file: &str| reader.hex(&format!("{folder}/{file}"));
     PciFunction {
         address,
         parent: reader
@@ -239,7 +238,7 @@ fn one(reader: &Reader, address: PciAddress, folder: &str) -> PciFunction {
         vendor: id("vendor"),
         device: id("device"),
         subsystem_vendor: id("subsystem_vendor"),
-        class: hex(reader, &format!("{folder}/class")),
+        class: reader.hex(&format!("{folder}/class")),
         node: node(reader, &format!("{folder}/numa_node")),
         driver: reader.link(&format!("{folder}/driver")),
         iommu_group: reader
@@ -269,18 +268,6 @@ fn virtual_functions(reader: &Reader, folder: &str) -> Option<VirtualFunctions> 
             .filter_map(|n| reader.link(&format!("{folder}/virtfn{n}"))?.parse().ok())
             .collect(),
     })
-}
-
-fn hex(reader: &Reader, path: &str) -> Option<u32> {
-    let text = reader.word(path)?;
-    let number = u32::from_str_radix(text.strip_prefix("0x").unwrap_or(&text), 16).ok();
-    if number.is_none() {
-        reader.note(
-            path,
-            format!("found {text:?}, expected a hexadecimal number"),
-        );
-    }
-    number
 }
 
 /// A `numa_node` file: −1 is "firmware tells none".

@@ -1,14 +1,24 @@
 //! InfiniBand and other RDMA devices.
 
+mod gid;
+mod port;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strata_units::{NodeId, PciAddress};
 
-use crate::pci::{BitRate, PciFunction, function_of};
+pub use gid::{Gid, GidKind, PKey};
+pub use port::RdmaPort;
+
+use crate::net::Interface;
+use crate::pci::{PciFunction, function_of};
 use crate::reality::Judgement;
 use crate::root::Reader;
 
 const FOLDER: &str = "sys/class/infiniband";
+
+/// Character devices of verbs, by which programs reach a device.
+const VERBS: &str = "sys/class/infiniband_verbs";
 
 /// An RDMA device (`Documentation/ABI/stable/sysfs-class-infiniband` of the kernel).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -21,6 +31,10 @@ pub struct RdmaDevice {
     pub node: Option<NodeId>,
     /// The driver of its device.
     pub driver: Option<String>,
+    /// What it is in a network: `CA` (InfiniBand and RoCE), `RNIC` (iWARP).
+    pub kind: Option<String>,
+    /// Its character device in `/dev/infiniband` (`uverbs0`); `None` when ib_uverbs is not loaded.
+    pub verbs: Option<String>,
     /// Type as the driver names it (`MT4129`).
     pub model: Option<String>,
     /// The board's PSID.
@@ -44,24 +58,16 @@ pub struct RdmaDevice {
     pub judgement: Judgement,
 }
 
-/// A port of an RDMA device.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct RdmaPort {
-    /// Its number, from 1.
-    pub number: u32,
-    /// Logical state (`ACTIVE`, `DOWN`, `INIT`, `ARMED`).
-    pub state: Option<String>,
-    /// Physical state (`LinkUp`, `Polling`, `Disabled`).
-    pub physical_state: Option<String>,
-    /// Rate of the link.
-    #[serde(rename = "rate_bits_per_s")]
-    pub rate: Option<BitRate>,
-    /// `InfiniBand` or `Ethernet`.
-    pub link_layer: Option<String>,
-}
-
 /// Devices in the order of their names. Their judgements are made later.
 pub(crate) fn read(reader: &Reader, functions: &[PciFunction]) -> Vec<RdmaDevice> {
+    let verbs: Vec<(String, String)> = reader
+        .numbered(VERBS, "uverbs")
+        .into_iter()
+        .filter_map(|n| {
+            let device = reader.word(&format!("{VERBS}/uverbs{n}/ibdev"))?;
+            Some((device, format!("uverbs{n}")))
+        })
+        .collect();
     reader
         .names(FOLDER)
         .into_iter()
@@ -71,22 +77,41 @@ pub(crate) fn read(reader: &Reader, functions: &[PciFunction]) -> Vec<RdmaDevice
             let pci = function_of(&path);
             let function = functions.iter().find(|f| Some(f.address) == pci);
             let word = |file: &str| reader.word(&format!("{folder}/{file}"));
+            let over = word("parent");
+            let interfaces = reader.names(&format!("{folder}/device/net"));
+            let beside: Vec<(String, Option<u32>)> = interfaces
+                .iter()
+                .map(|name| {
+                    (
+                        name.clone(),
+                        place(reader, &format!("{folder}/device/net/{name}")),
+                    )
+                })
+                .collect();
             Some(RdmaDevice {
                 pci,
                 node: function.and_then(|f| f.node),
                 driver: reader.link(&format!("{folder}/device/driver")),
+                kind: named(reader, &format!("{folder}/node_type")),
+                verbs: verbs
+                    .iter()
+                    .find(|(device, _)| *device == name)
+                    .map(|(_, verbs)| verbs.clone()),
                 model: word("hca_type"),
                 board: word("board_id"),
                 firmware: word("fw_ver"),
                 guid: word("node_guid"),
                 description: word("node_desc"),
-                over: word("parent"),
-                interfaces: reader.names(&format!("{folder}/device/net")),
                 ports: reader
                     .numbered(&format!("{folder}/ports"), "")
                     .into_iter()
-                    .map(|number| port(reader, &format!("{folder}/ports/{number}"), number))
+                    .map(|number| {
+                        let port = format!("{folder}/ports/{number}");
+                        port::read(reader, &port, number, over.as_ref(), &beside)
+                    })
                     .collect(),
+                over,
+                interfaces,
                 path,
                 judgement: Judgement::default(),
                 name,
@@ -95,30 +120,43 @@ pub(crate) fn read(reader: &Reader, functions: &[PciFunction]) -> Vec<RdmaDevice
         .collect()
 }
 
-fn port(reader: &Reader, folder: &str, number: u32) -> RdmaPort {
-    // `4: ACTIVE`
-    let named = |file: &str| {
-        let text = reader.word(&format!("{folder}/{file}"))?;
-        let name = text.split_once(':').map_or(text.as_str(), |(_, name)| name);
-        Some(name.trim().to_owned())
-    };
-    RdmaPort {
-        number,
-        state: named("state"),
-        physical_state: named("phys_state"),
-        rate: rate(reader, &format!("{folder}/rate")),
-        link_layer: reader.word(&format!("{folder}/link_layer")),
-    }
+/// A number with its name: `4: ACTIVE`.
+fn named(reader: &Reader, path: &str) -> Option<String> {
+    let text = reader.word(path)?;
+    let name = text.split_once(':').map_or(text.as_str(), |(_, name)| name);
+    Some(name.trim().to_owned())
 }
 
-/// `100 Gb/sec (4X EDR)`.
-fn rate(reader: &Reader, path: &str) -> Option<BitRate> {
-    let text = reader.word(path)?;
-    let rate = text
-        .split_once(" Gb/sec")
-        .and_then(|(number, _)| BitRate::from_gigabits(number));
-    if rate.is_none() {
-        reader.note(path, format!("found {text:?}, expected a rate in Gb/sec"));
+/// Which port of its function an interface belongs to, from 0. Kernels before 3.15 tell it of IPoIB in `dev_id` alone.
+fn place(reader: &Reader, interface: &str) -> Option<u32> {
+    let port = reader.value(&format!("{interface}/dev_port"), "a number");
+    port.filter(|port| *port > 0)
+        .or_else(|| reader.hex(&format!("{interface}/dev_id")))
+        .or(port)
+}
+
+/// Tells which links a port has when its interface is one of a bond. The driver of a LAG has one device for all of them; a
+/// bond below whose members several devices stand is one of interfaces alone.
+pub(crate) fn follow_bonds(devices: &mut [RdmaDevice], interfaces: &[Interface]) {
+    let functions: Vec<Option<PciAddress>> = devices.iter().map(|device| device.pci).collect();
+    for device in devices {
+        for port in &mut device.ports {
+            let bond = interfaces.iter().find(|bond| {
+                let over = |name: &String| *name == bond.name || bond.lower.contains(name);
+                bond.kind.as_deref() == Some("bond") && port.interfaces.iter().any(over)
+            });
+            let Some(bond) = bond else { continue };
+            let together = bond.lower.iter().all(|name| {
+                let lower = interfaces.iter().find(|one| one.name == *name);
+                lower.is_some_and(|lower| {
+                    let same = lower.pci.is_some() && lower.pci == device.pci;
+                    let bare = lower.pci.is_some() && !functions.contains(&lower.pci);
+                    lower.driver == device.driver && (same || bare)
+                })
+            });
+            if together && bond.lower.len() > 1 {
+                port.lag.clone_from(&bond.lower);
+            }
+        }
     }
-    rate
 }

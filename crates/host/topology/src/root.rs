@@ -193,6 +193,22 @@ impl<'a> Reader<'a> {
         self.value::<u8>(path, "0 or 1").map(|n| n != 0)
     }
 
+    /// A file that holds a hexadecimal number, with or without `0x`.
+    pub(crate) fn hex<T: TryFrom<u32>>(&self, path: &str) -> Option<T> {
+        let text = self.word(path)?;
+        let digits = text.strip_prefix("0x").unwrap_or(&text);
+        let number = u32::from_str_radix(digits, 16).ok();
+        let number = number.and_then(|number| T::try_from(number).ok());
+        if number.is_none() {
+            let bits = 8 * size_of::<T>();
+            self.note(
+                path,
+                format!("found {text:?}, expected a hexadecimal number of {bits} bits"),
+            );
+        }
+        number
+    }
+
     /// A file in list format (`0-3,8`); some kernels write `(null)` for an empty one.
     pub(crate) fn list<T: Ord + From<u32>>(&self, path: &str) -> Option<IdList<T>> {
         let text = self.text(path).filter(|text| text != "(null)")?;

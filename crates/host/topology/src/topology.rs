@@ -115,7 +115,7 @@ impl Topology {
         Ok(topology)
     }
 
-    /// What disks stand on can be told when all of them are known.
+    /// What disks and ports stand on can be told when all of them are known.
     fn follow(&mut self, reader: &Reader) {
         let backed: Vec<_> = self
             .disks
@@ -133,6 +133,7 @@ impl Topology {
         for (disk, functions) in self.disks.iter_mut().zip(functions) {
             disk.functions = functions;
         }
+        rdma::follow_bonds(&mut self.rdma, &self.interfaces);
     }
 
     /// A device's reality may hang on those below it, so all must be known first.

@@ -20,6 +20,7 @@ mod plans;
 mod printed;
 mod quick;
 mod rates;
+mod rdma;
 mod soak;
 mod stopped;
 mod usage;

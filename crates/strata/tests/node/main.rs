@@ -11,5 +11,6 @@ mod bind;
 mod block;
 mod native;
 mod places;
+mod rdma;
 mod run;
 mod unplugged;

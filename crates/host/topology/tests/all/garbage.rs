@@ -93,7 +93,7 @@ proptest! {
 
     #[test]
     fn harmed_trees_never_panic(
-        name in proptest::sample::select(vec!["laptop", "two-sockets", "node-unknown", "offline", "cpuset", "storage-node"]),
+        name in proptest::sample::select(vec!["laptop", "two-sockets", "node-unknown", "offline", "cpuset", "storage-node", "adapters"]),
         harms in proptest::collection::vec((any::<proptest::sample::Index>(), harm()), 1..60),
     ) {
         let tree = Tree::unpack(name);
@@ -124,7 +124,7 @@ proptest! {
     /// As a fuzzer does it: the text of a tree with lines cut, joined and exchanged.
     #[test]
     fn scrambled_texts_never_panic(
-        name in proptest::sample::select(vec!["storage-node", "two-sockets", "cpuset"]),
+        name in proptest::sample::select(vec!["storage-node", "two-sockets", "cpuset", "adapters"]),
         swaps in proptest::collection::vec(
             (any::<proptest::sample::Index>(), any::<proptest::sample::Index>(), 0usize..120, 0usize..120),
             1..80,

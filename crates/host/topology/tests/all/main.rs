@@ -1,5 +1,6 @@
 //! The crate from outside: recorded trees of our own and of real machines, garbage, and the machine that we are on.
 
+mod adapters;
 mod ceilings;
 mod garbage;
 mod host_watch;

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use strata_topology::{Allowed, Root, Topology, read_environment};
+use strata_topology::{Allowed, BitRate, Root, Topology, read_environment};
 use strata_units::{CpuId, NodeId};
 use tempfile::TempDir;
 
@@ -351,5 +351,55 @@ fn cpusets_of_real_trees() {
         assert_eq!(allowed.cpus, cpus.parse().expect("a list"), "{name}");
         assert_eq!(allowed.nodes, nodes.parse().expect("a list"), "{name}");
         assert_eq!(allowed.cpuset.as_deref(), Some(folder), "{name}");
+    }
+}
+
+/// What the ports in these trees say, read by eye.
+#[test]
+fn ports_of_real_trees() {
+    const TEST: &str = "ports_of_real_trees";
+    let expected = [
+        (
+            "32em64t-2n8c+dax+nvme+mic+dimms",
+            "mlx4_0",
+            (0x3a4, "4X FDR", 54_545_454_545),
+            "fe80::2:c903:f9:bfa1",
+        ),
+        (
+            "40intel64-2g2n4c+pcilocality",
+            "qib0",
+            (0x12a, "4X QDR", 32_000_000_000),
+            "fe80::11:7500:77:cfc8",
+        ),
+    ];
+    let archives = archives();
+    for (name, device, (lid, speed, data), gid) in expected {
+        let file = format!("{name}.tar.bz2");
+        let Some(archive) = archives.iter().find(|path| path.ends_with(&file)) else {
+            println!("SKIP {TEST}: no {file} in ../shared/data/sysfs");
+            continue;
+        };
+        let Some((_folder, root)) = unpack(archive, TEST) else {
+            return;
+        };
+        let topology = Topology::read(&Root::new(root)).expect(name);
+        let mut devices = topology.rdma.iter();
+        let found = devices.find(|found| found.name == device).expect(device);
+        assert_eq!(found.kind.as_deref(), Some("CA"), "{device}");
+        let [port] = &found.ports[..] else {
+            panic!("{device} has one port")
+        };
+        assert_eq!((port.lid, port.sm_lid), (Some(lid), Some(1)), "{device}");
+        assert_eq!(port.width_speed.as_deref(), Some(speed), "{device}");
+        assert_eq!(port.data_rate(), Some(BitRate(data)), "{device}");
+        assert_eq!(port.interfaces, ["ib0"], "{device}");
+        // Of 128 and 5 entries the first alone is in use.
+        let [one] = &port.gids[..] else {
+            panic!("{device}: {:?}", port.gids)
+        };
+        assert_eq!((one.index, one.gid.to_string()), (0, gid.to_owned()));
+        assert_eq!(port.usual_gid(None), Some(one));
+        let keys: Vec<_> = port.p_keys.iter().map(|key| (key.index, key.key)).collect();
+        assert_eq!(keys, [(0, 0xffff)], "{device}");
     }
 }

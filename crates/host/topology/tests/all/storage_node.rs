@@ -37,7 +37,14 @@ fn assert_rate(found: f64, expected: f64) {
 
 #[test]
 fn memory_and_folder_are_read_alike() {
-    for name in ["storage-node", "laptop", "two-sockets", "cpuset", "offline"] {
+    for name in [
+        "storage-node",
+        "laptop",
+        "two-sockets",
+        "cpuset",
+        "offline",
+        "adapters",
+    ] {
         let tree = Tree::unpack(name);
         let root = Root::recorded(recording(name));
         let here = Topology::read(&root).expect("a topology");
