@@ -8,6 +8,8 @@ use strata_record::{
 };
 use strata_units::{Bytes, Nanos, NodeId, show};
 
+use crate::port_doubts::port_doubts;
+
 /// A frequency that changed by more than this part of it is no longer the same.
 const FREQUENCY: f64 = 0.1;
 /// More of a measuring CPU taken by the hypervisor is worth a word.
@@ -38,7 +40,7 @@ pub struct DeviceWork {
     pub writes: bool,
 }
 
-/// The doubts, of each kind one; none where the host was not watched. `work` is given where the operations go past the page
+/// The doubts, of each kind and layer one; none where the host was not watched. `work` is given where the operations go past the page
 /// cache to the first of the proof's devices.
 pub fn host_doubts(proof: &Proof, work: Option<&DeviceWork>) -> Vec<Warning> {
     let Some(host) = &proof.host else {
@@ -70,6 +72,7 @@ pub fn host_doubts(proof: &Proof, work: Option<&DeviceWork>) -> Vec<Warning> {
     ]
     .into_iter()
     .filter_map(|(code, text)| Some(Warning { code, text: text? }))
+    .chain(port_doubts(proof))
     .collect()
 }
 
@@ -226,7 +229,7 @@ mod tests {
     use super::*;
     use strata_record::{
         CgroupThrottling, ClockProof, ClockSource, CpuFrequency, CpuThrottling, CpuTimes,
-        DriveProof, LinkProof, TcpProof, ThreadProof, VectorCount, VectorProof,
+        DriveProof, InterfaceProof, LinkProof, TcpProof, ThreadProof, VectorCount, VectorProof,
     };
     use strata_units::CpuId;
 
@@ -375,7 +378,7 @@ mod tests {
     #[test]
     fn each_doubt_has_its_cause() {
         type Harm = fn(&mut HostProof);
-        let harms: [(WarningCode, Harm, &str); 14] = [
+        let harms: [(WarningCode, Harm, &str); 15] = [
             (
                 WarningCode::Throttled,
                 |h| {
@@ -458,6 +461,17 @@ mod tests {
                 WarningCode::Retransmissions,
                 |h| h.tcp.as_mut().expect("told").retransmitted = 1,
                 "1 of 1000 segments",
+            ),
+            (
+                WarningCode::LinkDown,
+                |h| {
+                    h.interfaces.push(InterfaceProof {
+                        name: "eth2".to_owned(),
+                        link_downs: Some(1),
+                        ..InterfaceProof::default()
+                    });
+                },
+                "went down in mid-trial at eth2",
             ),
         ];
         for (code, harm, said) in harms {

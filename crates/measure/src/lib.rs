@@ -32,6 +32,7 @@ mod ledger;
 mod load;
 mod null;
 pub mod payload;
+mod port_doubts;
 mod proof;
 pub mod storage;
 mod stream;

@@ -1,10 +1,12 @@
 //! What the host did while a trial ran: interrupts, frequency, heat, what the device counted, links and the wire.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strata_units::{Bytes, CpuId, Nanos, NodeId, PciAddress};
 
-use crate::{Proof, Role};
+use crate::{Proof, RdmaPortProof, Role};
 
 /// Changes of the host's own counters over a trial, and its state before and after.
 ///
@@ -35,6 +37,9 @@ pub struct HostProof {
     pub links: Vec<LinkProof>,
     /// Network interfaces that the trial went through.
     pub interfaces: Vec<InterfaceProof>,
+    /// Ports of RDMA devices that the trial went through.
+    #[serde(default)]
+    pub ports: Vec<RdmaPortProof>,
     /// What TCP counted, in the whole network namespace; null when no interface was watched.
     pub tcp: Option<TcpProof>,
 }
@@ -282,6 +287,16 @@ pub struct InterfaceProof {
     pub dropped: u64,
     /// Packets with errors, received and sent ones.
     pub errors: u64,
+    /// Times that its link went down; null where the kernel does not count that.
+    #[serde(default)]
+    pub link_downs: Option<u64>,
+    /// The driver's own statistics that changed (`ethtool -S`), by its names: of them pause by link and priority, discards,
+    /// errors after and corrections by FEC, ECN marks and congestion notifications.
+    #[serde(default)]
+    pub statistics: BTreeMap<String, u64>,
+    /// Forward error correction in use after the trial (`rs`, `baser`, `off`); null where the driver tells none.
+    #[serde(default)]
+    pub fec: Option<String>,
 }
 
 /// What TCP counted in the span, for every connection of the network namespace (RFC 4022; `/proc/net/netstat`).

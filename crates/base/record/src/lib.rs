@@ -14,6 +14,7 @@ mod environment;
 mod host_proof;
 mod limits;
 mod op;
+mod port_proof;
 mod run;
 mod summary;
 mod trial;
@@ -37,6 +38,7 @@ pub use host_proof::{
 };
 pub use limits::{Bound, HugetlbBound, Limits, Quota, Slurm};
 pub use op::{Op, OpParseError};
+pub use port_proof::{PortEvent, RdmaPortProof, WireSign};
 pub use run::{
     Built, Plan, Preconditioning, Run, StoreError, StreamCandidate, StreamSweep, read_run,
     read_trials,

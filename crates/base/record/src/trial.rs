@@ -457,6 +457,8 @@ pub enum WarningCode {
     NotStationary,
     /// Two threads shared a CPU.
     SharedCpu,
+    /// Messages of an unreliable service did not arrive.
+    MessagesLost,
     /// Too few operations for a figure.
     FewOperations,
     /// Memory could not be locked, bound or made huge as asked.
@@ -485,8 +487,22 @@ pub enum WarningCode {
     Link,
     /// The device's interrupts came to another node than that of the threads.
     RemoteInterrupts,
-    /// TCP sent segments again.
+    /// TCP or an RDMA port sent again.
     Retransmissions,
+    /// Packets came to an RDMA port out of sequence.
+    OutOfSequence,
+    /// Requests found no receive posted.
+    ReceiverNotReady,
+    /// A port or interface dropped packets.
+    Discards,
+    /// Pause frames held a link back.
+    Paused,
+    /// Packets were marked with ECN, or congestion notifications slowed a sender.
+    Congestion,
+    /// A port or interface counted errors on the wire.
+    WireErrors,
+    /// The link of a port or interface went down in mid-trial.
+    LinkDown,
     /// The figure is above a measured bound, so that one of the two was measured wrong.
     AboveCeiling,
 }
@@ -494,7 +510,7 @@ pub enum WarningCode {
 impl WarningCode {
     /// Whether a figure with it stands in no contrast.
     pub fn excludes(self) -> bool {
-        matches!(self, WarningCode::Unwritten)
+        matches!(self, WarningCode::Unwritten | WarningCode::LinkDown)
     }
 }
 

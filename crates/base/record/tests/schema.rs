@@ -17,11 +17,14 @@ use strata_record::{
 use support::{record, run};
 
 /// Objects whose keys are names of the machine rather than fields of the schema.
-const MAPS: [&str; 4] = [
+const MAPS: [&str; 7] = [
     "vulnerabilities",
     "governors",
     "frequency_drivers",
     "sysctls",
+    "statistics",
+    "errors",
+    "hw_counters",
 ];
 
 const UPDATE: &str = "STRATA_UPDATE_SCHEMA=1 cargo test -p strata-record --test schema";

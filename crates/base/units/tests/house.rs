@@ -43,7 +43,7 @@ const TOP: [&str; 14] = [
 ];
 
 /// Crates that cannot do without `unsafe`, and for what; all others forbid it.
-const UNSAFE: [(&str, &str); 9] = [
+const UNSAFE: [(&str, &str); 10] = [
     ("strata-block", "submission of raw buffers to the kernel"),
     (
         "strata-guard",
@@ -70,6 +70,10 @@ const UNSAFE: [(&str, &str); 9] = [
         "the functions of libibverbs and librdmacm",
     ),
     ("strata-tcp", "send and recv on raw buffers"),
+    (
+        "strata-topology",
+        "the ioctl that asks a network interface's driver for its statistics",
+    ),
     (
         "strata-vfio-user",
         "volatile access to memory shared with the other end",

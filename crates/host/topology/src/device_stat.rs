@@ -1,10 +1,12 @@
 //! What block devices and network interfaces count.
 
 use std::collections::BTreeMap;
+use std::io;
 
-use strata_record::{DeviceProof, InterfaceProof, TcpProof};
+use strata_record::{DeviceProof, InterfaceProof, TcpProof, WireSign};
 use strata_units::{Bytes, Nanos};
 
+use crate::ethtool;
 use crate::interrupts::since as turned;
 use crate::root::{Reader, numbered};
 
@@ -104,17 +106,19 @@ fn paths(reader: &Reader, head: &str) -> impl Iterator<Item = DeviceStat> {
     stats.into_iter()
 }
 
-/// An interface's counters since it was there (`Documentation/ABI/testing/sysfs-class-net-statistics`).
+/// An interface's counters since it was there (`Documentation/ABI/testing/sysfs-class-net-statistics`), and those of its
+/// driver's own statistics that are signs of the wire. The driver is asked on the live machine only.
 pub(crate) fn interface(reader: &Reader, name: &str) -> Option<InterfaceProof> {
+    let folder = format!("sys/class/net/{name}");
     let count = |file: &str| -> Option<u64> {
-        let path = format!("sys/class/net/{name}/statistics/{file}");
+        let path = format!("{folder}/statistics/{file}");
         reader.value(&path, "a count")
     };
     let both = |what: &str| {
         let sum = |way: &str| count(&format!("{way}_{what}")).unwrap_or(0);
         sum("rx").saturating_add(sum("tx"))
     };
-    Some(InterfaceProof {
+    let mut proof = InterfaceProof {
         name: name.to_owned(),
         rx_bytes: Bytes(count("rx_bytes")?),
         tx_bytes: Bytes(count("tx_bytes")?),
@@ -122,12 +126,54 @@ pub(crate) fn interface(reader: &Reader, name: &str) -> Option<InterfaceProof> {
         tx_packets: count("tx_packets")?,
         dropped: both("dropped"),
         errors: both("errors"),
-    })
+        link_downs: reader.value(&format!("{folder}/carrier_down_count"), "a count"),
+        ..InterfaceProof::default()
+    };
+    if reader.root().is_live() {
+        let refused = |error: io::Error| reader.note(&folder, format!("its driver: {error}"));
+        let told = ethtool::statistics(name).map_err(refused);
+        proof.statistics = signs(told.unwrap_or_default());
+        let fec = ethtool::fec(name).map_err(refused);
+        proof.fec = fec.ok().flatten().map(str::to_owned);
+    }
+    Some(proof)
 }
 
-/// What an interface counted between two readings.
-pub(crate) fn interface_since(earlier: &InterfaceProof, now: &InterfaceProof) -> InterfaceProof {
+/// Of a driver's statistics those of the wire; of two with the same name, as queues may have, the sum.
+fn signs(told: Vec<(String, u64)>) -> BTreeMap<String, u64> {
+    let mut found: BTreeMap<String, u64> = BTreeMap::new();
+    for (name, count) in told {
+        if WireSign::of(&name).is_some() {
+            let sum = found.entry(name).or_default();
+            *sum = sum.saturating_add(count);
+        }
+    }
+    found
+}
+
+/// What an interface counted between two readings; what cannot be told goes to `missing`, a sentence each.
+pub(crate) fn interface_since(
+    earlier: &InterfaceProof,
+    now: &InterfaceProof,
+    missing: &mut Vec<String>,
+) -> InterfaceProof {
     let bytes = |now: Bytes, then: Bytes| Bytes(now.0.saturating_sub(then.0));
+    let mut statistics = BTreeMap::new();
+    for (name, count) in &now.statistics {
+        let Some(then) = earlier.statistics.get(name) else {
+            continue;
+        };
+        match count.checked_sub(*then) {
+            Some(0) => {}
+            Some(grown) => {
+                statistics.insert(name.clone(), grown);
+            }
+            None => missing.push(format!(
+                "{name} of {}: it went back from {then} to {count}: somebody reset it in mid-trial",
+                now.name
+            )),
+        }
+    }
     InterfaceProof {
         name: now.name.clone(),
         rx_bytes: bytes(now.rx_bytes, earlier.rx_bytes),
@@ -136,6 +182,12 @@ pub(crate) fn interface_since(earlier: &InterfaceProof, now: &InterfaceProof) ->
         tx_packets: now.tx_packets.saturating_sub(earlier.tx_packets),
         dropped: now.dropped.saturating_sub(earlier.dropped),
         errors: now.errors.saturating_sub(earlier.errors),
+        link_downs: now
+            .link_downs
+            .zip(earlier.link_downs)
+            .map(|(now, then)| now.saturating_sub(then)),
+        statistics,
+        fec: now.fec.clone(),
     }
 }
 
@@ -196,5 +248,33 @@ mod tests {
         let found = now.since(then, "nvme0n1", Nanos::SECOND);
         assert_eq!(found.busy_ns, Nanos::SECOND);
         assert_eq!(found.mean_depth, 32.0);
+    }
+
+    #[test]
+    fn of_a_drivers_statistics_those_of_the_wire_that_changed_are_told() {
+        let told = |pause, discards, reset| {
+            let all = [
+                ("rx_prio3_pause", pause),
+                ("rx_prio0_pause", 9),
+                ("rx_packets", pause * 100),
+                ("rx_discard", discards),
+                ("rx_discard", discards),
+                ("tx_cnp", reset),
+            ];
+            InterfaceProof {
+                name: "eth2".to_owned(),
+                statistics: signs(all.map(|(name, n)| (name.to_owned(), n)).into()),
+                ..InterfaceProof::default()
+            }
+        };
+        let mut missing = Vec::new();
+        let found = interface_since(&told(5, 1, 4), &told(12, 3, 1), &mut missing);
+        let expected = [("rx_discard", 4), ("rx_prio3_pause", 7)];
+        let expected = expected.map(|(name, n)| (name.to_owned(), n));
+        assert_eq!(found.statistics, expected.into());
+        assert_eq!(
+            missing,
+            ["tx_cnp of eth2: it went back from 4 to 1: somebody reset it in mid-trial"]
+        );
     }
 }

@@ -5,125 +5,21 @@ use std::time::Instant;
 
 use strata_record::{
     CgroupThrottling, CpuInterrupts, CpuProof, CpuSoftirqs, CpuThrottling, CpuTimes, DriveProof,
-    FrequencySource, FunctionProof, HostProof, InterfaceProof, LinkProof, LinkState, Reality, Role,
-    TcpProof, VectorCount, VectorProof,
+    FrequencySource, FunctionProof, HostProof, InterfaceProof, LinkProof, LinkState, TcpProof,
+    VectorCount, VectorProof,
 };
 use strata_units::{CpuId, CpuList, Nanos, NodeId, PciAddress};
 
-use crate::block::Disk;
 use crate::device_stat::{self, DeviceStat};
 use crate::environment;
-use crate::file::FileDevice;
 use crate::interrupts::{self, InterruptTable, Interrupts};
 use crate::pci::{self, PcieLink};
+use crate::port_counters::PortCounts;
 use crate::root::{Reader, Root, numbered};
 use crate::thermal::{self, Temperature};
-use crate::topology::Topology;
 use crate::tree::{self, PcieEdge};
+use crate::watch_list::WatchList;
 use crate::{cpu_time, frequency, holder};
-
-/// Devices made of more than this many others are told of in part.
-const MOST_DISKS: usize = 64;
-
-/// What is watched during a trial: nothing else is read.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct WatchList {
-    /// CPUs of the measuring threads.
-    pub cpus: CpuList,
-    /// CPUs of the other side's threads, where it is on this host.
-    pub peer_cpus: CpuList,
-    /// Disks whose counters are read (`dm-0`, `nvme0n1`): that on which the target lies, then what it is made of.
-    pub disks: Vec<String>,
-    /// Drives whose temperature is read (`nvme0`, `sda`).
-    pub drives: Vec<String>,
-    /// PCI functions whose drivers, links and interrupts are read.
-    pub functions: Vec<PciAddress>,
-    /// Virtio devices (`virtio1`), whose interrupts are known by this name where they hang from no PCI function.
-    pub virtio: Vec<String>,
-    /// Network interfaces.
-    pub interfaces: Vec<String>,
-}
-
-impl WatchList {
-    /// What lies under a file or a block device: its disk, what that is made of, and their drives and functions.
-    pub fn of_file(topology: &Topology, file: &FileDevice, cpus: CpuList) -> WatchList {
-        let mut list = WatchList {
-            cpus,
-            functions: file.functions.clone(),
-            ..WatchList::default()
-        };
-        let disks = file.disk.as_deref().map(|name| topology.disks_of(name));
-        for disk in disks.into_iter().flatten().take(MOST_DISKS) {
-            list.add_disk(topology, disk);
-        }
-        list
-    }
-
-    fn add_disk(&mut self, topology: &Topology, disk: &Disk) {
-        self.disks.push(disk.name.clone());
-        self.virtio.extend(disk.virtio.clone());
-        let controllers: Vec<_> = topology
-            .nvme
-            .iter()
-            .filter(|c| c.namespaces.contains(&disk.name))
-            .collect();
-        // What software or a hypervisor made has no temperature.
-        let made = matches!(
-            disk.judgement.reality,
-            Some(Reality::Virtual | Reality::Software | Reality::Memory)
-        );
-        if !made && topology.is_bottom(disk) {
-            let named: Vec<String> = controllers.iter().filter_map(|c| c.name.clone()).collect();
-            let names = if named.is_empty() {
-                vec![disk.name.clone()]
-            } else {
-                named
-            };
-            for name in names {
-                if !self.drives.contains(&name) {
-                    self.drives.push(name);
-                }
-            }
-        }
-    }
-
-    /// Network interfaces with their functions; those that a bond or bridge stands on as well.
-    pub fn of_interface(
-        topology: &Topology,
-        name: &str,
-        cpus: CpuList,
-        peer_cpus: CpuList,
-    ) -> WatchList {
-        let mut list = WatchList {
-            cpus,
-            peer_cpus,
-            interfaces: vec![name.to_owned()],
-            ..WatchList::default()
-        };
-        let mut at = 0;
-        while let Some(name) = list.interfaces.get(at).cloned() {
-            at += 1;
-            let Some(interface) = topology.interfaces.iter().find(|i| i.name == name) else {
-                continue;
-            };
-            list.functions.extend(interface.pci);
-            list.virtio.extend(interface.virtio.clone());
-            for lower in &interface.lower {
-                if !list.interfaces.contains(lower) {
-                    list.interfaces.push(lower.clone());
-                }
-            }
-        }
-        list
-    }
-
-    fn roles(&self) -> impl Iterator<Item = (CpuId, Role)> + '_ {
-        let peer = self.peer_cpus.without(&self.cpus);
-        let peer: Vec<CpuId> = peer.iter().collect();
-        let measure = self.cpus.iter().map(|cpu| (cpu, Role::Measure));
-        measure.chain(peer.into_iter().map(|cpu| (cpu, Role::Peer)))
-    }
-}
 
 /// Watches a host from [`HostWatch::start`] to [`HostWatch::finish`].
 ///
@@ -146,6 +42,7 @@ struct Look {
     times: BTreeMap<CpuId, CpuTimes>,
     devices: Vec<Option<DeviceStat>>,
     interfaces: Vec<Option<InterfaceProof>>,
+    ports: Vec<Option<PortCounts>>,
     tcp: Option<TcpProof>,
 }
 
@@ -238,7 +135,16 @@ impl<'a> HostWatch<'a> {
                 Some(device_stat::interface_since(
                     before.as_ref()?,
                     after.as_ref()?,
+                    &mut missing,
                 ))
+            })
+            .collect();
+        let ports = self.before.ports.iter().zip(&after.ports);
+        let ports = ports.zip(&self.list.ports);
+        let ports = ports
+            .filter_map(|((before, after), (device, port))| {
+                let (before, after) = (before.as_ref()?, after.as_ref()?);
+                Some(after.since(before, (device, *port), span, &mut missing))
             })
             .collect();
         let devices_watched = !(self.list.functions.is_empty() && self.list.virtio.is_empty());
@@ -269,6 +175,7 @@ impl<'a> HostWatch<'a> {
             functions: self.functions(&state),
             links: self.links(&state),
             interfaces,
+            ports,
             tcp: self
                 .before
                 .tcp
@@ -450,6 +357,26 @@ impl<'a> HostWatch<'a> {
                 missing.push(format!("counters of {name}: it is not in /sys/class/net"));
             }
         }
+        for (device, port) in &self.list.ports {
+            if !host
+                .ports
+                .iter()
+                .any(|p| p.device == *device && p.port == *port)
+            {
+                missing.push(format!(
+                    "what {device} port {port} did: it counts nothing, or is not in /sys/class/infiniband"
+                ));
+            }
+        }
+        for counted in self.before.interfaces.iter().flatten() {
+            let name = &counted.name;
+            let has_driver = || self.reader.exists(&format!("sys/class/net/{name}/device"));
+            if !self.list.ports.is_empty() && counted.statistics.is_empty() && has_driver() {
+                missing.push(format!(
+                    "pause, discards and marks of {name}: its driver's statistics (`ethtool -S {name}`) tell none"
+                ));
+            }
+        }
         if !self.list.interfaces.is_empty() && host.tcp.is_none() {
             missing.push("retransmissions: /proc/net/snmp does not tell".to_owned());
         }
@@ -471,6 +398,11 @@ impl Look {
                 .interfaces
                 .iter()
                 .map(|name| device_stat::interface(reader, name))
+                .collect(),
+            ports: list
+                .ports
+                .iter()
+                .map(|(device, port)| PortCounts::read(reader, device, *port))
                 .collect(),
             tcp: (!list.interfaces.is_empty())
                 .then(|| device_stat::tcp(reader))

@@ -8,7 +8,7 @@
 //! pins a thread and reads the mask back ([`pin_current_thread`]); and watches where it ran ([`ThreadWatch`]) and what the
 //! host did meanwhile ([`HostWatch`]). What a tree does not tell is `None` or empty, never a guess; what could not be read or understood stands in the notes.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod affinity;
 mod allowed;
@@ -20,6 +20,7 @@ mod cpu;
 mod cpu_time;
 mod device_stat;
 mod environment;
+mod ethtool;
 mod file;
 mod frequency;
 mod guest;
@@ -34,6 +35,7 @@ mod node;
 mod nvme;
 mod other_thread;
 mod pci;
+mod port_counters;
 mod queue;
 mod rdma;
 mod reality;
@@ -45,6 +47,7 @@ mod thermal;
 mod topology;
 mod tree;
 mod watch;
+mod watch_list;
 
 pub use affinity::{PinError, Pinned, pin_current_thread};
 pub use allowed::Allowed;
@@ -54,7 +57,7 @@ pub use choose::{Choice, ChooseError, Want, check, choose};
 pub use cpu::Cpu;
 pub use environment::read_environment;
 pub use file::{FileDevice, FileDeviceError, file_device};
-pub use host_watch::{HostWatch, WatchList};
+pub use host_watch::HostWatch;
 pub use interrupts::{InterruptTable, Interrupts, InterruptsError, Vector};
 pub use limits::read_limits;
 pub use multipath::{NvmeGeneric, NvmeNamespace, NvmePath, NvmeSubsystem};
@@ -71,3 +74,4 @@ pub use root::Root;
 pub use topology::{ReadError, Topology};
 pub use tree::{PcieEdge, Vmd};
 pub use watch::{ThreadWatch, Watched, process_time, thread_times};
+pub use watch_list::WatchList;

@@ -307,14 +307,20 @@ impl Facts<'_, '_> {
 
     /// The warnings of trials that count, by kind and text; those that exclude are told with what is left out.
     fn warnings(&self, doubts: &mut Vec<String>) {
-        const ORDER: [WarningCode; 18] = [
+        const ORDER: [WarningCode; 24] = [
             WarningCode::Buffered,
             WarningCode::DeviceCounters,
             WarningCode::AboveCeiling,
             WarningCode::Throttled,
             WarningCode::CpuQuota,
             WarningCode::Link,
+            WarningCode::WireErrors,
+            WarningCode::Discards,
             WarningCode::Retransmissions,
+            WarningCode::OutOfSequence,
+            WarningCode::ReceiverNotReady,
+            WarningCode::Paused,
+            WarningCode::Congestion,
             WarningCode::Hot,
             WarningCode::SharedCpu,
             WarningCode::KernelWorkers,

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use strata_record::{CpuProof, FrequencySource, FunctionProof, HostProof, Proof, Role};
 use strata_units::{CpuId, CpuList, PciAddress};
 
+use crate::ports::{self, PortDigest, WireDigest};
+
 /// Least and greatest of the trials.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Range {
@@ -104,6 +106,10 @@ pub struct HostDigest {
     pub celsius: Option<Range>,
     /// Segments that TCP sent again in a trial; none when no interface was watched.
     pub retransmitted: Option<Range>,
+    /// Ports of RDMA devices, of both sides.
+    pub ports: Vec<PortDigest>,
+    /// Interfaces of both sides whose drivers told anything of the wire.
+    pub wires: Vec<WireDigest>,
 }
 
 impl HostDigest {
@@ -112,6 +118,7 @@ impl HostDigest {
         let both: Vec<(&Proof, &HostProof)> =
             proofs.filter_map(|p| Some((p, p.host.as_ref()?))).collect();
         let hosts = || both.iter().map(|(_, host)| *host);
+        let proofs: Vec<&Proof> = both.iter().map(|(proof, _)| *proof).collect();
         let (_, first) = both.first()?;
         Some(Self {
             trials: both.len(),
@@ -134,6 +141,8 @@ impl HostDigest {
                     .filter_map(|h| h.tcp)
                     .map(|t| t.retransmitted as f64),
             ),
+            ports: ports::ports(&proofs),
+            wires: ports::wires(&proofs),
         })
     }
 }

@@ -1,6 +1,7 @@
 //! What a report shows of the hosts of a cell's trials.
 
-use strata_analysis::{HostDigest, Range};
+use strata_analysis::{HostDigest, PortDigest, Range, WireDigest};
+use strata_record::{PortEvent, Role};
 use strata_units::show;
 
 use crate::table::Table;
@@ -9,6 +10,9 @@ use crate::text::NONE;
 
 /// More vectors than this are counted rather than named.
 const NAMED: usize = 4;
+
+/// More counters of one port or interface than this are counted rather than named.
+const COUNTERS: usize = 12;
 
 /// A line each for what the device, its interrupts, its heat and the wire told.
 pub(crate) fn beside(host: &HostDigest) -> Vec<(&'static str, String)> {
@@ -49,6 +53,78 @@ pub(crate) fn beside(host: &HostDigest) -> Vec<(&'static str, String)> {
                 range(again, |n| format!("{n:.0}"))
             ),
         ));
+    }
+    said.extend(host.ports.iter().map(port));
+    said.extend(host.wires.iter().map(wire));
+    said
+}
+
+fn port(port: &PortDigest) -> (&'static str, String) {
+    let count = |found| range(found, |n| format!("{n:.0}"));
+    let bytes = |way: &str, found: Option<Range>| {
+        let told = found.map(|bytes| range(bytes, show::amount));
+        format!("{way} {}", told.as_deref().unwrap_or("untold"))
+    };
+    let event = |event| match event {
+        PortEvent::Discard => "dropped",
+        PortEvent::Retransmission => "sent again",
+        PortEvent::OutOfSequence => "out of sequence",
+        PortEvent::ReceiverNotReady => "no receive posted",
+        PortEvent::EcnMarked => "ECN marks",
+        PortEvent::CnpSent => "CNPs sent",
+        PortEvent::CnpHandled => "CNPs obeyed",
+    };
+    let mut said = vec![
+        bytes("sent", port.sent_bytes),
+        bytes("received", port.received_bytes),
+    ];
+    let events = port.events.iter();
+    said.extend(events.map(|(of, n)| format!("{} {}", event(*of), count(*n))));
+    if let Some(ticks) = port.xmit_wait_ticks {
+        said.push(format!("ticks without leave to send {}", count(ticks)));
+    }
+    said.extend(named(&port.errors));
+    let name = match port.role {
+        Role::Measure => "RDMA port",
+        Role::Peer => "RDMA port of the other side",
+    };
+    let said = said.join(", ");
+    (
+        name,
+        format!("{} port {}: {said} in a trial", port.device, port.port),
+    )
+}
+
+fn wire(wire: &WireDigest) -> (&'static str, String) {
+    let mut said = Vec::new();
+    if !wire.fec.is_empty() {
+        said.push(format!("error correction {}", wire.fec.join(", ")));
+    }
+    if let Some(downs) = wire.link_downs {
+        said.push(format!(
+            "link down {} times",
+            range(downs, |n| format!("{n:.0}"))
+        ));
+    }
+    said.extend(named(&wire.statistics));
+    let name = match wire.role {
+        Role::Measure => "Wire",
+        Role::Peer => "Wire of the other side",
+    };
+    (
+        name,
+        format!("{}: {} in a trial", wire.name, said.join(", ")),
+    )
+}
+
+/// Counters that changed, by name.
+fn named(counters: &[(String, Range)]) -> Vec<String> {
+    let some = counters.iter().take(COUNTERS);
+    let mut said: Vec<String> = some
+        .map(|(name, n)| format!("{name} {}", range(*n, |n| format!("{n:.0}"))))
+        .collect();
+    if counters.len() > COUNTERS {
+        said.push(format!("and {} others", counters.len() - COUNTERS));
     }
     said
 }

@@ -7,10 +7,11 @@ use std::path::Path;
 
 use strata_analysis::analyse;
 use strata_record::{
-    Environment, Op, Polling, Preconditioning, Record, Run, Status, StreamCandidate, StreamSweep,
-    Warning, WarningCode,
+    Environment, InterfaceProof, Op, Polling, Preconditioning, RdmaPortProof, Record, Run, Status,
+    StreamCandidate, StreamSweep, Warning, WarningCode,
 };
 use strata_report::{html, markdown};
+use strata_units::Bytes;
 use support::{assert_valid, block, kernel, native, noise, records, run, tcp, trial};
 
 /// A run with what a report has to cope with: two engines, three depths, a stream without latencies, a skipped cell, a
@@ -273,6 +274,45 @@ fn records_from_before_hosts_were_watched_have_a_report() {
         assert!(!page.contains(absent), "{absent}");
     }
     assert!(page.contains("Threads over") && page.contains("Pages of the buffers"));
+}
+
+#[test]
+fn ports_and_wires_are_told_beside_the_figure() {
+    let run = run(vec![tcp(Op::ReqRep)], 2);
+    let mut records = records(&run, |_, round| 1000.0 + f64::from(round));
+    for record in &mut records {
+        let proof = record.proof.as_mut().expect("a proof");
+        let host = proof.host.as_mut().expect("watched");
+        host.ports = vec![RdmaPortProof {
+            device: "mlx5_0".to_owned(),
+            port: 1,
+            sent_bytes: Some(Bytes::GIB),
+            xmit_wait_ticks: Some(12),
+            retransmissions: Some(u64::from(record.round) * 3),
+            cnps_handled: Some(0),
+            errors: [("symbol_error".to_owned(), 1)].into(),
+            ..RdmaPortProof::default()
+        }];
+        host.interfaces = vec![InterfaceProof {
+            name: "eth2".to_owned(),
+            link_downs: Some(0),
+            fec: Some("rs".to_owned()),
+            statistics: (10..30).map(|n| (format!("rx_prio{n}_pause"), n)).collect(),
+            ..InterfaceProof::default()
+        }];
+        proof.peer_host = Some(host.clone());
+    }
+    assert_valid(&records);
+    let text = markdown(&run, &analyse(&run, &records));
+    for expected in [
+        "- RDMA port: mlx5_0 port 1: sent 1.00 GiB, received untold, sent again 0 to 3, CNPs obeyed 0, ticks without leave to send 12, symbol_error 1 in a trial\n",
+        "- RDMA port of the other side: mlx5_0 port 1: sent 1.00 GiB",
+        "- Wire: eth2: error correction rs, link down 0 times, rx_prio10_pause 10, ",
+        "rx_prio21_pause 21, and 8 others in a trial\n",
+        "- Wire of the other side: eth2: ",
+    ] {
+        assert!(text.contains(expected), "{expected}\n{text}");
+    }
 }
 
 #[test]

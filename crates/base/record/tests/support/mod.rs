@@ -12,7 +12,7 @@ use strata_record::{
     Plan, Polling, Preconditioning, Proof, Quota, Rate, Reality, Record, Role, Run, Series, Slurm,
     Socket, Sockets, Spread, Stationarity, Status, StreamCandidate, StreamSweep, Target,
     TargetKind, TcpProof, ThreadProof, TimedBy, VectorCount, VectorProof, Warning, WarningCode,
-    Workload, ZeroCopyProof, Connect, QueuePairsProof, Rail, RdmaEnd, Transport, Verbs,
+    Workload, ZeroCopyProof, Connect, QueuePairsProof, Rail, RdmaEnd, Transport, Verbs, RdmaPortProof,
 };
 use strata_units::{ByteOffset, Bytes, CpuId, CpuList, Nanos, NodeId, PciAddress, QueueDepth};
 
@@ -288,6 +288,10 @@ fn connections() -> ConnectionsProof {
     }
 }
 
+fn counts<const N: usize>(named: [(&str, u64); N]) -> BTreeMap<String, u64> {
+    named.map(|(name, n)| (name.to_owned(), n)).into()
+}
+
 fn host() -> HostProof {
     let link = LinkState {
         lane_bits_per_s: 16_000_000_000,
@@ -395,6 +399,27 @@ fn host() -> HostProof {
             tx_packets: 2_000,
             dropped: 1,
             errors: 2,
+            link_downs: Some(1),
+            statistics: counts([("rx_prio3_pause", 12), ("rx_discards_phy", 3)]),
+            fec: Some("rs".to_owned()),
+        }],
+        ports: vec![RdmaPortProof {
+            device: "mlx5_0".to_owned(),
+            port: 1,
+            sent_bytes: Some(Bytes::GIB),
+            received_bytes: Some(Bytes::MIB),
+            sent_packets: Some(262_144),
+            received_packets: Some(16_384),
+            xmit_wait_ticks: Some(512),
+            retransmissions: Some(5),
+            out_of_sequence: Some(6),
+            receiver_not_ready: Some(7),
+            cnps_sent: Some(8),
+            cnps_handled: Some(9),
+            ecn_marked: Some(10),
+            discards: Some(0),
+            errors: counts([("symbol_error", 1), ("port_xmit_discards", 0)]),
+            hw_counters: counts([("packet_seq_err", 5), ("rx_write_requests", 1_000)]),
         }],
         tcp: Some(TcpProof {
             sent_segments: 3_000,

@@ -76,6 +76,7 @@ fn list() -> WatchList {
         functions: vec![address("0000:81:00.0")],
         virtio: Vec::new(),
         interfaces: vec!["eth0".to_owned()],
+        ports: Vec::new(),
     }
 }
 

@@ -6,6 +6,7 @@ mod garbage;
 mod host_watch;
 mod machine;
 mod placement;
+mod port_watch;
 mod real_trees;
 mod storage_node;
 mod support;
