@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use strata_block::BlockEngine;
 use strata_nvme::NvmeEngine;
-use strata_record::{Direction, Op, TimedBy};
+use strata_rdma::VerbsEngine;
+use strata_record::{Connect, Direction, Op, TimedBy, Transport};
 use strata_tcp::TcpEngine;
 use strata_units::{Bytes, CpuId, CpuList, Nanos, NodeId, PciAddress, QueueDepth};
 
@@ -16,6 +17,7 @@ Examples:
   strata nvme --emulated --depth 1,32   our driver, polled, on a controller that is always at hand
   strata tcp --op reqrep --bs 64
   strata topology                       nodes, CPUs, drives and links
+  strata rdma --peer storage2 --key-file K --op write,read --bs 64KiB --depth 16
   strata rdma list                      RDMA devices, and what is wrong with them
   strata bind 0000:81:00.0 --dry-run    what giving a drive to vfio-pci would mean
   strata report results/RUN             renders a run's report again
@@ -40,9 +42,9 @@ pub(crate) enum Command {
     Nvme(NvmeArgs),
     /// Measure TCP between two processes, of this machine or of two
     Tcp(TcpArgs),
-    /// Show the RDMA devices of this machine
+    /// Measure RDMA verbs between two processes, of this machine or of two
     Rdma(RdmaArgs),
-    /// Be the other side of `strata tcp --peer`
+    /// Be the other side of `strata tcp --peer` and `strata rdma --peer`
     Serve(ServeArgs),
     /// Be an emulated NVMe controller, for `strata nvme --target` and other drivers
     Emu(EmuArgs),
@@ -521,12 +523,180 @@ pub(crate) struct TcpArgs {
 
 #[derive(Debug, Args)]
 #[command(
+    args_conflicts_with_subcommands = true,
     disable_help_subcommand = true,
-    after_help = "Example:\n  strata rdma list        devices, ports, GIDs, and what is wrong with them"
+    subcommand_help_heading = "Besides",
+    after_help = "Several engines, operations, sizes, depths or directions, with commas between, make a cell of each combination;
+a size may be a range, 1..64KiB, of which each power of two is taken.
+
+Without --peer the other side is a second process of this machine, over the same port. With it, `strata serve` runs
+there. Ports, and the GIDs that the network would choose, are found by the address at which the peer is reached.
+
+Latencies are of whole round trips, also those of a ping-pong (perftest's ib_write_lat and ib_send_lat tell half of one);
+a read's and an atomic's is until its answer is there, a write's or send's until the other side's device has
+acknowledged it: that is neither visible to its CPUs nor persistent. Over uc and ud the receiver counts.
+
+Keys and addresses of memory are told over the control channel, which authenticates, to the peer alone, and are void
+after the trial. The data plane itself asks for nothing but such a key, and is not encrypted: trust the fabric.
+
+Examples:
+  strata rdma list                                          devices, ports, GIDs, and what is wrong
+  strata rdma --op write-pingpong --bs 8
+  strata rdma --peer storage2 --key-file K --op write,read --bs 64KiB --depth 16
+  strata rdma --peer storage2 --key-file K --op write --bs 1..8MiB --depth 64 --direction both
+  strata rdma --peer storage2 --key-file K --op send --transport ud --bs 64 --depth 128
+  strata rdma --peer storage2 --key-file K --op write --device mlx5_0,mlx5_1 --threads 2 --bs 1MiB --depth 8
+  strata rdma --op fetch-add --qps 4 --depth 8 --engine verbs,verbs-ex"
 )]
 pub(crate) struct RdmaArgs {
     #[command(subcommand)]
-    pub(crate) command: RdmaCommand,
+    pub(crate) command: Option<RdmaCommand>,
+    /// The other side: HOST, HOST:PORT, or an IPv6 address in brackets with :PORT, where `strata serve` runs [default: this machine]
+    #[arg(long, value_name = "HOST")]
+    pub(crate) peer: Option<String>,
+    /// The key that both sides hold: a file of 32 bytes or more that nobody else may read; needed off this machine
+    #[arg(long, value_name = "FILE", requires = "peer")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// verbs, verbs-ex (ibv_wr_post and ibv_start_poll); with +events threads sleep until a completion is told of
+    #[arg(long, value_delimiter = ',', default_value = "verbs")]
+    pub(crate) engine: Vec<VerbsEngine>,
+    /// write, write-imm, read, send, fetch-add; write-pingpong, write-imm-pingpong, send-pingpong
+    #[arg(long, value_delimiter = ',', default_value = "write")]
+    pub(crate) op: Vec<Op>,
+    /// Size of a message, 1 to 1GiB, or a range FIRST..LAST [default: 64KiB; 64B for a ping-pong, 8B for fetch-add]
+    #[arg(long, value_name = "SIZE", value_delimiter = ',')]
+    pub(crate) bs: Vec<Sizes>,
+    /// Operations in flight a queue pair
+    #[arg(long, value_delimiter = ',', default_value = "1")]
+    pub(crate) depth: Vec<QueueDepth>,
+    /// Queue pairs a thread (and direction)
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) qps: u16,
+    /// rc, uc, ud
+    #[arg(long, value_name = "SERVICE", default_value = "rc")]
+    pub(crate) transport: Transport,
+    /// Who begins operations: this side (send), the other (receive), or both at once [default: send]
+    #[arg(long, value_name = "WAY", value_delimiter = ',', value_parser = direction)]
+    pub(crate) direction: Vec<Direction>,
+    /// The ports here, such as mlx5_0 or mlx5_0/2; several are rails, taken by the threads in turn [default: that of the peer's route]
+    #[arg(long, value_name = "DEVICE", value_delimiter = ',')]
+    pub(crate) device: Vec<PortName>,
+    /// The ports there, one each [default: that of the address which the peer is reached at]
+    #[arg(long, value_name = "DEVICE", value_delimiter = ',')]
+    pub(crate) peer_device: Vec<PortName>,
+    /// Index of the GID here [default: the one that the network would choose]
+    #[arg(long, value_name = "N")]
+    pub(crate) gid_index: Option<u8>,
+    /// Index of the GID there
+    #[arg(long, value_name = "N")]
+    pub(crate) peer_gid_index: Option<u8>,
+    /// How queue pairs come to know each other: control (over the control channel) or cm (rdma_cm)
+    #[arg(long, value_name = "HOW", default_value = "control")]
+    pub(crate) connect: Connect,
+    /// Payload of a packet: 256, 512, 1KiB, 2KiB, 4KiB [default: the ports' largest]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) mtu: Option<Bytes>,
+    /// Copy messages of up to so many bytes into their requests [default: 64B for a ping-pong, else none]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) inline: Option<Bytes>,
+    /// Gather so many requests behind one doorbell
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub(crate) batch: u16,
+    /// Let one of so many requests have a completion; there are no latencies then
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub(crate) signal_every: u16,
+    /// Let devices write memory in another order than bytes came (PCI Express's relaxed ordering)
+    #[arg(long)]
+    pub(crate) relaxed_ordering: bool,
+    /// RDMA reads and atomics that a queue pair has outstanding [default: the devices' most]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
+    pub(crate) reads: Option<u8>,
+    /// Index of the partition's key (P_Key)
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) pkey_index: u16,
+    /// Service level, 0 to 15
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=15))]
+    pub(crate) service_level: u8,
+    /// Traffic class of packets with a GID; of RoCE v2 that is the IP header's
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) traffic_class: u8,
+    /// An acknowledgement is awaited for 4.096 µs × 2^N, 1 to 31
+    #[arg(long, value_name = "N", default_value_t = 14, value_parser = clap::value_parser!(u8).range(1..=31))]
+    pub(crate) qp_timeout: u8,
+    /// How often a packet is sent again, 0 to 7
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u8).range(0..=7))]
+    pub(crate) retries: u8,
+    /// How often a receiver that is not ready is tried again, 0 to 7; 7 is forever
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u8).range(0..=7))]
+    pub(crate) rnr_retries: u8,
+    /// Check every byte that arrives
+    #[arg(long)]
+    pub(crate) verify: bool,
+    /// CPUs of the other side's threads [default: chosen beside --cpus]
+    #[arg(long, value_name = "LIST")]
+    pub(crate) peer_cpus: Option<CpuList>,
+    #[command(flatten)]
+    pub(crate) measuring: Measuring,
+    #[command(flatten)]
+    pub(crate) keeping: Keeping,
+    #[command(flatten)]
+    pub(crate) printing: Printing,
+}
+
+/// A size, or each power of two of a range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sizes {
+    first: Bytes,
+    last: Bytes,
+}
+
+impl Sizes {
+    /// Each of them.
+    pub(crate) fn each(self) -> impl Iterator<Item = Bytes> {
+        std::iter::successors(Some(self.first), move |size| {
+            let next = Bytes((size.0 + 1).checked_next_power_of_two()?);
+            (next <= self.last).then_some(next)
+        })
+    }
+}
+
+impl std::str::FromStr for Sizes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Sizes, String> {
+        let size = |text: &str| text.parse::<Bytes>().map_err(|e| e.to_string());
+        let (first, last) = match text.split_once("..") {
+            Some((first, last)) => (size(first)?, size(last)?),
+            None => (size(text)?, size(text)?),
+        };
+        if first > last {
+            return Err("expected the smaller size first, such as 1..64KiB".to_owned());
+        }
+        Ok(Sizes { first, last })
+    }
+}
+
+/// A port of an RDMA device as it is typed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PortName {
+    pub(crate) device: String,
+    pub(crate) port: u8,
+}
+
+impl std::str::FromStr for PortName {
+    type Err = String;
+
+    /// `mlx5_0`, `mlx5_0/2`, or as others write it `mlx5_0:2`.
+    fn from_str(text: &str) -> Result<PortName, String> {
+        let (device, port) = text.split_once(['/', ':']).unwrap_or((text, "1"));
+        match port.parse() {
+            Ok(port) if port > 0 && !device.is_empty() => Ok(PortName {
+                device: device.to_owned(),
+                port,
+            }),
+            _ => Err("expected DEVICE or DEVICE/PORT, such as mlx5_0/1".to_owned()),
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]

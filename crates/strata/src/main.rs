@@ -74,7 +74,7 @@ fn main() -> ExitCode {
         Command::Nvme(args) => nvme::run(args),
         Command::Emu(args) => emulated::run(&args),
         Command::Tcp(args) => tcp::run(args),
-        Command::Rdma(args) => rdma::run(&args),
+        Command::Rdma(args) => rdma::run(args),
         Command::Serve(args) => serve::run(&args),
         Command::Bind(args) => bind::bind(&args),
         Command::Unbind(args) => bind::unbind(&args),

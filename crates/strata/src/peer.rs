@@ -13,6 +13,7 @@ use strata_record::{Environment, Reality};
 use strata_units::{CpuList, Nanos};
 
 use crate::Usage;
+use crate::rdma::rails::PortOffer;
 
 /// The port of `strata serve`.
 pub(crate) const PORT: u16 = 7471;
@@ -31,6 +32,8 @@ pub(crate) struct Welcome {
     pub(crate) reality: Reality,
     /// The CPUs that the client may have.
     pub(crate) cpus: CpuList,
+    /// The RDMA ports that it may have.
+    pub(crate) rdma: Vec<PortOffer>,
 }
 
 impl Welcome {
@@ -215,6 +218,7 @@ mod tests {
             interface: Some("eth0".to_owned()),
             reality: Reality::Software,
             cpus: "0-3".parse().expect("a list"),
+            rdma: Vec::new(),
         };
         assert_eq!(before.same(&before.clone()), Ok(()));
         let mut others = [before.clone(), before.clone(), before.clone()];

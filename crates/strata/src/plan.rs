@@ -7,10 +7,10 @@ use clap::{Args, CommandFactory, FromArgMatches};
 use strata_record::{Cell, Layer};
 use strata_runner::plan::{LONGEST, PlanError, PlanFile, PlanPart, parse};
 
-use crate::cli::{BlockArgs, Cli, NvmeArgs, RunArgs, TcpArgs};
+use crate::cli::{BlockArgs, Cli, NvmeArgs, RdmaArgs, RunArgs, TcpArgs};
 use crate::host::Host;
 use crate::session::{Ready, Session};
-use crate::{End, Usage, block, nvme, tcp};
+use crate::{End, Usage, block, nvme, rdma, tcp};
 
 /// Rounds of a plan that names none: enough for a claim.
 const ROUNDS: u32 = 8;
@@ -20,6 +20,7 @@ enum Table {
     Block(Box<BlockArgs>, Vec<block::Shape>),
     Nvme(Box<NvmeArgs>, Vec<nvme::Shape>),
     Tcp(Box<TcpArgs>, Vec<tcp::Shape>),
+    Rdma(Box<RdmaArgs>, Vec<rdma::Shape>),
 }
 
 pub(crate) fn run(path: &Path, args: &RunArgs) -> Result<End> {
@@ -56,6 +57,10 @@ pub(crate) fn run(path: &Path, args: &RunArgs) -> Result<End> {
                 let cells = tcp::cells(&host, &wire, shapes, args)?;
                 tcp::add(&mut ready, cells, &wire, shapes, args, &host, &session)
             }),
+            Table::Rdma(args, shapes) => rdma::wire(&mut ready.peers, args).and_then(|wire| {
+                let cells = rdma::cells(&host, &wire, shapes, args)?;
+                rdma::add(&mut ready, cells, &wire, &host)
+            }),
         }
         .with_context(|| place.clone())?;
         apart(ready.cells.split_at(before)).map_err(|e| Usage::error(format!("{place}: {e:#}")))?;
@@ -78,7 +83,7 @@ fn apart((before, new): (&[Cell], &[Cell])) -> Result<()> {
 
 /// What each table is called: its file, its layer, and its number among those of that layer.
 fn places(path: &Path, plan: &PlanFile) -> Vec<String> {
-    let (mut block, mut nvme, mut tcp) = (0, 0, 0);
+    let (mut block, mut nvme, mut tcp, mut rdma) = (0, 0, 0, 0);
     let layers = plan.parts.iter().map(|part| part.layer);
     layers
         .map(|layer| {
@@ -86,6 +91,7 @@ fn places(path: &Path, plan: &PlanFile) -> Vec<String> {
                 Layer::Block => &mut block,
                 Layer::Nvme => &mut nvme,
                 Layer::Tcp => &mut tcp,
+                Layer::Rdma => &mut rdma,
             };
             *number += 1;
             format!("{}: [[{layer}]] number {number}", path.display())
@@ -135,6 +141,11 @@ fn table(part: &PlanPart) -> Result<Table> {
             let args: TcpArgs = arguments("tcp", &part.options)?;
             let shapes = tcp::shapes(&args)?;
             Ok(Table::Tcp(Box::new(args), shapes))
+        }
+        Layer::Rdma => {
+            let args: RdmaArgs = arguments("rdma", &part.options)?;
+            let shapes = rdma::shapes(&args)?;
+            Ok(Table::Rdma(Box::new(args), shapes))
         }
     }
 }

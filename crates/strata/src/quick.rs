@@ -151,6 +151,7 @@ fn resume(folder: &Path, args: &RunArgs) -> Result<End> {
                 let wire = tcp::Wire::again(&host, &mut ready.peers, cell, key_file)?;
                 tcp::job(&host, &wire, cell)
             }
+            Layer::Rdma => rdma::again(&host, &mut ready.peers, cell, key_file),
         });
         jobs.collect::<Result<Vec<_>>>()
     };

@@ -6,13 +6,14 @@ use anyhow::{Context, Result};
 use strata_peer::{
     Event, Key, Other, Parent, PeerError, Server, Session, next_task, refuse, resolve,
 };
-use strata_record::Reality;
+use strata_record::{RdmaEnd, Reality};
 use strata_tcp::{Listen, interface_of};
 use strata_topology::{Allowed, Root, Topology, WatchList, check, read_environment};
 use strata_units::CpuList;
 
 use crate::cli::ServeArgs;
 use crate::peer::{PORT, Welcome};
+use crate::rdma::{self, rails::offers};
 use crate::{End, Usage, interrupt, output};
 
 pub(crate) fn run(args: &ServeArgs) -> Result<End> {
@@ -68,18 +69,23 @@ pub(crate) fn run(args: &ServeArgs) -> Result<End> {
 
 /// `strata peer`: one task for whoever started this program.
 pub(crate) fn peer() -> Result<End, PeerError> {
-    serve_one(&mut Parent::greet()?, &Listen::default()).map(|()| End::Done)
+    serve_one(&mut Parent::greet()?, &Listen::default(), |_| None).map(|()| End::Done)
 }
 
-/// Waits for one task, has its layer do it, and answers what came of it.
-fn serve_one(channel: &mut impl Other, at: &Listen) -> Result<(), PeerError> {
+/// Waits for one task, has its layer do it, and answers what came of it. Of RDMA ports `watch` tells what is watched.
+fn serve_one(
+    channel: &mut impl Other,
+    at: &Listen,
+    watch: impl Fn(&[RdmaEnd]) -> Option<WatchList>,
+) -> Result<(), PeerError> {
     let task = next_task(channel)?;
     match task.layer.as_str() {
         "tcp" => strata_tcp::serve_task(channel, &task, at),
+        strata_rdma::LAYER => strata_rdma::serve_task(channel, &task, watch),
         layer => refuse(
             channel,
             format!(
-                "this strata serve knows tcp, and was asked for {layer}; both sides must be one version of strata"
+                "this strata serve knows tcp and rdma, and was asked for {layer}; both sides must be one version of strata"
             ),
         ),
     }
@@ -128,6 +134,10 @@ impl Host {
             ports: ports.clone(),
             watch,
         };
+        let watch = |ends: &[RdmaEnd]| {
+            let none = CpuList::default;
+            (!ip.is_loopback()).then(|| rdma::watch(&self.topology, ends, none(), none()))
+        };
         let told = read_environment(&Root::live())
             .map_err(|e| e.to_string())
             .and_then(|environment| {
@@ -136,12 +146,13 @@ impl Host {
                     reality: self.reality(ip, interface.as_deref()),
                     interface,
                     cpus: self.cpus.clone(),
+                    rdma: offers(&self.topology, Some(ip)),
                 };
                 session.send(&welcome).map_err(|e| e.to_string())
             });
         let ended = told.map_or_else(Some, |()| {
             loop {
-                if let Err(e) = serve_one(&mut session, &at) {
+                if let Err(e) = serve_one(&mut session, &at, watch) {
                     return (!e.is_done()).then(|| e.to_string());
                 }
             }
@@ -180,7 +191,7 @@ mod tests {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
         let channel = |of: UnixStream| Channel::new(of.try_clone().expect("a second handle"), of);
         let mut there = channel(theirs);
-        let serving = thread::spawn(move || serve_one(&mut there, &Listen::default()));
+        let serving = thread::spawn(move || serve_one(&mut there, &Listen::default(), |_| None));
         let mut here = channel(ours);
         for word in [
             Say::Alive,

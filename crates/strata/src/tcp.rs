@@ -166,7 +166,7 @@ impl Wire {
     }
 
     /// Where threads and memory go, on both sides.
-    fn place(
+    pub(crate) fn place(
         &self,
         host: &Host,
         measuring: &Measuring,
@@ -298,7 +298,7 @@ fn most_apart(ours: &CpuList, theirs: &CpuList, one_machine: bool) -> u16 {
 }
 
 /// The reality of what is made of two: that of the part that says least of a machine.
-fn weaker(a: Reality, b: Reality) -> Reality {
+pub(crate) fn weaker(a: Reality, b: Reality) -> Reality {
     const ORDER: [Reality; 7] = [
         Reality::Unknown,
         Reality::Software,

@@ -60,7 +60,9 @@ impl FromStr for Transport {
             "rc" => Ok(Transport::Rc),
             "uc" => Ok(Transport::Uc),
             "ud" => Ok(Transport::Ud),
-            "dc" | "xrc" | "srd" | "rd" => Err(format!("{text} is not supported; expected rc, uc or ud")),
+            "dc" | "xrc" | "srd" | "rd" => {
+                Err(format!("{text} is not supported; expected rc, uc or ud"))
+            }
             _ => Err("expected rc, uc or ud".to_owned()),
         }
     }
@@ -217,7 +219,10 @@ impl Verbs {
                 words.push(said);
             }
         };
-        word(self.transport != usual.transport, self.transport.to_string());
+        word(
+            self.transport != usual.transport,
+            self.transport.to_string(),
+        );
         word(self.connect != usual.connect, self.connect.to_string());
         word(
             self.mtu_bytes.is_some(),

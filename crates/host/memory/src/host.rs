@@ -124,6 +124,18 @@ fn kibibytes(text: &str, field: &str) -> Option<Bytes> {
     })
 }
 
+/// Whether the process below `root` (`/` but for tests) may lock memory beyond its limit: CAP_IPC_LOCK among `CapEff` of
+/// proc_pid_status(5).
+pub fn may_lock_any(root: &Path) -> bool {
+    /// linux/capability.h.
+    const IPC_LOCK: u64 = 1 << 14;
+    let text = std::fs::read_to_string(root.join("proc/self/status")).unwrap_or_default();
+    text.lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask & IPC_LOCK != 0)
+}
+
 /// The soft limit on locked memory (`RLIMIT_MEMLOCK`, getrlimit(2)); None: unlimited.
 ///
 /// The kernel does not hold processes with CAP_IPC_LOCK to it.

@@ -22,5 +22,5 @@ mod region;
 pub mod sigbus;
 
 pub use error::MemoryError;
-pub use host::{memlock_limit, memory_available};
+pub use host::{may_lock_any, memlock_limit, memory_available};
 pub use region::{Huge, Lock, Region, Want};

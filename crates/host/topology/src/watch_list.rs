@@ -74,6 +74,27 @@ impl WatchList {
         }
     }
 
+    /// Everything of both, each once.
+    #[must_use]
+    pub fn and(mut self, other: WatchList) -> WatchList {
+        fn add<T: PartialEq>(to: &mut Vec<T>, more: Vec<T>) {
+            for one in more {
+                if !to.contains(&one) {
+                    to.push(one);
+                }
+            }
+        }
+        self.cpus = self.cpus.iter().chain(other.cpus.iter()).collect();
+        self.peer_cpus = self.peer_cpus.iter().chain(other.peer_cpus.iter()).collect();
+        add(&mut self.disks, other.disks);
+        add(&mut self.drives, other.drives);
+        add(&mut self.functions, other.functions);
+        add(&mut self.virtio, other.virtio);
+        add(&mut self.interfaces, other.interfaces);
+        add(&mut self.ports, other.ports);
+        self
+    }
+
     /// Network interfaces with their functions; those that a bond or bridge stands on as well.
     pub fn of_interface(
         topology: &Topology,

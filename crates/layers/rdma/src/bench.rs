@@ -17,8 +17,8 @@ use crate::shape::{HEADER, Shape, Side};
 use crate::sink::{self, Sink};
 use crate::source::{self, Source};
 use crate::verbs::{
-    Access, AddressHandle, CompletionQueue, Completions, Connection, Init, MemoryRegion,
-    QueuePair, Ready, Receives, Remote, Route, SharedQueue, Verb, Wanted,
+    Access, AddressHandle, CompletionQueue, Completions, Connection, Init, MemoryRegion, QueuePair,
+    Ready, Receives, Remote, Route, SharedQueue, Verb, Wanted,
 };
 
 /// From here on pages of 2 MiB are asked for.
@@ -84,7 +84,9 @@ impl Maker<'_> {
         let (shape, side) = (self.shape, self.side);
         let rail = thread % self.ports.len().max(1);
         let Some(port) = self.ports.get(rail) else {
-            return Err(Fatal("there is no port; this is a bug of strata".to_owned()));
+            return Err(Fatal(
+                "there is no port; this is a bug of strata".to_owned(),
+            ));
         };
         let fatal = |e: crate::verbs::VerbsError| Fatal(e.to_string());
         let pingpong = shape.workload.op.is_pingpong();
@@ -93,11 +95,23 @@ impl Maker<'_> {
         let takes = target && (shape.takes_receives() || pingpong);
         let reached = target && shape.reaches_memory();
 
-        let rights = if reached { self.rights() } else { Access::LOCAL };
+        let rights = if reached {
+            self.rights()
+        } else {
+            Access::LOCAL
+        };
         let places = shape.places();
         let memory = |len, access| self.memory(port, len, access);
         let ours = (begins || pingpong)
-            .then(|| memory(places.bytes(), Access { relaxed: rights.relaxed, ..Access::LOCAL }))
+            .then(|| {
+                memory(
+                    places.bytes(),
+                    Access {
+                        relaxed: rights.relaxed,
+                        ..Access::LOCAL
+                    },
+                )
+            })
             .transpose()?;
         let theirs = reached
             .then(|| memory(places.bytes(), rights))
@@ -133,7 +147,11 @@ impl Maker<'_> {
         );
         let room = begun as u32 * sends + taken as u32 * receives;
         let want = Completions {
-            room: if self.faults.small_queue { 1 } else { room.max(1) },
+            room: if self.faults.small_queue {
+                1
+            } else {
+                room.max(1)
+            },
             interface: shape.engine.interface,
             sleeps: shape.engine.events,
             receives: takes,
@@ -175,7 +193,11 @@ impl Maker<'_> {
         };
         let told = ThreadEnd {
             port: port.told.clone(),
-            out: out_pairs.iter().enumerate().map(|(n, p)| end(p, n)).collect(),
+            out: out_pairs
+                .iter()
+                .enumerate()
+                .map(|(n, p)| end(p, n))
+                .collect(),
             into: in_pairs
                 .iter()
                 .enumerate()
@@ -308,7 +330,9 @@ impl Maker<'_> {
                 })
                 .collect();
             let Some(ours) = ours else {
-                return Err(Fatal("a ping-pong has no memory; this is a bug of strata".to_owned()));
+                return Err(Fatal(
+                    "a ping-pong has no memory; this is a bug of strata".to_owned(),
+                ));
             };
             // Sends come into receives, and there is nothing else to look into.
             let into = theirs.unwrap_or_else(|| Rc::clone(&ours));
@@ -397,8 +421,8 @@ impl Maker<'_> {
         };
         let buffers =
             Buffers::new(QueueDepth::ONE, bytes, want).map_err(|e| Fatal(e.to_string()))?;
-        let region = MemoryRegion::new(&port.domain, buffers, access)
-            .map_err(|e| Fatal(e.to_string()))?;
+        let region =
+            MemoryRegion::new(&port.domain, buffers, access).map_err(|e| Fatal(e.to_string()))?;
         Ok(Rc::new(region))
     }
 

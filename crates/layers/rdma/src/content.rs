@@ -10,10 +10,8 @@ pub(crate) struct Key(u64);
 impl Key {
     /// That of a queue pair: by the trial's, the thread's, the lane's number, and who begins.
     pub(crate) fn of(trial: u64, thread: usize, lane: usize, by_us: bool) -> Key {
-        let mut state = trial
-            ^ (thread as u64) << 32
-            ^ (lane as u64) << 8
-            ^ if by_us { 1 } else { 2 };
+        let mut state =
+            trial ^ (thread as u64) << 32 ^ (lane as u64) << 8 ^ if by_us { 1 } else { 2 };
         Key(strata_stats::split_mix(&mut state))
     }
 

@@ -64,7 +64,13 @@ mod tests {
         for engine in VerbsEngine::ALL {
             assert_eq!(engine.to_string().parse(), Ok(engine));
         }
-        for wrong in ["", "verbs+", "verbs+spin", "write", "verbs-ex+events+events"] {
+        for wrong in [
+            "",
+            "verbs+",
+            "verbs+spin",
+            "write",
+            "verbs-ex+events+events",
+        ] {
             let why = wrong.parse::<VerbsEngine>().expect_err(wrong).to_string();
             assert!(why.contains("expected verbs"), "{why}");
         }

@@ -4,7 +4,9 @@ use strata_measure::{
     CrewError, Job, JobError, Nominal, Received, Report, Trial, TrialResult, both, doubts,
     hold_against, host_doubts, join, shared_cpus, there,
 };
-use strata_peer::{Local, Other, PeerError, Reach, Say, Seen, Task as AnyTask, beside, clock, overlap, secret};
+use strata_peer::{
+    Local, Other, PeerError, Reach, Say, Seen, Task as AnyTask, beside, clock, overlap, secret,
+};
 use strata_record::{Cell, Direction, Role};
 use strata_topology::WatchList;
 use strata_units::CpuId;
@@ -15,7 +17,9 @@ use crate::meeting::{Meeting, Word};
 use crate::message::{LAYER, Task};
 use crate::port::OpenPort;
 use crate::shape::{Counts, Shape, Side};
-use crate::side::{Found, Ran, Running, and, cost, listen, lost, may_pin, open_all, warnings, with_pages};
+use crate::side::{
+    Found, Ran, Running, and, cost, listen, lost, may_pin, open_all, warnings, with_pages,
+};
 
 /// A cell between this process and another side.
 pub struct RdmaJob<R: Reach = Local> {
@@ -34,10 +38,9 @@ impl<R: Reach> RdmaJob<R> {
     /// # Errors
     /// In words, what of the cell cannot be: its operation, engine, service, depth, window, sizes, queue pairs or CPUs.
     pub fn reaching(cell: Cell, reach: R) -> Result<RdmaJob<R>, String> {
-        let verbs = cell
-            .verbs
-            .as_ref()
-            .ok_or("a cell of the rdma layer says how queue pairs are made, and this one does not")?;
+        let verbs = cell.verbs.as_ref().ok_or(
+            "a cell of the rdma layer says how queue pairs are made, and this one does not",
+        )?;
         let shape = Shape::new(&cell.workload, &cell.engine, verbs)?;
         let cpus: Vec<CpuId> = cell.placement.cpus.iter().collect();
         for (what, n) in [
@@ -147,11 +150,13 @@ impl<R: Reach> Job for RdmaJob<R> {
             // Who fails first makes the other fail.
             (Err(CrewError::SetUp(ours)), Err(theirs)) if !trial.is_interrupted() => {
                 let theirs = theirs.to_string();
-                Err(failed(if ours.contains(&theirs) || theirs == "interrupted" {
-                    ours
-                } else {
-                    format!("{name}: {theirs}; and here: {ours}")
-                }))
+                Err(failed(
+                    if ours.contains(&theirs) || theirs == "interrupted" {
+                        ours
+                    } else {
+                        format!("{name}: {theirs}; and here: {ours}")
+                    },
+                ))
             }
             (Err(CrewError::SetUp(why)), Ok(_)) => Err(failed(why)),
             (Err(_), _) => Err(JobError::Interrupted),
@@ -214,11 +219,18 @@ impl<R: Reach> RdmaJob<R> {
         let began = found.begins.span();
         let no_figure = || {
             JobError::Failed(
-                "the side that counts sent no figure; both must be one version of strata".to_owned(),
+                "the side that counts sent no figure; both must be one version of strata"
+                    .to_owned(),
             )
         };
         let (peer_cpu, theirs, their_proof, their_failure, they_began) = match report {
-            Some(r) => (r.cpu_ns_per_op, r.received, Some(r.proof), r.failed, r.began),
+            Some(r) => (
+                r.cpu_ns_per_op,
+                r.received,
+                Some(r.proof),
+                r.failed,
+                r.began,
+            ),
             None => (0.0, None, None, None, None),
         };
         let counts = self.shape.counts(Side::Measuring);
@@ -270,9 +282,7 @@ impl<R: Reach> RdmaJob<R> {
         };
         result.measured.lost += our_lost;
         let gone = result.measured.lost;
-        result
-            .warnings
-            .extend(warnings(&accounts, gone, our_sent));
+        result.warnings.extend(warnings(&accounts, gone, our_sent));
         result.proof.queue_pairs = proofs(&accounts, running.ports, Role::Measure);
         result.failed = and(result.failed.take(), running.wrong(&accounts));
         if let Some(mut proof) = their_proof {
@@ -283,4 +293,3 @@ impl<R: Reach> RdmaJob<R> {
         Ok(result)
     }
 }
-

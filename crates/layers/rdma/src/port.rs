@@ -7,9 +7,7 @@ use serde::{Deserialize, Serialize};
 use strata_record::{RdmaEnd, Transport, Verbs};
 use strata_units::{Bytes, NodeId};
 
-use crate::verbs::{
-    Context, LinkLayer, Mtu, Port, PortState, ProtectionDomain, VerbsError, open,
-};
+use crate::verbs::{Context, LinkLayer, Mtu, Port, PortState, ProtectionDomain, VerbsError, open};
 
 /// Bit 15 of a P_Key: full membership.
 const FULL: u16 = 1 << 15;
@@ -296,15 +294,28 @@ mod tests {
     #[test]
     fn a_port_that_carries_nothing_says_why() {
         for (state, layer, lid, word) in [
-            (PortState::Init, LinkLayer::InfiniBand, 0, "no subnet manager"),
+            (
+                PortState::Init,
+                LinkLayer::InfiniBand,
+                0,
+                "no subnet manager",
+            ),
             (PortState::Armed, LinkLayer::InfiniBand, 4, "not active yet"),
             (PortState::Down, LinkLayer::Ethernet, 0, "ip link set"),
             (PortState::Down, LinkLayer::InfiniBand, 0, "ibportstate"),
-            (PortState::Other(9), LinkLayer::Ethernet, 0, "strata rdma list"),
+            (
+                PortState::Other(9),
+                LinkLayer::Ethernet,
+                0,
+                "strata rdma list",
+            ),
         ] {
             let why = usable(&end(), &port(state, layer, lid)).expect_err("unusable");
             let why = why.to_string();
-            assert!(why.starts_with("mlx5_0/1 is") && why.contains(word), "{why}");
+            assert!(
+                why.starts_with("mlx5_0/1 is") && why.contains(word),
+                "{why}"
+            );
         }
         let active = port(PortState::Active, LinkLayer::Ethernet, 0);
         assert!(usable(&end(), &active).is_ok());

@@ -95,4 +95,3 @@ fn prepare(task: &Task) -> Result<(Shape, Vec<CpuId>, Vec<OpenPort>), String> {
     let ports = open_all(ends, &task.verbs).map_err(|e| e.to_string())?;
     Ok((shape, cpus, ports))
 }
-

@@ -132,7 +132,11 @@ impl Shape {
                 w.block_bytes
             ));
         }
-        let most = if service == Transport::Ud { PACKET } else { MOST };
+        let most = if service == Transport::Ud {
+            PACKET
+        } else {
+            MOST
+        };
         if w.block_bytes < Bytes(1) || w.block_bytes > most {
             return Err(format!(
                 "a message of {} is none; give a --bs from 1 to {most}",
@@ -428,11 +432,29 @@ mod tests {
         for (op, transport, direction, ours, theirs) in [
             (Op::Write, Transport::Rc, there, Some(Initiated), None),
             (Op::Read, Transport::Rc, back, None, Some(Initiated)),
-            (Op::Send, Transport::Rc, both, Some(Initiated), Some(Initiated)),
+            (
+                Op::Send,
+                Transport::Rc,
+                both,
+                Some(Initiated),
+                Some(Initiated),
+            ),
             (Op::Send, Transport::Ud, there, None, Some(Received)),
             (Op::WriteImm, Transport::Uc, back, Some(Received), None),
-            (Op::Send, Transport::Uc, both, Some(Received), Some(Received)),
-            (Op::WritePingPong, Transport::Rc, None, Some(Exchanges), None),
+            (
+                Op::Send,
+                Transport::Uc,
+                both,
+                Some(Received),
+                Some(Received),
+            ),
+            (
+                Op::WritePingPong,
+                Transport::Rc,
+                None,
+                Some(Exchanges),
+                None,
+            ),
         ] {
             let shape = shape(op, transport, direction);
             let what = format!("{op} {transport} {direction:?}");

@@ -65,7 +65,7 @@ pub(crate) fn may_pin(shape: &Shape) -> Result<(), String> {
     };
     let places = shape.places().bytes() + shape.receive_places().bytes();
     let needed = places * u64::from(shape.workload.threads);
-    if needed <= limit || strata_topology::may_lock_any() {
+    if needed <= limit || strata_memory::may_lock_any(std::path::Path::new("/")) {
         return Ok(());
     }
     Err(format!(
@@ -140,17 +140,9 @@ impl Running<'_> {
         };
         let maker = self.maker();
         let mut run = crew.run(|thread| {
-            let bench = maker
-                .make(thread)
-                .inspect_err(|e| self.meeting.end(&e.0))?;
-            let engine = VerbsLoop::new(
-                bench,
-                self.shape,
-                self.side,
-                self.meeting,
-                accounts,
-                begins,
-            );
+            let bench = maker.make(thread).inspect_err(|e| self.meeting.end(&e.0))?;
+            let engine =
+                VerbsLoop::new(bench, self.shape, self.side, self.meeting, accounts, begins);
             // What is moved is the engine's business: the loop looks into no buffer.
             let stream = Stream::new(Op::Send, self.shape.bytes(), 1, self.secret);
             Ok(Member { engine, stream })
@@ -256,7 +248,9 @@ pub(crate) fn and(a: Option<String>, b: Option<String>) -> Option<String> {
 
 /// CPU time of threads that attended.
 pub(crate) fn cpu_of(attended: &[Attended]) -> Nanos {
-    let all = attended.iter().map(|a| a.thread.user_ns + a.thread.system_ns);
+    let all = attended
+        .iter()
+        .map(|a| a.thread.user_ns + a.thread.system_ns);
     all.fold(Nanos(0), |sum, one| sum + one)
 }
 
@@ -314,4 +308,3 @@ pub(crate) fn cost(attended: &[Attended], ops: u64, peer: f64) -> Cost {
         instructions_per_op: None,
     }
 }
-

@@ -9,9 +9,7 @@ use strata_units::Bytes;
 use crate::content::{Content, Key, Wrong};
 use crate::meeting::Deeds;
 use crate::shape::Places;
-use crate::verbs::{
-    MemoryRegion, QueuePair, Ready, Remote, Request, Requests, Verb,
-};
+use crate::verbs::{MemoryRegion, QueuePair, Ready, Remote, Request, Requests, Verb};
 
 /// The request that does nothing but complete, so that those before it are known to have.
 const FLUSH: u64 = u32::MAX as u64;
@@ -265,11 +263,7 @@ impl Source {
 
     /// Takes a completion, and hands out the operations that it completes.
     #[inline]
-    pub(crate) fn completed(
-        &mut self,
-        id: u64,
-        mut done: impl FnMut(u32, Result<(), Wrong>),
-    ) {
+    pub(crate) fn completed(&mut self, id: u64, mut done: impl FnMut(u32, Result<(), Wrong>)) {
         let n = id as u32;
         let lane = if self.lanes.len() == 1 || id == FLUSH {
             // With several, which one was flushed is told below by what it has in order.

@@ -34,8 +34,6 @@ impl fmt::Display for Finding {
 /// What is registered is locked in memory; with less than this a run of the usual depths and sizes is refused.
 const LOCKED: Bytes = Bytes(64 << 20);
 
-/// CAP_IPC_LOCK of capabilities(7), whose holders the kernel does not hold to the limit (`ib_umem_get`).
-const IPC_LOCK: u64 = 1 << 14;
 
 /// What the headers of a packet may take beside its data (`iboe_get_mtu` of the kernel's `include/rdma/ib_addr.h`).
 const HEADERS: Bytes = Bytes(96);
@@ -89,7 +87,7 @@ pub(super) fn of_machine(root: &Root, topology: &Topology, host: &Environment) -
         }
     }
     let limit = host.memlock_bytes.filter(|limit| *limit < LOCKED);
-    if let Some(limit) = limit.filter(|_| !may_lock(root)) {
+    if let Some(limit) = limit.filter(|_| !may_lock_any(root.path())) {
         found.add(
             format!("this process may lock {limit} (RLIMIT_MEMLOCK), and memory is locked where it is registered"),
             "raise it with `ulimit -l unlimited` or LimitMEMLOCK=infinity, or run with CAP_IPC_LOCK",
@@ -119,16 +117,6 @@ fn library(missing: LoadError) -> Finding {
         what,
         remedy,
     }
-}
-
-/// Whether the process has CAP_IPC_LOCK (`CapEff` of proc_pid_status(5)).
-fn may_lock(root: &Root) -> bool {
-    let text = fs::read_to_string(root.path().join("proc/self/status")).unwrap_or_default();
-    let mut lines = text.lines();
-    lines
-        .find_map(|line| line.strip_prefix("CapEff:"))
-        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-        .is_some_and(|mask| mask & IPC_LOCK != 0)
 }
 
 /// Why a device file cannot be used, and what to do; nothing where it can.

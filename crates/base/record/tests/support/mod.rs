@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 
 use strata_record::{
     Adapter, Arrivals, Binding, Bound, Built, Ceiling, CeilingKind, Cell, CgroupThrottling,
-    ClockProof, ClockSource, Completes, ConnectionsProof, Cost, CpuFrequency, CpuInterrupts,
-    CpuModel, CpuProof, CpuSoftirqs, CpuThrottling, CpuTimes, DeviceProof, Direction, Drive,
-    DriveProof, Driver, Environment, Flow, FrequencySource, FunctionProof, Guest, Harness,
-    HostProof, Hugepages, HugetlbBound, InterfaceLayout, InterfaceProof, Latency, Layer, Limits,
-    LinkProof, LinkState, Measured, NodeMemory, Note, Op, Open, PagesProof, Percentiles, Placement,
-    Plan, Polling, Preconditioning, Proof, Quota, Rate, Reality, Record, Role, Run, Series, Slurm,
-    Socket, Sockets, Spread, Stationarity, Status, StreamCandidate, StreamSweep, Target,
-    TargetKind, TcpProof, ThreadProof, TimedBy, VectorCount, VectorProof, Warning, WarningCode,
-    Workload, ZeroCopyProof, Connect, QueuePairsProof, Rail, RdmaEnd, Transport, Verbs, RdmaPortProof,
+    ClockProof, ClockSource, Completes, Connect, ConnectionsProof, Cost, CpuFrequency,
+    CpuInterrupts, CpuModel, CpuProof, CpuSoftirqs, CpuThrottling, CpuTimes, DeviceProof,
+    Direction, Drive, DriveProof, Driver, Environment, Flow, FrequencySource, FunctionProof, Guest,
+    Harness, HostProof, Hugepages, HugetlbBound, InterfaceLayout, InterfaceProof, Latency, Layer,
+    Limits, LinkProof, LinkState, Measured, NodeMemory, Note, Op, Open, PagesProof, Percentiles,
+    Placement, Plan, Polling, Preconditioning, Proof, QueuePairsProof, Quota, Rail, Rate, RdmaEnd,
+    RdmaPortProof, Reality, Record, Role, Run, Series, Slurm, Socket, Sockets, Spread,
+    Stationarity, Status, StreamCandidate, StreamSweep, Target, TargetKind, TcpProof, ThreadProof,
+    TimedBy, Transport, VectorCount, VectorProof, Verbs, Warning, WarningCode, Workload,
+    ZeroCopyProof,
 };
 use strata_units::{ByteOffset, Bytes, CpuId, CpuList, Nanos, NodeId, PciAddress, QueueDepth};
 
