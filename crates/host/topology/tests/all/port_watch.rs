@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::net::UdpSocket;
+use std::time::Duration;
 
 use strata_record::{HostProof, RdmaPortProof};
-use strata_topology::{HostWatch, Root, WatchList};
+use strata_topology::{HostWatch, Root, Topology, WatchList};
 use strata_units::{Bytes, PciAddress};
 
 use crate::support::{Tree, cpus};
@@ -427,4 +428,37 @@ fn this_machines_interfaces_are_watched_with_their_drivers() {
     assert!(lo.tx_packets >= 10 && lo.tx_bytes >= Bytes(1000), "{lo:?}");
     assert!(lo.statistics.is_empty() && lo.fec.is_none(), "{lo:?}");
     assert_eq!(of(&missing, "its driver: "), [""; 0], "the kernel answers");
+}
+
+#[test]
+fn ports_of_this_machine_are_counted_or_said_not_to_be() {
+    let test = "ports_of_this_machine_are_counted_or_said_not_to_be";
+    let root = Root::live();
+    let topology = Topology::read(&root).expect("this machine");
+    if topology.rdma.is_empty() {
+        println!("SKIP {test}: no RDMA device here");
+        return;
+    }
+    for device in &topology.rdma {
+        for number in device.ports.iter().map(|p| p.number) {
+            let list = WatchList::of_port(&topology, &device.name, number, cpus(""), cpus(""));
+            let watch = HostWatch::start(&root, &list);
+            // Longer than drivers keep what they read (10 ms).
+            std::thread::sleep(Duration::from_millis(50));
+            let (host, missing) = watch.finish();
+            let name = &device.name;
+            let said = of(&missing, &format!("what {name} port {number} did"));
+            assert_eq!(host.ports.len() + said.len(), 1, "{missing:?}");
+            assert_eq!(of(&missing, "the driver keeps what it read"), [""; 0]);
+            if device.over.is_some() && !host.ports.is_empty() {
+                let port = only(&host);
+                // As `rxe_hw_counters.c` names them, idle or not.
+                assert!(
+                    port.sent_packets.is_some() && port.retransmissions.is_some(),
+                    "Soft-RoCE counts them: {port:?}"
+                );
+                assert_eq!((port.sent_bytes, port.ecn_marked), (None, None));
+            }
+        }
+    }
 }
