@@ -19,6 +19,8 @@ pub struct NominalBound {
 pub struct Nominal {
     /// Those that are known.
     pub bounds: Vec<NominalBound>,
+    /// The same less what packets take for themselves, as far as that can be reckoned: above it is only warned of.
+    pub estimates: Vec<NominalBound>,
     /// Why others are not, a sentence each.
     pub missing: Vec<String>,
 }
@@ -31,14 +33,18 @@ pub struct Nominal {
 /// so that the bound of the whole is 1 / 0.7 of the link's.
 pub fn hold_against(result: &mut TrialResult, nominal: &Nominal, workload: &Workload) {
     let busier = busier(workload);
-    let bounds = nominal.bounds.iter().map(|bound| Ceiling {
-        ops_per_s: None,
-        bytes_per_s: Some(bound.bytes_per_s / busier),
-        bound_by: bound.name.clone(),
-        kind: CeilingKind::Nominal,
-        share: None,
-    });
-    result.bounds.extend(bounds);
+    for (bounds, kind) in [
+        (&nominal.bounds, CeilingKind::Nominal),
+        (&nominal.estimates, CeilingKind::Estimate),
+    ] {
+        result.bounds.extend(bounds.iter().map(|bound| Ceiling {
+            ops_per_s: None,
+            bytes_per_s: Some(bound.bytes_per_s / busier),
+            bound_by: bound.name.clone(),
+            kind,
+            share: None,
+        }));
+    }
     for bound in &mut result.bounds {
         bound.share = bound.share_of(&result.measured);
     }
@@ -50,13 +56,22 @@ pub fn hold_against(result: &mut TrialResult, nominal: &Nominal, workload: &Work
     };
     let above = result.bounds.iter().filter_map(|bound| {
         let share = bound.share.filter(|share| *share > 1.0)?;
-        (bound.kind == CeilingKind::Measured).then(|| Warning {
-            code: WarningCode::AboveCeiling,
-            text: format!(
+        let text = match bound.kind {
+            CeilingKind::Nominal => return None,
+            CeilingKind::Measured => format!(
                 "the figure is {:.1} % of a measured bound, {}: one of the two was measured wrong; measure again on a quiet host",
                 share * 100.0,
                 bound.bound_by
             ),
+            CeilingKind::Estimate => format!(
+                "the figure is {:.1} % of an estimated bound, {}: packets have other headers than was reckoned with, or the figure is wrong; hold it against the port's counters",
+                share * 100.0,
+                bound.bound_by
+            ),
+        };
+        Some(Warning {
+            code: WarningCode::AboveCeiling,
+            text,
         })
     });
     result.warnings.extend(above);
@@ -186,6 +201,7 @@ mod tests {
                 bytes_per_s: LINK,
             }],
             missing: vec!["no other bound".to_owned()],
+            ..Nominal::default()
         };
         hold_against(&mut result, &nominal, workload);
         result
@@ -243,7 +259,7 @@ mod tests {
                 name: "a link".to_owned(),
                 bytes_per_s: LINK,
             }],
-            missing: Vec::new(),
+            ..Nominal::default()
         };
         hold_against(&mut broken, &nominal, &plain(Op::Read));
         let why = broken.failed.expect("it was");
@@ -262,6 +278,28 @@ mod tests {
         };
         assert_eq!(warning.code, WarningCode::AboveCeiling);
         assert!(warning.text.contains("150.0 %") && warning.text.contains("the core"));
+    }
+
+    #[test]
+    fn above_an_estimate_it_is_warned_of_too() {
+        let mut result = trial(LINK * 0.99);
+        let bound = |name: &str, bytes_per_s| NominalBound {
+            name: name.to_owned(),
+            bytes_per_s,
+        };
+        let nominal = Nominal {
+            bounds: vec![bound("a line", LINK)],
+            estimates: vec![bound("a line less headers", LINK * 0.98)],
+            ..Nominal::default()
+        };
+        hold_against(&mut result, &nominal, &plain(Op::Read));
+        assert_eq!(result.failed, None);
+        let [warning] = &result.warnings[..] else {
+            panic!("{:?}", result.warnings)
+        };
+        assert!(warning.text.contains("estimated bound"), "{}", warning.text);
+        let lowest = Ceiling::lowest(&result.bounds).expect("some");
+        assert_eq!(lowest.bound_by, "a line less headers");
     }
 
     #[test]

@@ -298,11 +298,11 @@ fn nominal(found: Result<PcieCeiling, NoCeiling>) -> Nominal {
                 name: ceiling.to_string(),
                 bytes_per_s: ceiling.bytes_per_s,
             }],
-            missing: Vec::new(),
+            ..Nominal::default()
         },
         Err(why) => Nominal {
-            bounds: Vec::new(),
             missing: vec![why.to_string()],
+            ..Nominal::default()
         },
     }
 }

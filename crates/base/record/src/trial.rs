@@ -389,6 +389,8 @@ pub struct Proof {
 pub enum CeilingKind {
     /// Physics of a link or port.
     Nominal,
+    /// The same, less what is reckoned to go beside the data.
+    Estimate,
     /// Another measurement's best.
     Measured,
 }
