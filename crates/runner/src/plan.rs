@@ -81,7 +81,7 @@ pub enum PlanError {
         expected: &'static str,
     },
     /// There is nothing to measure.
-    #[error("the plan has no tables; add [[block]], [[nvme]] or [[tcp]]")]
+    #[error("the plan has no tables; add [[block]], [[nvme]], [[tcp]] or [[rdma]]")]
     Empty,
     /// There is too much.
     #[error("the plan has {0} tables, more than 1000; give lists of values instead")]
@@ -113,20 +113,20 @@ pub fn parse(text: &str) -> Result<PlanFile, PlanError> {
             "name" => plan.name = name(value)?,
             "rounds" => plan.rounds = Some(number(key, value, 1, 10_000)? as u32),
             "seed" => plan.seed = Some(number(key, value, 0, i64::MAX)?),
-            "block" | "nvme" | "tcp" => {}
+            "block" | "nvme" | "tcp" | "rdma" => {}
             _ => return Err(PlanError::UnknownKey(key.clone())),
         }
     }
     if plan.name.is_empty() {
         return Err(wrong("name", "nothing", NAME));
     }
-    for layer in [Layer::Block, Layer::Nvme, Layer::Tcp] {
+    for layer in [Layer::Block, Layer::Nvme, Layer::Tcp, Layer::Rdma] {
         let key = layer.to_string();
         let key = key.as_str();
         let Some(value) = table.get(key) else {
             continue;
         };
-        let expected = "tables, each under [[block]], [[nvme]] or [[tcp]]";
+        let expected = "tables, each under [[block]], [[nvme]], [[tcp]] or [[rdma]]";
         let tables = value
             .as_array()
             .ok_or_else(|| wrong(key, value.type_str(), expected))?;

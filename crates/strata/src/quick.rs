@@ -11,7 +11,7 @@ use crate::block::{self, OWN_FILE};
 use crate::cli::{Measuring, PlanName, RunArgs};
 use crate::host::Host;
 use crate::session::{Ready, Session};
-use crate::{End, Usage, interrupt, node, nvme, plan, tcp};
+use crate::{End, Usage, interrupt, node, nvme, plan, rdma, tcp};
 
 /// How each trial of `quick` and `node` measures, by default 1.25 s after 0.3 s.
 pub(crate) fn measuring(args: &RunArgs) -> Measuring {

@@ -34,7 +34,7 @@ pub fn in_unit(estimate: Estimate, unit: fn(f64) -> String) -> String {
 /// Bytes a second with their interval; of a wire in bits a second as well, as links are sold.
 pub fn bandwidth(layer: Layer, bytes_per_s: Estimate) -> String {
     match layer {
-        Layer::Tcp => {
+        Layer::Tcp | Layer::Rdma => {
             let bytes = show::bandwidth(bytes_per_s.median);
             format!("{} = {bytes}", in_unit(bytes_per_s, show::link_rate))
         }

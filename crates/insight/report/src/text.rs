@@ -45,6 +45,7 @@ pub(crate) fn completes(completes: Completes) -> &'static str {
 pub(crate) fn ceiling_kind(kind: CeilingKind) -> &'static str {
     match kind {
         CeilingKind::Nominal => "nominal: physics of a link or port",
+        CeilingKind::Estimate => "estimated: that less packet headers",
         CeilingKind::Measured => "measured",
     }
 }

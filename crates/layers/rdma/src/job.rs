@@ -1,8 +1,10 @@
 //! One cell of the rdma layer, ready to be run again and again.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use strata_measure::two_sides::{Received, Report, both, join, shared_cpus, there};
 use strata_measure::{
-    CrewError, Job, JobError, Nominal, Received, Report, Trial, TrialResult, both, doubts,
-    hold_against, host_doubts, join, shared_cpus, there,
+    CrewError, Job, JobError, Nominal, Trial, TrialResult, doubts, hold_against, host_doubts,
 };
 use strata_peer::{
     Local, Other, PeerError, Reach, Say, Seen, Task as AnyTask, beside, clock, overlap, secret,
@@ -15,7 +17,6 @@ use crate::account::proofs;
 use crate::bench::Faults;
 use crate::meeting::{Meeting, Word};
 use crate::message::{LAYER, Task};
-use crate::port::OpenPort;
 use crate::shape::{Counts, Shape, Side};
 use crate::side::{
     Found, Ran, Running, and, cost, listen, lost, may_pin, open_all, warnings, with_pages,
@@ -148,7 +149,7 @@ impl<R: Reach> Job for RdmaJob<R> {
         let (ours, theirs) = converse(&mut other, trial, &meeting, each, || running.run());
         match (ours, theirs) {
             // Who fails first makes the other fail.
-            (Err(CrewError::SetUp(ours)), Err(theirs)) if !trial.is_interrupted() => {
+            (Err(CrewError::SetUp(ours)), Err(theirs)) if !trial.interrupted.load(Ordering::Relaxed) => {
                 let theirs = theirs.to_string();
                 Err(failed(
                     if ours.contains(&theirs) || theirs == "interrupted" {
@@ -166,7 +167,7 @@ impl<R: Reach> Job for RdmaJob<R> {
                     Err(PeerError::Unwanted) => return Err(JobError::Interrupted),
                     Err(why) => (None, Some(format!("{name}: {why}"))),
                 };
-                let mut result = self.result(&running, found, report, seen)?;
+                let mut result = result(&running, found, report, seen)?;
                 // What was measured until the other side was lost is kept.
                 result.failed = and(result.failed.take(), lost);
                 if same_host {
@@ -188,7 +189,7 @@ fn converse<O: Other>(
     each: impl FnMut(&mut O, Option<Word>) -> Result<(), PeerError> + Send,
     work: impl FnOnce() -> Result<Found, CrewError>,
 ) -> (Result<Found, CrewError>, Result<Report, PeerError>) {
-    let enough = std::sync::atomic::AtomicBool::new(false);
+    let enough = AtomicBool::new(false);
     let mut each = each;
     let (ours, theirs) = beside(
         other,
@@ -206,90 +207,87 @@ fn converse<O: Other>(
     (ours, theirs)
 }
 
-impl<R: Reach> RdmaJob<R> {
-    /// Joins what both sides found; of a side that was lost there is no report.
-    fn result(
-        &self,
-        running: &Running<'_>,
-        found: Found,
-        report: Option<Report>,
-        seen: Option<Seen>,
-    ) -> Result<TrialResult, JobError> {
-        let accounts = found.accounts;
-        let began = found.begins.span();
-        let no_figure = || {
-            JobError::Failed(
-                "the side that counts sent no figure; both must be one version of strata"
-                    .to_owned(),
-            )
-        };
-        let (peer_cpu, theirs, their_proof, their_failure, they_began) = match report {
-            Some(r) => (
-                r.cpu_ns_per_op,
-                r.received,
-                Some(r.proof),
-                r.failed,
-                r.began,
-            ),
-            None => (0.0, None, None, None, None),
-        };
-        let counts = self.shape.counts(Side::Measuring);
-        let (our_lost, our_sent) = (lost(&accounts), accounts.iter().map(|a| a.ops).sum());
-        let mut result = match (found.ran, theirs) {
-            (Ran::Drove(run), Some(theirs)) if counts.is_some() => {
-                let window = run.tally.window();
-                let (Some(seen), Some(we), Some(they)) = (seen, began, they_began) else {
-                    return Err(JobError::Failed(
-                        "a side did not say when it began; its trial broke off".to_owned(),
-                    ));
-                };
-                let overlap = overlap(seen, we, they, window);
-                let mut result = both(*run, peer_cpu, theirs, overlap);
-                if counts == Some(Counts::Initiated) {
-                    // Each side counted what it began, not what came.
-                    for flow in &mut result.measured.flows {
-                        flow.direction = match flow.direction {
-                            Direction::Send => Direction::Receive,
-                            _ => Direction::Send,
-                        };
-                    }
-                }
-                result
-            }
-            (Ran::Drove(run), None) if counts.is_some() => {
-                let mut result = run.into_result(Vec::new());
-                result.cost.peer_cpu_ns_per_op = their_proof.is_some().then_some(peer_cpu);
-                result
-            }
-            (Ran::Drove(run), Some(theirs)) => there(*run, peer_cpu, theirs),
-            (Ran::Attended(attended, proof), Some(theirs)) => {
-                let Received {
-                    measured,
-                    harness,
-                    ceiling,
-                } = theirs;
-                TrialResult {
-                    cost: cost(&attended, measured.ops, peer_cpu),
-                    warnings: doubts(&measured),
-                    measured,
-                    harness,
-                    bounds: vec![ceiling],
-                    failed: None,
-                    proof: with_pages(*proof, &accounts),
+/// Joins what both sides found; of a side that was lost there is no report.
+fn result(
+    running: &Running<'_>,
+    found: Found,
+    report: Option<Report>,
+    seen: Option<Seen>,
+) -> Result<TrialResult, JobError> {
+    let accounts = found.accounts;
+    let began = found.begins.span();
+    let no_figure = || {
+        JobError::Failed(
+            "the side that counts sent no figure; both must be one version of strata"
+                .to_owned(),
+        )
+    };
+    let (peer_cpu, theirs, their_proof, their_failure, they_began) = match report {
+        Some(r) => (
+            r.cpu_ns_per_op,
+            r.received,
+            Some(r.proof),
+            r.failed,
+            r.began,
+        ),
+        None => (0.0, None, None, None, None),
+    };
+    let counts = running.shape.counts(Side::Measuring);
+    let (our_lost, our_sent) = (lost(&accounts), accounts.iter().map(|a| a.ops).sum());
+    let mut result = match (found.ran, theirs) {
+        (Ran::Drove(run), Some(theirs)) if counts.is_some() => {
+            let window = run.tally.window();
+            let (Some(seen), Some(we), Some(they)) = (seen, began, they_began) else {
+                return Err(JobError::Failed(
+                    "a side did not say when it began; its trial broke off".to_owned(),
+                ));
+            };
+            let overlap = overlap(seen, we, they, window);
+            let mut result = both(*run, peer_cpu, theirs, overlap);
+            if counts == Some(Counts::Initiated) {
+                // Each side counted what it began, not what came.
+                for flow in &mut result.measured.flows {
+                    flow.direction = match flow.direction {
+                        Direction::Send => Direction::Receive,
+                        _ => Direction::Send,
+                    };
                 }
             }
-            (_, None) => return Err(no_figure()),
-        };
-        result.measured.lost += our_lost;
-        let gone = result.measured.lost;
-        result.warnings.extend(warnings(&accounts, gone, our_sent));
-        result.proof.queue_pairs = proofs(&accounts, running.ports, Role::Measure);
-        result.failed = and(result.failed.take(), running.wrong(&accounts));
-        if let Some(mut proof) = their_proof {
-            let pairs = std::mem::take(&mut proof.queue_pairs);
-            result.proof.queue_pairs.extend(pairs);
-            join(&mut result, proof, their_failure);
+            result
         }
-        Ok(result)
+        (Ran::Drove(run), None) if counts.is_some() => {
+            let mut result = run.into_result(Vec::new());
+            result.cost.peer_cpu_ns_per_op = their_proof.is_some().then_some(peer_cpu);
+            result
+        }
+        (Ran::Drove(run), Some(theirs)) => there(*run, peer_cpu, theirs),
+        (Ran::Attended(attended, proof), Some(theirs)) => {
+            let Received {
+                measured,
+                harness,
+                ceiling,
+            } = theirs;
+            TrialResult {
+                cost: cost(&attended, measured.ops, peer_cpu),
+                warnings: doubts(&measured),
+                measured,
+                harness,
+                bounds: vec![ceiling],
+                failed: None,
+                proof: with_pages(*proof, &accounts),
+            }
+        }
+        (_, None) => return Err(no_figure()),
+    };
+    result.measured.lost += our_lost;
+    let gone = result.measured.lost;
+    result.warnings.extend(warnings(&accounts, gone, our_sent));
+    result.proof.queue_pairs = proofs(&accounts, running.ports, Role::Measure);
+    result.failed = and(result.failed.take(), running.wrong(&accounts));
+    if let Some(mut proof) = their_proof {
+        let pairs = std::mem::take(&mut proof.queue_pairs);
+        result.proof.queue_pairs.extend(pairs);
+        join(&mut result, proof, their_failure);
     }
+    Ok(result)
 }

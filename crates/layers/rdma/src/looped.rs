@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use strata_measure::two_sides::{Begins, Begun};
 use strata_measure::{
-    Begins, Begun, Buffers, Engine, FailCode, Fatal, Limits, Op, Outcome, Refusal, Refused, Slot,
+    Buffers, Engine, FailCode, Fatal, Limits, Op, Outcome, Refusal, Refused, Slot,
     Stuck, Tick, Wait,
 };
 use strata_record::PagesProof;

@@ -3,14 +3,13 @@
 use std::sync::atomic::AtomicBool;
 use std::thread;
 
-use strata_measure::{
-    Begins, Clock, Crew, CrewError, CrewRun, Member, Report, Stream, contradictions,
-};
+use strata_measure::two_sides::{Begins, Report};
+use strata_measure::{Clock, Crew, CrewError, CrewRun, Member, Stream, contradictions};
 use strata_record::{
     Cost, Op, PagesProof, Proof, RdmaEnd, Role, ThreadProof, Verbs, Warning, WarningCode,
 };
 use strata_topology::{HostWatch, Root, WatchList};
-use strata_units::{Bytes, CpuId, Nanos, NodeId};
+use strata_units::{CpuId, Nanos, NodeId};
 
 use crate::account::{Account, Accounts, proofs};
 use crate::attend::{Attended, attend};
@@ -139,19 +138,14 @@ impl Running<'_> {
             watch: self.watch,
         };
         let maker = self.maker();
-        let mut run = crew.run(|thread| {
+        crew.run(|thread| {
             let bench = maker.make(thread).inspect_err(|e| self.meeting.end(&e.0))?;
             let engine =
                 VerbsLoop::new(bench, self.shape, self.side, self.meeting, accounts, begins);
             // What is moved is the engine's business: the loop looks into no buffer.
             let stream = Stream::new(Op::Send, self.shape.bytes(), 1, self.secret);
             Ok(Member { engine, stream })
-        })?;
-        if self.shape.only_sends(self.side) {
-            // It is stopped by the receiver's word, which is its regular end.
-            run.tally.ended_by_word();
-        }
-        Ok(run)
+        })
     }
 
     fn attend(&self, accounts: &Accounts) -> Result<Ran, CrewError> {

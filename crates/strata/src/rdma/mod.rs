@@ -25,7 +25,7 @@ use crate::session::{Ready, Session};
 use crate::tcp::{Wire, weaker};
 use crate::{End, Usage};
 
-use rails::{Ports, Rails, offers, rails};
+use rails::{Ports, Rails, Said, offers, rails};
 
 /// How a cell's other side is called that is a process of our own.
 const HERE: &str = "this machine";
@@ -171,13 +171,7 @@ fn rails_of(host: &Host, wire: &Wire, args: &RdmaArgs) -> Result<Rails> {
                 offers: &all,
                 interface: None,
             };
-            let mut args = args.clone();
-            if args.peer_device.is_empty() {
-                // Over the same port, if nobody says otherwise.
-                args.peer_device.clone_from(&args.device);
-                args.peer_gid_index = args.peer_gid_index.or(args.gid_index);
-            }
-            rails(&ports, &ports, &args)
+            rails(&ports, &ports, Said::by(args).on_one_machine())
         }
         Wire::Peer(peer) => {
             let all = offers(&host.topology, Some(peer.here));
@@ -192,7 +186,7 @@ fn rails_of(host: &Host, wire: &Wire, args: &RdmaArgs) -> Result<Rails> {
                 offers: &peer.welcome.rdma,
                 interface: peer.welcome.interface.as_deref(),
             };
-            rails(&ours, &theirs, args)
+            rails(&ours, &theirs, Said::by(args))
         }
     }
 }

@@ -149,10 +149,38 @@ pub(crate) struct Rails {
     pub(crate) realities: Vec<Reality>,
 }
 
+/// What was said of ports and GIDs, here and there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Said<'a> {
+    pub(crate) devices: (&'a [PortName], &'a [PortName]),
+    pub(crate) gid_indexes: (Option<u8>, Option<u8>),
+}
+
+impl<'a> Said<'a> {
+    pub(crate) fn by(args: &'a RdmaArgs) -> Said<'a> {
+        Said {
+            devices: (&args.device, &args.peer_device),
+            gid_indexes: (args.gid_index, args.peer_gid_index),
+        }
+    }
+
+    /// Where the other side is of this machine: over the same ports, if nobody says otherwise.
+    pub(crate) fn on_one_machine(self) -> Said<'a> {
+        let ((ours, theirs), (our, their)) = (self.devices, self.gid_indexes);
+        match theirs {
+            [] => Said {
+                devices: (ours, ours),
+                gid_indexes: (our, their.or(our)),
+            },
+            _ => self,
+        }
+    }
+}
+
 /// Pairs the ports of both sides.
-pub(crate) fn rails(ours: &Ports<'_>, theirs: &Ports<'_>, args: &RdmaArgs) -> Result<Rails> {
-    let here = ours.choose("--device", &args.device)?;
-    let there = theirs.choose("--peer-device", &args.peer_device)?;
+pub(crate) fn rails(ours: &Ports<'_>, theirs: &Ports<'_>, said: Said<'_>) -> Result<Rails> {
+    let here = ours.choose("--device", said.devices.0)?;
+    let there = theirs.choose("--peer-device", said.devices.1)?;
     if here.len() != there.len() {
         return Err(Usage::error(format!(
             "{} ports here and {} there make no rails; give as many --device as --peer-device",
@@ -167,8 +195,8 @@ pub(crate) fn rails(ours: &Ports<'_>, theirs: &Ports<'_>, args: &RdmaArgs) -> Re
             .iter()
             .zip(&there)
             .map(|(ours, theirs)| Rail {
-                ours: ours.end(args.gid_index),
-                theirs: theirs.end(args.peer_gid_index),
+                ours: ours.end(said.gid_indexes.0),
+                theirs: theirs.end(said.gid_indexes.1),
             })
             .collect(),
         names: here
@@ -223,12 +251,12 @@ mod tests {
             offers: &offers,
             interface,
         };
-        let found = rails(&ports(Some("ens2")), &ports(Some("ens1")), &args("")).expect("a rail");
+        let found = rails(&ports(Some("ens2")), &ports(Some("ens1")), Said::by(&args(""))).expect("a rail");
         assert_eq!(found.names, [("ens2".to_owned(), "ens1".to_owned())]);
         assert_eq!(found.all[0].ours.device, "mlx5_1");
         assert_eq!(found.all[0].ours.gid_index, Some(3));
         let named = args("--device mlx5_0,mlx5_2/1 --peer-device mlx5_1:1,mlx5_0 --gid-index 5");
-        let found = rails(&ports(None), &ports(None), &named).expect("two rails");
+        let found = rails(&ports(None), &ports(None), Said::by(&named)).expect("two rails");
         assert_eq!(found.names[1], ("mlx5_2/1".to_owned(), "ens1".to_owned()));
         assert_eq!(found.all[1].ours.gid_index, Some(5));
         assert_eq!(found.node, Some(NodeId(1)));
@@ -237,7 +265,11 @@ mod tests {
             ("--device mlx4_0", None, "this machine has mlx5_0/1"),
             ("--device mlx5_0,mlx5_1", Some("ens1"), "make no rails"),
         ] {
-            let why = rails(&ports(interface), &ports(interface), &args(words));
+            let why = rails(
+                &ports(interface),
+                &ports(interface),
+                Said::by(&args(words)),
+            );
             let why = why.err().expect("refused").to_string();
             assert!(why.contains(says), "{why}");
         }
@@ -251,14 +283,14 @@ mod tests {
             offers: &offers,
             interface: Some("eth9"),
         };
-        let found = rails(&ports, &ports, &args("")).expect("a rail");
+        let found = rails(&ports, &ports, Said::by(&args(""))).expect("a rail");
         assert_eq!(found.all[0].theirs.device, "rxe0");
         let none = Ports {
             of: "storage2",
             offers: &[],
             interface: None,
         };
-        let why = rails(&none, &ports, &args("")).err().expect("none");
+        let why = rails(&none, &ports, Said::by(&args(""))).err().expect("none");
         assert!(why.to_string().contains("storage2 has no RDMA device"), "{why}");
     }
 }

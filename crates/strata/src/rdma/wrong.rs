@@ -1,7 +1,7 @@
 //! What is wrong with RDMA devices and with how this process reaches them, each with its remedy.
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::path::Path;
 
@@ -87,7 +87,7 @@ pub(super) fn of_machine(root: &Root, topology: &Topology, host: &Environment) -
         }
     }
     let limit = host.memlock_bytes.filter(|limit| *limit < LOCKED);
-    if let Some(limit) = limit.filter(|_| !may_lock_any(root.path())) {
+    if let Some(limit) = limit.filter(|_| !strata_memory::may_lock_any(root.path())) {
         found.add(
             format!("this process may lock {limit} (RLIMIT_MEMLOCK), and memory is locked where it is registered"),
             "raise it with `ulimit -l unlimited` or LimitMEMLOCK=infinity, or run with CAP_IPC_LOCK",
