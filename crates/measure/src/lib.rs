@@ -5,7 +5,8 @@
 //! timed by the same instructions: that is what makes a ratio between layers fair. A [`Crew`] runs one loop a thread, each
 //! pinned to its CPU, between a common start and stop, and brings the proof of where they were and
 //! of what the host did meanwhile. A layer wraps its crews in a [`Job`], one dynamic call a trial, whose figure is held
-//! against its bounds ([`hold_against`]).
+//! against its bounds ([`hold_against`]). Where a trial has two sides, each has a crew, and [`two_sides`] makes one result of
+//! what both found.
 
 #![deny(unsafe_code)]
 
@@ -37,6 +38,7 @@ pub mod storage;
 mod stream;
 mod tally;
 mod times;
+pub mod two_sides;
 
 pub use bounds::{Nominal, NominalBound, hold_against};
 pub use buffers::{Buffer, Buffers};

@@ -316,7 +316,7 @@ fn encode(times: &Histogram<u64>) -> String {
 }
 
 /// Whether the counts of a trial's intervals kept their level (METHOD 14); none when they are too few to tell.
-fn stationarity(counts: &[u64]) -> Option<Stationarity> {
+pub(crate) fn stationarity(counts: &[u64]) -> Option<Stationarity> {
     let counts: Vec<f64> = counts.iter().map(|n| *n as f64).collect();
     let found = strata_stats::stationarity(&counts).ok()?;
     Some(Stationarity {
