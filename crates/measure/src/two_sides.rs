@@ -76,12 +76,7 @@ pub fn there(run: CrewRun, peer_cpu_ns_per_op: f64, theirs: Received) -> TrialRe
 
 /// The result of a trial that went both ways at once: what arrived at both ends, in windows of which so great a part lay in
 /// one another (1 when they were the same). The report's proof is not in it yet: see [`join`].
-pub fn both(
-    run: CrewRun,
-    peer_cpu_ns_per_op: f64,
-    theirs: Received,
-    overlap: f64,
-) -> TrialResult {
+pub fn both(run: CrewRun, peer_cpu_ns_per_op: f64, theirs: Received, overlap: f64) -> TrialResult {
     let core = run.core_ceiling();
     let ours = run.into_result(Vec::new());
     let flow = |direction, m: &Measured| Flow {

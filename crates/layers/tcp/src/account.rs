@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
 
+use strata_measure::two_sides::Begins;
 use strata_record::{Direction, Role, ZeroCopyProof};
 
 use crate::info::Facts;
@@ -18,18 +18,12 @@ pub(crate) struct Account {
     pub(crate) zerocopy: Option<ZeroCopyProof>,
 }
 
-/// When a thread came to the gate, and when it did its first operation behind it: the trial's start lies between.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Begun {
-    pub(crate) ready: Instant,
-    pub(crate) posted: Instant,
-}
-
 /// What all threads of one side share in a trial.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     accounts: Mutex<Vec<Account>>,
-    begun: Mutex<Vec<Begun>>,
+    /// When they began.
+    pub(crate) begins: Begins,
     /// Threads whose receivers have not all closed.
     sending: AtomicUsize,
     /// Set when the trial is over by somebody else's word: all receivers have closed, or the other side is lost.
@@ -52,13 +46,6 @@ impl Ledger {
             .push(account);
     }
 
-    pub(crate) fn begin(&self, begun: Begun) {
-        self.begun
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(begun);
-    }
-
     /// The receivers of one more thread have closed. With the last of them it is enough; before, the others' still need
     /// what their threads send.
     pub(crate) fn sent_all(&self) {
@@ -69,14 +56,6 @@ impl Ledger {
 
     pub(crate) fn accounts(&self) -> Vec<Account> {
         std::mem::take(&mut self.accounts.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// The span in which all threads were let go: not before the last had come, and not after any had begun.
-    pub(crate) fn start(&self) -> Option<(Instant, Instant)> {
-        let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
-        let from = begun.iter().map(|b| b.ready).max()?;
-        let to = begun.iter().map(|b| b.posted).min()?;
-        Some((from, to.max(from)))
     }
 }
 

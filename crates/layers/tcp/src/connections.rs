@@ -9,6 +9,7 @@ use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use strata_measure::two_sides::Begun;
 use strata_measure::{
     Buffers, Engine, FailCode, Fatal, Limits, Op, Outcome, Refusal, Refused, Slot, Stuck, Tick,
     Wait,
@@ -16,7 +17,7 @@ use strata_measure::{
 use strata_record::{Completes, Direction, PagesProof, Role};
 use strata_units::{Bytes, Nanos, NodeId};
 
-use crate::account::{Account, Begun, Ledger, sum};
+use crate::account::{Account, Ledger, sum};
 use crate::half::{Moved, Rx, Tx, last_notifications};
 use crate::info::Facts;
 use crate::options::{SLEEP, Side};
@@ -437,7 +438,7 @@ impl Engine for Connections<'_> {
             self.begun = true;
             if let Some(ready) = self.ready {
                 let posted = Instant::now();
-                self.ledger.begin(Begun { ready, posted });
+                self.ledger.begins.add(Begun { ready, posted });
             }
         }
         let n = self.first + self.connection_for(&slot);

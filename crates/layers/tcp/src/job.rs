@@ -4,25 +4,23 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use strata_measure::two_sides::{self, Report};
 use strata_measure::{
     Crew, CrewError, CrewRun, Fatal, Job, JobError, Member, Nominal, Stream, Trial, TrialResult,
-    doubts, hold_against, host_doubts,
+    hold_against, host_doubts,
 };
 use strata_peer::{
     Local, Other, PeerError, Reach, Say, Seen, Task, answer, beside, clock, overlap, secret,
     unasked,
 };
-use strata_record::{
-    Ceiling, Cell, Cost, Direction, Flow, Harness, Measured, Proof, Role, Series, Stationarity,
-    Warning, WarningCode,
-};
+use strata_record::{Cell, Direction, Role};
 use strata_topology::WatchList;
 use strata_units::{CpuId, Nanos};
 
 use crate::account::Ledger;
 use crate::connections::Connections;
 use crate::info::proofs;
-use crate::message::{LAYER, Listening, Received, Report, TcpTask};
+use crate::message::{LAYER, Listening, TcpTask};
 use crate::options::Side;
 use crate::shape::{Lane, Shape};
 use crate::wire::{connect, lacking, make_room};
@@ -193,120 +191,34 @@ impl Measuring<'_> {
                         .to_owned(),
                 ));
             }
-            (Some(Direction::Send), Some(theirs)) => TrialResult {
-                cost: Cost {
-                    peer_cpu_ns_per_op: Some(report.cpu_ns_per_op),
-                    ..run.cost(None)
-                },
-                warnings: doubts(&theirs.measured),
-                measured: theirs.measured,
-                harness: theirs.harness,
-                bounds: vec![theirs.ceiling],
-                failed: run.failed(),
-                proof: run.proof,
-            },
-            (Some(Direction::Both), Some(theirs)) => self.both(run, &report, theirs, seen)?,
+            (Some(Direction::Send), Some(theirs)) => {
+                two_sides::there(run, report.cpu_ns_per_op, theirs)
+            }
+            (Some(Direction::Both), Some(theirs)) => {
+                let overlap = self.overlap(&run, &report, seen)?;
+                two_sides::both(run, report.cpu_ns_per_op, theirs, overlap)
+            }
         };
         let proof = &mut result.proof;
         proof.connections = proofs(&self.ledger.accounts(), &mut proof.missing);
-        join(&mut result, report.proof, report.failed);
-        result.warnings.extend(self.shared_cpus());
+        two_sides::join(&mut result, report.proof, report.failed);
+        // On another machine the same numbers are other CPUs.
+        if self.same_host {
+            let shared = two_sides::shared_cpus(&self.cell.placement);
+            result.warnings.extend(shared);
+        }
         Ok(result)
     }
 
-    /// Both directions in one figure: what arrived at both ends.
-    fn both(
-        &self,
-        run: CrewRun,
-        report: &Report,
-        theirs: Received,
-        seen: Option<Seen>,
-    ) -> Result<TrialResult, JobError> {
-        let window = run.tally.window();
-        let (Some(seen), Some(we), Some(they)) = (seen, self.ledger.start(), report.began) else {
+    /// How far the windows of both directions lay in one another.
+    fn overlap(&self, run: &CrewRun, report: &Report, seen: Option<Seen>) -> Result<f64, JobError> {
+        let (Some(seen), Some(we), Some(they)) = (seen, self.ledger.begins.span(), report.began)
+        else {
             return Err(JobError::Failed(
                 "a side did not say when it began; its trial broke off".to_owned(),
             ));
         };
-        let overlap = overlap(seen, we, they, window);
-        let core = run.core_ceiling();
-        let ours = run.into_result(Vec::new());
-        let flow = |direction, m: &Measured| Flow {
-            direction,
-            ops: m.ops,
-            bytes_per_s: m.bytes_per_s.unwrap_or(0.0),
-            window_s: m.window_s,
-            overlap,
-        };
-        let (a, b) = (&ours.measured, &theirs.measured);
-        let flows = vec![flow(Direction::Send, b), flow(Direction::Receive, a)];
-        let ops_per_s = a.ops_per_s + b.ops_per_s;
-        let series = together(&a.series, &b.series);
-        let counts: Vec<f64> = series.ops.iter().map(|n| *n as f64).collect();
-        let measured = Measured {
-            ops: a.ops + b.ops,
-            window_s: a.window_s.max(b.window_s),
-            ops_per_s,
-            bytes_per_s: Some(flows.iter().map(|f| f.bytes_per_s).sum()),
-            errors: a.errors + b.errors,
-            lost: a.lost + b.lost,
-            completes: a.completes,
-            latency_ns: None,
-            stationarity: strata_stats::stationarity(&counts)
-                .ok()
-                .map(|s| Stationarity {
-                    slope: s.slope,
-                    excursion: s.excursion,
-                    stationary: s.stationary,
-                }),
-            series,
-            mean_depth: None,
-            open: None,
-            flows,
-            polling: None,
-        };
-        // Each side's threads worked for the blocks of both.
-        let part = |n: u64| n as f64 / measured.ops.max(1) as f64;
-        let most = core.ops_per_s.zip(theirs.ceiling.ops_per_s);
-        let most = most.map(|(a, b)| a + b);
-        Ok(TrialResult {
-            cost: Cost {
-                cpu_ns_per_op: ours.cost.cpu_ns_per_op * part(a.ops),
-                peer_cpu_ns_per_op: Some(report.cpu_ns_per_op * part(b.ops)),
-                ..ours.cost
-            },
-            warnings: doubts(&measured),
-            harness: Harness {
-                ns_per_op: ours.harness.ns_per_op.max(theirs.harness.ns_per_op),
-                ops: ours.harness.ops + theirs.harness.ops,
-            },
-            bounds: vec![Ceiling {
-                ops_per_s: most,
-                share: most.map(|most| ops_per_s / most),
-                ..core
-            }],
-            measured,
-            proof: ours.proof,
-            failed: ours.failed,
-        })
-    }
-
-    fn shared_cpus(&self) -> Option<Warning> {
-        let p = &self.cell.placement;
-        let both = p.cpus.and(&p.peer_cpus);
-        // On another machine the same numbers are other CPUs.
-        (self.same_host && !both.is_empty()).then(|| Warning {
-            code: WarningCode::SharedCpu,
-            text: format!("both sides run on CPU {both}: this is the time of taking turns; give other --cpus or --peer-cpus"),
-        })
-    }
-}
-
-/// Two series of equal intervals, added up as far as both go.
-fn together(a: &Series, b: &Series) -> Series {
-    Series {
-        interval_s: a.interval_s,
-        ops: a.ops.iter().zip(&b.ops).map(|(a, b)| a + b).collect(),
+        Ok(overlap(seen, we, they, run.tally.window()))
     }
 }
 
@@ -315,26 +227,6 @@ fn broken(why: PeerError) -> JobError {
     match why {
         PeerError::Unwanted => JobError::Interrupted,
         why => JobError::Failed(why.to_string()),
-    }
-}
-
-/// Adds what the other side found about itself.
-fn join(result: &mut TrialResult, theirs: Proof, failed: Option<String>) {
-    let ours = &mut result.proof;
-    ours.threads.extend(theirs.threads);
-    ours.connections.extend(theirs.connections);
-    ours.peer_host = theirs.host;
-    ours.contradictions.extend(theirs.contradictions);
-    for what in theirs.missing {
-        if !ours.missing.contains(&what) {
-            ours.missing.push(what);
-        }
-    }
-    if let Some(why) = failed {
-        result.failed = Some(match result.failed.take() {
-            Some(own) => format!("{own}; the other side: {why}"),
-            None => format!("the other side: {why}"),
-        });
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
+use strata_measure::two_sides::Report;
 use strata_measure::{Clock, Crew, Fatal, Member, Stream, contradictions};
 use strata_peer::{Answering, Other, PeerError, Task, loopback, refuse, unasked};
 use strata_record::{Proof, Role, ThreadProof};
@@ -16,7 +17,7 @@ use crate::account::Ledger;
 use crate::answer::{Answered, answer};
 use crate::connections::Connections;
 use crate::info::proofs;
-use crate::message::{Answer, Listening, Received, Report, TcpTask};
+use crate::message::{Answer, Listening, TcpTask};
 use crate::options::{Side, after};
 use crate::shape::{Lane, Shape};
 use crate::wire::{ACCEPT, accept, listen, make_room};
@@ -182,20 +183,13 @@ impl Serving<'_> {
                 })
             })
             .map_err(|e| Fatal(e.to_string()))?;
-        let ceiling = run.core_ceiling();
-        let result = run.into_result(Vec::new());
+        let began = self.ledger.begins.span();
         let shown = |at| self.answering.shown(at);
-        Ok(Report {
-            cpu_ns_per_op: result.cost.cpu_ns_per_op,
-            proof: result.proof,
-            failed: result.failed,
-            began: self.ledger.start().map(|(a, b)| (shown(a), shown(b))),
-            received: (!shape.only_sends(Side::Other)).then_some(Received {
-                measured: result.measured,
-                harness: result.harness,
-                ceiling,
-            }),
-        })
+        Ok(Report::new(
+            run,
+            !shape.only_sends(Side::Other),
+            began.map(|(a, b)| (shown(a), shown(b))),
+        ))
     }
 
     fn answer(&self, threads: Vec<Vec<TcpStream>>) -> Result<Report, Fatal> {
