@@ -9,7 +9,7 @@ use strata_measure::{
 use strata_peer::{
     Local, Other, PeerError, Reach, Say, Seen, Task as AnyTask, beside, clock, overlap, secret,
 };
-use strata_record::{Cell, Direction, Role};
+use strata_record::{Cell, Direction, Role, WarningCode};
 use strata_topology::WatchList;
 use strata_units::CpuId;
 
@@ -277,6 +277,10 @@ fn result(
         }
         (_, None) => return Err(no_figure()),
     };
+    // There are none: what the process used besides is the thread that listens to the other side.
+    result
+        .warnings
+        .retain(|w| w.code != WarningCode::KernelWorkers);
     result.measured.lost += our_lost;
     let gone = result.measured.lost;
     result.warnings.extend(warnings(&accounts, gone, our_sent));
