@@ -14,7 +14,7 @@ use strata_topology::WatchList;
 use strata_units::CpuId;
 
 use crate::account::proofs;
-use crate::bench::Faults;
+use crate::maker::Faults;
 use crate::meeting::{Meeting, Word};
 use crate::message::{LAYER, Task};
 use crate::shape::{Counts, Shape, Side};
@@ -149,7 +149,9 @@ impl<R: Reach> Job for RdmaJob<R> {
         let (ours, theirs) = converse(&mut other, trial, &meeting, each, || running.run());
         match (ours, theirs) {
             // Who fails first makes the other fail.
-            (Err(CrewError::SetUp(ours)), Err(theirs)) if !trial.interrupted.load(Ordering::Relaxed) => {
+            (Err(CrewError::SetUp(ours)), Err(theirs))
+                if !trial.interrupted.load(Ordering::Relaxed) =>
+            {
                 let theirs = theirs.to_string();
                 Err(failed(
                     if ours.contains(&theirs) || theirs == "interrupted" {
@@ -218,8 +220,7 @@ fn result(
     let began = found.begins.span();
     let no_figure = || {
         JobError::Failed(
-            "the side that counts sent no figure; both must be one version of strata"
-                .to_owned(),
+            "the side that counts sent no figure; both must be one version of strata".to_owned(),
         )
     };
     let (peer_cpu, theirs, their_proof, their_failure, they_began) = match report {
