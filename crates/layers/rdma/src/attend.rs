@@ -8,7 +8,8 @@ use strata_topology::{ThreadWatch, pin_current_thread};
 use strata_units::{CpuId, CpuList, Nanos};
 
 use crate::account::Accounts;
-use crate::bench::{Bench, Maker};
+use crate::bench::Bench;
+use crate::maker::Maker;
 use crate::meeting::Deeds;
 use crate::sink::RECEIVED;
 

@@ -14,7 +14,7 @@ use strata_topology::WatchList;
 use strata_units::CpuId;
 
 use crate::account::proofs;
-use crate::bench::Faults;
+use crate::maker::Faults;
 use crate::meeting::{GONE, Meeting, Word};
 use crate::message::{LAYER, Task};
 use crate::shape::{Counts, Shape, Side};

@@ -205,7 +205,7 @@ impl<'a> VerbsLoop<'a> {
 
     /// Goes on until the other side has closed, and for as long as something still comes.
     fn linger(&mut self) {
-        let thread = self.bench.thread();
+        let thread = self.bench.thread;
         let mut last = Instant::now();
         self.go_on(LINGER, |this, moved| {
             if moved || this.meeting.their_deeds(thread).is_none() {
@@ -327,9 +327,9 @@ impl Engine for VerbsLoop<'_> {
         if self.counts != Some(Counts::Initiated) {
             self.settle();
         }
-        self.meeting.close(self.bench.thread(), self.bench.deeds());
+        self.meeting.close(self.bench.thread, self.bench.deeds());
         self.linger();
-        let theirs = self.meeting.their_deeds(self.bench.thread());
+        let theirs = self.meeting.their_deeds(self.bench.thread);
         let account = self.bench.account(theirs.as_ref());
         self.pages.clone_from(&account.pages);
         self.notes.clone_from(&account.notes);

@@ -4,6 +4,7 @@
 //! needs nothing more of the other side, and has *closed* when it begins nothing more. Between, both sides' threads go their
 //! own ways.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -29,6 +30,8 @@ pub(crate) struct ThreadEnd {
     /// The queue pairs over which it begins, to those over which the other one takes.
     pub(crate) out: Vec<LaneEnd>,
     pub(crate) into: Vec<LaneEnd>,
+    /// Where it waits for connections by rdma_cm.
+    pub(crate) listens: Option<SocketAddr>,
     /// What the other one may reach, where operations reach memory.
     pub(crate) memory: Option<Remote>,
     /// Whether writes may be looked for in this side's memory.
@@ -291,6 +294,7 @@ mod tests {
             },
             out: vec![LaneEnd { queue_pair, psn: 0 }],
             into: Vec::new(),
+            listens: None,
             memory: None,
             in_order: true,
         }

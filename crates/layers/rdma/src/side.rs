@@ -13,8 +13,8 @@ use strata_units::{CpuId, Nanos, NodeId};
 
 use crate::account::{Account, Accounts, proofs};
 use crate::attend::{Attended, attend};
-use crate::bench::{Faults, Maker};
 use crate::looped::VerbsLoop;
+use crate::maker::{Faults, Maker};
 use crate::meeting::Meeting;
 use crate::port::OpenPort;
 use crate::shape::{Shape, Side};

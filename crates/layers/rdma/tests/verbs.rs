@@ -9,7 +9,7 @@ use strata_memory::{Huge, Lock, Want};
 use strata_rdma::verbs::{
     Access, AddressHandle, Completion, CompletionQueue, Completions, Connection, Context,
     Interface, MemoryRegion, ProtectionDomain, QueuePair, Ready, Receives, Request, Requests,
-    Route, SharedQueue, Verb, VerbsError, Wanted, open,
+    Route, SharedQueue, Terms, Verb, VerbsError, Wanted, open,
 };
 use strata_record::Transport;
 use strata_units::{Bytes, Nanos, QueueDepth};
@@ -94,6 +94,12 @@ fn to(context: &Context, queue_pair: u32) -> Connection {
         queue_pair,
         their_psn: 17,
         our_psn: 17,
+        terms: terms(context),
+    }
+}
+
+fn terms(context: &Context) -> Terms {
+    Terms {
         mtu: context.port(PORT).expect("a port").mtu,
         reads: 16,
         answers: 16,

@@ -234,7 +234,7 @@ impl Drop for DeviceList {
     }
 }
 
-fn name_of(device: NonNull<ibv_device>) -> String {
+pub(super) fn name_of(device: NonNull<ibv_device>) -> String {
     // SAFETY: the device is of a list that lives; its name is an array of the struct, ended by a zero.
     let name = unsafe { CStr::from_ptr(&raw const (*device.as_ptr()).name as *const _) };
     name.to_string_lossy().into_owned()
