@@ -136,6 +136,7 @@ impl<R: Reach> Job for RdmaJob<R> {
         } else {
             None
         };
+        other.send(&Say::Own(Word::Begin)).map_err(of_peer)?;
         let each = |other: &mut _, word: Option<Word>| {
             listen(&ports, &meeting);
             if let Some(word) = word {

@@ -53,6 +53,8 @@ pub(crate) struct Deeds {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Word {
+    /// The measuring side has asked what it wanted to know before.
+    Begin,
     /// An end a thread.
     Ends(Vec<ThreadEnd>),
     /// All queue pairs may be reached.
@@ -140,6 +142,9 @@ impl<'a> Meeting<'a> {
     pub(crate) fn hear(&self, word: Word) -> Result<(), String> {
         let mut state = self.state();
         let many = match word {
+            Word::Begin => {
+                return Err("it began twice; both must be one version of strata".to_owned());
+            }
             Word::Ends(ends) => {
                 let many = ends.len();
                 state.theirs = Some(ends);

@@ -420,6 +420,26 @@ fn what_cannot_be_connected_says_why_at_once() {
     }
 }
 
+/// The GID that a port has of itself is one of IPv6.
+fn packets_of_ipv6_and_of_other_sizes_go_too() {
+    for mtu in [256, 1024] {
+        let mut cell = cell(Op::Write);
+        cell.workload.block_bytes = Bytes(3000);
+        cell.workload.verify = true;
+        let verbs = verbs(&mut cell);
+        verbs.mtu_bytes = Some(Bytes(mtu));
+        verbs.traffic_class = 104;
+        verbs.rails[0].ours.gid_index = Some(0);
+        verbs.rails[0].theirs.gid_index = Some(0);
+        let result = good(&cell);
+        for pairs in &result.proof.queue_pairs {
+            assert_eq!(pairs.mtu_bytes, Bytes(mtu));
+            let gid = pairs.gid.as_deref().expect("a GID");
+            assert!(gid.starts_with("fe80::"), "{gid}");
+        }
+    }
+}
+
 fn who_is_stopped_ends_soon() {
     let mut cell = cell(Op::Send);
     cell.workload.ops = None;
@@ -464,7 +484,11 @@ fn a_link_that_goes_down_ends_the_trial_and_what_was_measured_is_kept() {
         thread::sleep(Duration::from_secs(3));
         ip("link set roce0 down");
         let result = running.join().expect("no panic");
+        // And none is begun over it as it is.
+        let why = bad(&self::cell(Op::Write), <(Faults, Faults)>::default());
         ip("link set roce0 up");
+        assert!(why.contains("rxe0/1 is down"), "{why}");
+        assert!(why.contains("ip link set"), "{why}");
         result
     });
     assert!(begun.elapsed() < Duration::from_secs(13));
@@ -481,7 +505,7 @@ fn a_link_that_goes_down_ends_the_trial_and_what_was_measured_is_kept() {
 #[test]
 fn trials_over_verbs() {
     type Case = (&'static str, fn());
-    let cases: [Case; 12] = [
+    let cases: [Case; 13] = [
         ("sizes", every_operation_brings_what_was_sent_in_every_size),
         ("sums", additions_of_four_queue_pairs_add_up),
         ("to and fro", messages_go_to_and_fro),
@@ -503,6 +527,7 @@ fn trials_over_verbs() {
             "faults",
             what_goes_wrong_is_told_by_both_sides_with_what_to_do,
         ),
+        ("IPv6", packets_of_ipv6_and_of_other_sizes_go_too),
         ("refusals", what_cannot_be_connected_says_why_at_once),
         ("stopped", who_is_stopped_ends_soon),
         (
