@@ -83,14 +83,14 @@ fn work(
     let mut quiet = std::time::Instant::now();
     loop {
         looks += 1;
-        let found = answer(bench, &mut came)?;
-        done += found as u64;
+        let (taken, found) = answer(bench, &mut came)?;
+        done += taken as u64;
         if found == 0 && !spins {
             let queue = std::rc::Rc::clone(&bench.queue);
             let fatal = |e: crate::verbs::VerbsError| Fatal(e.to_string());
             queue.borrow_mut().arm().map_err(fatal)?;
-            let found = answer(bench, &mut came)?;
-            done += found as u64;
+            let (taken, found) = answer(bench, &mut came)?;
+            done += taken as u64;
             if found == 0 {
                 queue.borrow_mut().wait(SLEEP).map_err(fatal)?;
             }
@@ -103,7 +103,7 @@ fn work(
         }
         if !spins || looks.is_multiple_of(LOOKS) {
             watch.sample();
-            if meeting.is_off() {
+            if meeting.is_off() && !closed() {
                 return meeting.ended().map_or(Ok(done), |why| Err(Fatal(why)));
             }
             if !closed() {
@@ -115,19 +115,19 @@ fn work(
     }
 }
 
-/// Takes or answers what has come; how many.
+/// Takes or answers what has come; how many, and how much was seen.
 #[inline]
-fn answer(bench: &mut Bench, came: &mut Vec<usize>) -> Result<usize, Fatal> {
+fn answer(bench: &mut Bench, came: &mut Vec<usize>) -> Result<(usize, usize), Fatal> {
     if let Some(pingpong) = &mut bench.pingpong {
         came.clear();
-        pingpong.poll(|lane| came.push(lane))?;
+        let polled = pingpong.poll(|lane| came.push(lane))?;
         for lane in came.iter() {
             pingpong.send(*lane)?;
         }
-        return Ok(came.len());
+        return Ok((came.len(), polled));
     }
     let Some(sink) = &mut bench.sink else {
-        return Ok(0);
+        return Ok((0, 0));
     };
     let mut broken = None;
     let polled = bench.queue.borrow_mut().poll(|c| {
@@ -143,5 +143,5 @@ fn answer(bench: &mut Bench, came: &mut Vec<usize>) -> Result<usize, Fatal> {
         return Err(Fatal(why));
     }
     sink.ring()?;
-    Ok(found)
+    Ok((found, found))
 }

@@ -75,11 +75,10 @@ impl Bench {
         if self.op == Op::FetchAdd {
             let mut word = [0; 8];
             region.copy_out(Bytes(0), &mut word);
-            let sum = u64::from_ne_bytes(word);
-            return (sum != theirs.added).then(|| {
+            let (sum, added) = (u64::from_ne_bytes(word), theirs.added?);
+            return (sum != added).then(|| {
                 format!(
-                    "{} was added and the sum is {sum}: additions were lost or doubled; the device's atomics are none",
-                    theirs.added
+                    "{added} was added and the sum is {sum}: additions were lost or doubled; the device's atomics are none"
                 )
             });
         }

@@ -12,14 +12,17 @@ use strata_units::{Bytes, Nanos};
 
 use crate::account::Accounts;
 use crate::bench::Bench;
-use crate::meeting::Meeting;
+use crate::meeting::{GONE, Meeting};
 use crate::shape::{Counts, Shape, Side};
-use crate::sink::RECEIVED;
+use crate::sink::{RECEIVED, Sink};
 use crate::source::Source;
 use crate::verbs::Status;
 
 /// The longest sleep before a loop looks at its clock.
 const SLEEP: Nanos = Nanos::from_millis(50);
+
+/// A loop that finds nothing looks so often whether the other side is there.
+const LOOKS: u32 = 1 << 12;
 
 /// How long the other side may take to close, when we have.
 const LINGER: Duration = Duration::from_secs(5);
@@ -49,6 +52,14 @@ pub(crate) struct VerbsLoop<'a> {
     finishing: bool,
     /// Whether nothing more is begun.
     stopping: bool,
+    /// Completions that the last look found, whether or not they are counted.
+    polled: usize,
+    /// Looks that found nothing.
+    idle: u32,
+    /// Receives that the loop was handed since it last posted.
+    handed: Vec<u32>,
+    /// Operations of a completion, to be begun again.
+    again: Vec<u32>,
     bytes: Bytes,
     pages: Vec<PagesProof>,
     notes: Vec<String>,
@@ -96,6 +107,10 @@ impl<'a> VerbsLoop<'a> {
             broken: None,
             finishing: false,
             stopping: false,
+            polled: 0,
+            idle: 0,
+            handed: Vec::new(),
+            again: Vec::new(),
             bytes: shape.bytes(),
             pages: Vec::new(),
             notes: Vec::new(),
@@ -111,16 +126,21 @@ impl<'a> VerbsLoop<'a> {
         let (slots, bytes, broken) = (&mut self.slots, self.bytes, &mut self.broken);
         let mut completed = 0;
         let mut hand = |n: u32, outcome| {
-            if let Some(slot) = slots.get_mut(n as usize).and_then(Option::take) {
+            let slot = slots.get_mut(n as usize).and_then(Option::take);
+            let awaited = slot.is_some();
+            if let Some(slot) = slot {
                 completed += 1;
                 done(slot, outcome);
             }
+            awaited
         };
         if let Some(pingpong) = &mut self.bench.pingpong {
-            pingpong.poll(|n| hand(n as u32, Outcome::Done(bytes)))?;
+            self.polled = pingpong.poll(|n| {
+                hand(n as u32, Outcome::Done(bytes));
+            })?;
             return Ok(completed);
         }
-        let (stopping, finishing) = (self.stopping, self.finishing);
+        let (stopping, again, handed) = (self.stopping, &mut self.again, &mut self.handed);
         let receives = self.counts == Some(Counts::Received);
         let (source, sink) = (&mut self.bench.source, &mut self.bench.sink);
         let mut queue = self.bench.queue.borrow_mut();
@@ -137,9 +157,8 @@ impl<'a> VerbsLoop<'a> {
                 let Some(source) = source else { return };
                 if receives {
                     // What goes beside goes on.
-                    let mut again = None;
-                    source.completed(c.id, |n, _| again = Some(n));
-                    if let Some(n) = again.filter(|_| !stopping) {
+                    source.completed(c.id, |n, _| again.push(n));
+                    for n in again.drain(..).filter(|_| !stopping) {
                         source.post(n);
                     }
                 } else {
@@ -153,17 +172,37 @@ impl<'a> VerbsLoop<'a> {
             } else {
                 let Some(sink) = sink else { return };
                 let n = sink.arrived(c.id, c.bytes);
-                if receives && !finishing {
-                    hand(n, Outcome::Done(bytes));
+                if receives && hand(n, Outcome::Done(bytes)) {
+                    handed.push(n);
                 } else {
                     sink.post(n);
                 }
             }
         });
-        polled.map_err(|e| Fatal(e.to_string()))?;
+        self.polled = polled.map_err(|e| Fatal(e.to_string()))?;
         drop(queue);
+        if let Some(why) = &self.broken {
+            // The other threads need not wait for their windows' end.
+            self.meeting.end(why);
+        }
+        if self.polled == 0 {
+            self.nothing()?;
+        }
         self.beside()?;
         Ok(completed)
+    }
+
+    /// Now and then, when nothing comes: the loop looks for no interruption while it drains, and who receives would wait for
+    /// what nobody sends any more.
+    #[inline]
+    fn nothing(&mut self) -> Result<(), Fatal> {
+        self.idle = self.idle.wrapping_add(1);
+        let looks = self.counts == Some(Counts::Received) && self.idle.is_multiple_of(LOOKS);
+        if looks && !self.finishing && self.meeting.is_off() {
+            let why = self.meeting.ended();
+            return Err(Fatal(why.unwrap_or_else(|| GONE.to_owned())));
+        }
+        Ok(())
     }
 
     /// Sends off what goes on beside the loop.
@@ -171,7 +210,12 @@ impl<'a> VerbsLoop<'a> {
     fn beside(&mut self) -> Result<(), Fatal> {
         match (self.counts, &mut self.bench.source, &mut self.bench.sink) {
             (Some(Counts::Received), Some(source), _) => source.ring(),
-            (Some(Counts::Initiated) | None, _, Some(sink)) => sink.ring(),
+            (Some(Counts::Initiated), _, Some(sink)) => sink.ring(),
+            (None, Some(source), sink) if self.finishing => {
+                source.ring()?;
+                sink.as_mut().map_or(Ok(()), Sink::ring)
+            }
+            (None, _, Some(sink)) => sink.ring(),
             _ => Ok(()),
         }
     }
@@ -179,7 +223,11 @@ impl<'a> VerbsLoop<'a> {
     /// Goes on as before, and counts nothing, until `enough`, for so long at most.
     fn go_on(&mut self, at_most: Duration, mut enough: impl FnMut(&Self, bool) -> bool) {
         let begun = Instant::now();
-        while begun.elapsed() < at_most && self.broken.is_none() && !self.meeting.is_off() {
+        // Who has closed may be gone by now, and what it sent before is still to be taken.
+        let thread = self.bench.thread;
+        let goes =
+            |meeting: &Meeting<'_>| !meeting.is_off() || meeting.their_deeds(thread).is_some();
+        while begun.elapsed() < at_most && self.broken.is_none() && goes(self.meeting) {
             let before = self.arrived();
             let polled = self.look(&mut |_, _| {});
             if polled.and_then(|_| self.receive_again()).is_err() {
@@ -290,7 +338,13 @@ impl Engine for VerbsLoop<'_> {
     #[inline]
     fn ring(&mut self) -> Result<(), Fatal> {
         match (self.counts, &mut self.bench.source, &mut self.bench.sink) {
-            (Some(Counts::Received), _, Some(sink)) => sink.ring(),
+            (Some(Counts::Received), _, Some(sink)) => {
+                // What the loop has not posted again it does not want any more: it drains, and the sender goes on.
+                for n in self.handed.drain(..) {
+                    sink.post(n);
+                }
+                sink.ring()
+            }
             (_, Some(source), _) => source.ring(),
             _ => Ok(()),
         }
@@ -302,7 +356,7 @@ impl Engine for VerbsLoop<'_> {
         let Wait::Block { at_most } = how else {
             return Ok(n);
         };
-        if n > 0 {
+        if self.polled > 0 {
             return Ok(n);
         }
         let queue = std::rc::Rc::clone(&self.bench.queue);
@@ -310,7 +364,7 @@ impl Engine for VerbsLoop<'_> {
         queue.borrow_mut().arm().map_err(fatal)?;
         // What came before it was armed is told to nobody.
         let n = self.look(&mut done)?;
-        if n > 0 {
+        if self.polled > 0 {
             return Ok(n);
         }
         queue.borrow_mut().wait(at_most).map_err(fatal)?;
@@ -330,7 +384,12 @@ impl Engine for VerbsLoop<'_> {
         self.meeting.close(self.bench.thread, self.bench.deeds());
         self.linger();
         let theirs = self.meeting.their_deeds(self.bench.thread);
-        let account = self.bench.account(theirs.as_ref());
+        let mut account = self.bench.account(theirs.as_ref());
+        if theirs.is_none() && self.broken.is_none() && !self.meeting.is_off() {
+            account.wrong.get_or_insert_with(|| format!(
+                "the other side did not close within {LINGER:?}, so that what it sent cannot be held against what came"
+            ));
+        }
         self.pages.clone_from(&account.pages);
         self.notes.clone_from(&account.notes);
         self.accounts.add(account);

@@ -74,6 +74,11 @@ impl Maker<'_> {
             ));
         };
         let part = Part::of(shape, self.side);
+        let rights = if part.reached {
+            self.rights()
+        } else {
+            Access::LOCAL
+        };
         let connector = Connector {
             shape,
             side: self.side,
@@ -81,13 +86,13 @@ impl Maker<'_> {
             meeting: self.meeting,
             thread,
             secret: self.secret,
-            rights: if part.reached {
-                self.rights()
-            } else {
-                Access::LOCAL
+            // What tells that all before it has completed is a write of no bytes, which the queue pair must take.
+            rights: Access {
+                write: rights.write || shape.verbs.signal_every > 1,
+                ..rights
             },
         };
-        let memory = self.memory(port, part, connector.rights)?;
+        let memory = self.memory(port, part, rights)?;
         let (queue, pairs) = self.pairs(port, part)?;
         let in_order = port.context.is_rxe() || pairs.all().all(QueuePair::places_in_order);
         let listener = connector.listen()?;
@@ -218,7 +223,8 @@ impl Maker<'_> {
     fn pingpong(&self, made: Made) -> Result<PingPong, Fatal> {
         let shape = self.shape;
         let seen = match shape.workload.op {
-            Op::WritePingPong if made.in_order => Seen::InMemory,
+            // Who sleeps is woken by a completion, and a plain write gives its target none.
+            Op::WritePingPong if made.in_order && !shape.engine.events => Seen::InMemory,
             _ => Seen::ByReceive,
         };
         let how = pingpong::How {

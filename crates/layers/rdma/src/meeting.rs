@@ -45,8 +45,8 @@ pub(crate) struct Deeds {
     pub(crate) sent: Vec<u64>,
     /// Of writes that are checked: the number of the last message to each place.
     pub(crate) last: Vec<Option<u64>>,
-    /// What it added.
-    pub(crate) added: u64,
+    /// What it added; none where it does not know, since some of it never came back.
+    pub(crate) added: Option<u64>,
 }
 
 /// What the two sides say to each other while a trial runs.
@@ -344,7 +344,7 @@ mod tests {
         let over = a.to_say().expect("over");
         assert!(a.to_say().is_none(), "no thread has closed");
         for n in 0..2 {
-            let added = n as u64;
+            let added = Some(n as u64);
             let deeds = Deeds {
                 added,
                 ..Deeds::default()
@@ -358,7 +358,7 @@ mod tests {
         b.hear(over).expect("heard");
         assert!(is_enough() && b.they_are_over(), "it only sends");
         b.hear(closed).expect("heard");
-        assert_eq!(b.their_deeds(1).expect("deeds").added, 1);
+        assert_eq!(b.their_deeds(1).expect("deeds").added, Some(1));
         assert!(b.hear(Word::Closed(Vec::new())).is_err());
     }
 

@@ -12,7 +12,7 @@ use crate::connect::Both;
 use crate::maker::{Maker, fatal};
 use crate::pingpong;
 use crate::port::OpenPort;
-use crate::shape::{Counts, HEADER, Places, Shape, Side};
+use crate::shape::{HEADER, Places, Shape, Side};
 use crate::sink::Sink;
 use crate::source::Source;
 use crate::ticket::Way;
@@ -100,14 +100,15 @@ impl Maker<'_> {
                 .transpose()
         };
         let (places, receives) = (self.shape.places(), self.shape.receive_places());
+        // What the own device writes for itself may come out of order too.
         let own = Access {
-            relaxed: rights.relaxed,
+            relaxed: self.shape.verbs.relaxed_ordering,
             ..Access::LOCAL
         };
         Ok(Memory {
             ours: region(part.pingpong || part.out > 0, places, own)?,
             theirs: region(part.reached, places, rights)?,
-            received: region(part.takes, receives, Access::LOCAL)?,
+            received: region(part.takes, receives, own)?,
         })
     }
 
@@ -156,7 +157,13 @@ impl Maker<'_> {
         } else {
             (part.out, part.into)
         };
-        let room = begun as u32 * sends + taken as u32 * receives;
+        // Operations that take their queue pairs in turn have room in each, and are no more for that.
+        let in_flight = if part.pingpong {
+            begun as u32 * sends
+        } else {
+            (shape.slots() + begun) as u32
+        };
+        let room = in_flight + taken as u32 * receives;
         let want = Completions {
             room: if self.faults.small_queue {
                 1
@@ -216,9 +223,7 @@ impl Maker<'_> {
             _ => Bytes(1),
         };
         let mut receives = Sink::receives(region, places, len, lane, each);
-        // A loop that counts what comes posts its receives itself.
-        let counted = shape.counts(self.side) == Some(Counts::Received);
-        if !counted && !self.faults.no_receives {
+        if !self.faults.no_receives {
             let all: Vec<u32> = (0..each as u32).collect();
             pair.receive(&mut receives, &all)
                 .map_err(|e| Fatal(e.to_string()))?;

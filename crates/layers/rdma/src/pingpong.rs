@@ -170,7 +170,7 @@ impl PingPong {
         batch.ring().map_err(|e| Fatal(e.to_string()))
     }
 
-    /// Hands out the queue pairs over which a message has come; how many.
+    /// Hands out the queue pairs over which a message has come; how many completions and messages it saw.
     #[inline]
     pub(crate) fn poll(&mut self, mut came: impl FnMut(usize)) -> Result<usize, Fatal> {
         let (mut found, mut broken) = (0, None);
@@ -195,7 +195,7 @@ impl PingPong {
             found += 1;
             came(n);
         });
-        polled.map_err(|e| Fatal(e.to_string()))?;
+        let polled = polled.map_err(|e| Fatal(e.to_string()))?;
         if let Some(why) = broken {
             return Err(Fatal(why));
         }
@@ -211,6 +211,6 @@ impl PingPong {
             }
         }
         self.exchanges += found as u64;
-        Ok(found)
+        Ok(polled.max(found))
     }
 }

@@ -326,8 +326,8 @@ impl Source {
                 _ => Vec::new(),
             },
             added: match self.how.verb {
-                Verb::FetchAdd(each) => self.done * each,
-                _ => 0,
+                Verb::FetchAdd(each) if self.is_idle() => Some(self.done * each),
+                _ => None,
             },
         }
     }

@@ -298,6 +298,11 @@ impl Context {
         self.open.is_rxe
     }
 
+    /// Whether it is the same open device: what is of two works together in no way.
+    pub(crate) fn is(&self, other: &Context) -> bool {
+        Arc::ptr_eq(&self.open, &other.open)
+    }
+
     pub(crate) fn verbs(&self) -> &'static Verbs {
         self.open.verbs
     }

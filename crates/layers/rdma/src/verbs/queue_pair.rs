@@ -82,7 +82,7 @@ pub(super) struct Alive {
     pub(super) raw: NonNull<ibv_qp>,
     pub(super) calls: Calls,
     pub(super) receiver: Receiver,
-    wanted: Wanted,
+    pub(super) wanted: Wanted,
     inline: u32,
     pub(super) domain: ProtectionDomain,
     /// Destroyed after it.
@@ -189,6 +189,14 @@ impl QueuePair<Reset> {
         receives_to: &SharedQueue,
     ) -> Result<QueuePair<Reset>, VerbsError> {
         let context = domain.context();
+        for queue in [sends_to, receives_to] {
+            if !queue.borrow().context().is(context) {
+                return Err(VerbsError::Port(format!(
+                    "a queue pair of {} cannot complete to a queue of another device, or of another opening of it; this is a bug of strata",
+                    context.name()
+                )));
+            }
+        }
         let most = context.limits().work_requests;
         for (what, asked) in [
             ("a send queue", wanted.sends),

@@ -48,7 +48,7 @@ pub(super) fn cannot_resolve(errno: i32) -> &'static str {
 const NO_ROUTE: &str = "no path there: on InfiniBand look whether a subnet manager runs (`sminfo`), else at `ip route`";
 
 /// The request was sent, and nothing came.
-pub(super) const NO_ANSWER: &str = "the address is there and its connection manager does not answer: look at firewalls (UDP port 4791 of RoCE v2), at `ping`, and at the other side's own messages";
+pub(super) const NO_ANSWER: &str = "no connection manager answers there: `ping` the address from this one's interface, look at firewalls (UDP port 4791 of RoCE v2), and whether it is an RDMA interface's (`strata rdma list` there)";
 
 /// Nobody has come.
 pub(super) const NO_REQUEST: &str = "the other side did not connect in time; look at its own messages, and at firewalls (UDP port 4791 of RoCE v2)";
