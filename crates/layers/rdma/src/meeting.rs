@@ -53,6 +53,8 @@ pub(crate) struct Deeds {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Word {
+    /// The measuring side has asked what it wanted to know before.
+    Begin,
     /// An end a thread.
     Ends(Vec<ThreadEnd>),
     /// All queue pairs may be reached.
@@ -86,11 +88,14 @@ pub(crate) struct Meeting<'a> {
     threads: usize,
     /// Set when the user wants to stop, or the other side does.
     interrupted: &'a AtomicBool,
-    /// Set when this side's loops are to end: they only send and the other side has closed, or it is lost.
+    /// Set when this side's loops are to end: nothing more comes of the other side, or they only send what that has counted.
     pub(crate) enough: AtomicBool,
     /// Whether this side sends until the other one has closed.
     only_sends: bool,
 }
+
+/// What who waits is told when nothing more comes of the other side; why, the channel to it says.
+pub(crate) const GONE: &str = "the other side has ended";
 
 /// How long the other side may take to set up: its program may come from a cold disk, its memory be large.
 const SETS_UP: Duration = Duration::from_secs(60);
@@ -137,6 +142,9 @@ impl<'a> Meeting<'a> {
     pub(crate) fn hear(&self, word: Word) -> Result<(), String> {
         let mut state = self.state();
         let many = match word {
+            Word::Begin => {
+                return Err("it began twice; both must be one version of strata".to_owned());
+            }
             Word::Ends(ends) => {
                 let many = ends.len();
                 state.theirs = Some(ends);
@@ -187,7 +195,15 @@ impl<'a> Meeting<'a> {
 
     /// Whether it is to be broken off.
     pub(crate) fn is_off(&self) -> bool {
-        self.interrupted.load(Ordering::Relaxed) || self.state().ended.is_some()
+        let gone = !self.only_sends && self.enough.load(Ordering::Relaxed);
+        gone || self.interrupted.load(Ordering::Relaxed) || self.state().ended.is_some()
+    }
+
+    /// Why it is.
+    pub(crate) fn why_off(&self) -> String {
+        let interrupted = self.interrupted.load(Ordering::Relaxed);
+        let otherwise = || if interrupted { "interrupted" } else { GONE }.to_owned();
+        self.ended().unwrap_or_else(otherwise)
     }
 
     fn wait<T>(
@@ -206,6 +222,9 @@ impl<'a> Meeting<'a> {
             }
             if let Some(why) = &state.ended {
                 return Err(Fatal(why.clone()));
+            }
+            if self.enough.load(Ordering::Relaxed) {
+                return Err(Fatal(GONE.to_owned()));
             }
             if self.interrupted.load(Ordering::Relaxed) {
                 return Err(Fatal("interrupted".to_owned()));
@@ -361,5 +380,14 @@ mod tests {
             assert_eq!(why.0, "it died");
         });
         assert!(meeting.is_off());
+        assert_eq!(meeting.why_off(), "it died");
+        let meeting = Meeting::new(1, false, &go);
+        meeting.enough.store(true, Ordering::Relaxed);
+        assert_eq!(
+            (meeting.is_off(), meeting.why_off()),
+            (true, GONE.to_owned())
+        );
+        go.store(true, Ordering::Relaxed);
+        assert_eq!(meeting.why_off(), "interrupted");
     }
 }
