@@ -328,8 +328,7 @@ impl Connector<'_> {
         let VerbsError::BrokenOff { .. } = error else {
             return Fatal(error.to_string());
         };
-        let why = self.meeting.ended();
-        Fatal(why.unwrap_or_else(|| "interrupted".to_owned()))
+        Fatal(self.meeting.why_off())
     }
 }
 

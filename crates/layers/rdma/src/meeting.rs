@@ -199,6 +199,13 @@ impl<'a> Meeting<'a> {
         gone || self.interrupted.load(Ordering::Relaxed) || self.state().ended.is_some()
     }
 
+    /// Why it is.
+    pub(crate) fn why_off(&self) -> String {
+        let interrupted = self.interrupted.load(Ordering::Relaxed);
+        let otherwise = || if interrupted { "interrupted" } else { GONE }.to_owned();
+        self.ended().unwrap_or_else(otherwise)
+    }
+
     fn wait<T>(
         &self,
         what: &str,
@@ -373,5 +380,14 @@ mod tests {
             assert_eq!(why.0, "it died");
         });
         assert!(meeting.is_off());
+        assert_eq!(meeting.why_off(), "it died");
+        let meeting = Meeting::new(1, false, &go);
+        meeting.enough.store(true, Ordering::Relaxed);
+        assert_eq!(
+            (meeting.is_off(), meeting.why_off()),
+            (true, GONE.to_owned())
+        );
+        go.store(true, Ordering::Relaxed);
+        assert_eq!(meeting.why_off(), "interrupted");
     }
 }

@@ -11,8 +11,8 @@ use strata_measure::{Job, JobError, Trial, TrialResult};
 use strata_peer::{Channel, PeerError, Reach, next_task};
 use strata_rdma::{Faults, RdmaJob, serve_task};
 use strata_record::{
-    Arrivals, Cell, Completes, Direction, Layer, Op, Placement, Rail, Rate, RdmaEnd, Reality, Role,
-    Target, TargetKind, Transport, Verbs, WarningCode, Workload,
+    Arrivals, Cell, Completes, Connect, Direction, Layer, Op, Placement, Rail, Rate, RdmaEnd,
+    Reality, Role, Target, TargetKind, Transport, Verbs, WarningCode, Workload,
 };
 use strata_units::{ByteOffset, Bytes, CpuList, Nanos, QueueDepth};
 use strata_virtual_node::on;
@@ -469,6 +469,31 @@ fn packets_of_ipv6_and_of_other_sizes_go_too() {
     }
 }
 
+/// Of both kinds of addresses, and each queue pair to its own of the other side's: contents are told apart by them.
+fn whoever_is_connected_by_an_address_does_the_same() {
+    for (op, gid_index, direction) in [
+        (Op::Send, 1, Some(Direction::Both)),
+        (Op::Write, 0, Some(Direction::Receive)),
+        (Op::Read, 1, None),
+        (Op::WriteImmPingPong, 1, None),
+    ] {
+        let mut cell = cell(op);
+        cell.workload.streams = 3;
+        cell.workload.direction = direction;
+        cell.workload.verify = !op.is_pingpong();
+        if direction == Some(Direction::Both) {
+            cell.workload.ops = None;
+            cell.workload.duration_ns = Some(Nanos::from_millis(200));
+        }
+        let verbs = verbs(&mut cell);
+        verbs.connect = Connect::Cm;
+        verbs.traffic_class = 104;
+        verbs.rails[0].ours.gid_index = Some(gid_index);
+        verbs.rails[0].theirs.gid_index = Some(gid_index);
+        good(&cell);
+    }
+}
+
 fn who_is_stopped_ends_soon() {
     let mut cell = cell(Op::Send);
     cell.workload.ops = None;
@@ -561,6 +586,10 @@ fn trials_over_verbs() {
             what_goes_wrong_is_told_by_both_sides_with_what_to_do,
         ),
         ("IPv6", packets_of_ipv6_and_of_other_sizes_go_too),
+        (
+            "addresses",
+            whoever_is_connected_by_an_address_does_the_same,
+        ),
         ("refusals", what_cannot_be_connected_says_why_at_once),
         ("stopped", who_is_stopped_ends_soon),
         (
