@@ -82,7 +82,7 @@ pub(crate) enum Command {
 pub(crate) enum PlanName {
     /// Kernel storage, polled NVMe on an emulated controller, and TCP, in ten rounds, under three minutes.
     Quick,
-    /// Drives through the kernel and past it, and TCP to another node, in twelve rounds.
+    /// Drives through the kernel and past it, TCP and RDMA to another node, in twelve rounds.
     Node,
     /// A plan file.
     File(PathBuf),
@@ -128,11 +128,11 @@ pub(crate) struct Keeping {
   strata run --resume results/before
 
 node reads each drive through the kernel (io_uring and others) and past it (our driver, over VFIO), on the same blocks
-from the same CPU, and measures TCP to a --peer. The kernel loses a drive for a part of each round: it is refused while
+from the same CPU, and measures TCP and, where both have it on that wire, RDMA to a --peer. The kernel loses a drive for a part of each round: it is refused while
 anything uses it or stands on it, and goes back at the end, whatever that is; after a crash by `strata restore`.
 
 A plan file has a name, rounds, and tables whose keys are the options of `strata block`,
-`strata nvme` and `strata tcp`:
+`strata nvme`, `strata tcp` and `strata rdma`:
   name = \"drive-a\"
   rounds = 12
   [[block]]
@@ -162,6 +162,10 @@ pub(crate) struct RunArgs {
     /// Of node: another node, where `strata serve` runs
     #[arg(long, value_name = "HOST", conflicts_with = "resume")]
     pub(crate) peer: Option<String>,
+    /// Of node with RDMA on the wire: as many TCP streams as it is held against besides one alone; auto finds how many saturate
+    /// the wire [default: auto]
+    #[arg(long, value_name = "N", requires = "peer", value_parser = streams)]
+    pub(crate) streams: Option<Streams>,
     /// Of quick and node: length of each measured window [default: 1250ms]
     #[arg(long, value_name = "TIME", conflicts_with = "resume")]
     pub(crate) duration: Option<Nanos>,

@@ -85,7 +85,11 @@ impl WatchList {
             }
         }
         self.cpus = self.cpus.iter().chain(other.cpus.iter()).collect();
-        self.peer_cpus = self.peer_cpus.iter().chain(other.peer_cpus.iter()).collect();
+        self.peer_cpus = self
+            .peer_cpus
+            .iter()
+            .chain(other.peer_cpus.iter())
+            .collect();
         add(&mut self.disks, other.disks);
         add(&mut self.drives, other.drives);
         add(&mut self.functions, other.functions);

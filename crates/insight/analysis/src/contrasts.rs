@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use strata_record::{Cell, Contrast, Placement, Record};
 use strata_stats as stats;
 use strata_stats::{DEFAULT_DELTA, Interval, Paired, ROUNDS_FOR_CLAIM, StatsError};
+use strata_units::QueueDepth;
 
 use crate::Response;
 use crate::cells::CellDetail;
@@ -80,6 +81,7 @@ pub(crate) fn compare(cells: &[CellDetail<'_>], seed: u64) -> Compare {
         pairs: pairs.len(),
         ..Compare::default()
     };
+    found.doubts.extend(crossed(&plain, &pairs));
     for pair in &pairs {
         let heated = heated(cells, pair);
         if let Some((round, why)) = heated.first() {
@@ -311,12 +313,39 @@ fn simultaneous(effects: &[Effect], seed: u64) -> Result<Vec<Interval>, StatsErr
         .unwrap_or_default())
 }
 
+/// What is to be said of ratios between what hardware does and what software plays: of verbs without an HCA.
+fn crossed(cells: &[&Cell], pairs: &[Pair]) -> Option<String> {
+    let across = |pair: &&Pair| cells[pair.base].reality != cells[pair.other].reality;
+    let pair = pairs.iter().find(across)?;
+    let (base, other) = (cells[pair.base], cells[pair.other]);
+    Some(format!(
+        "{} against {}: on this wire verbs are done by {} (Soft-RoCE or the like), on the kernel's network stack and by its CPUs, so that they bypass nothing and may well lose. The ratio tells of that code, and nothing of what an HCA would bring.",
+        other.layer, base.layer, other.reality
+    ))
+}
+
 /// Names of the two sides, and of what they share: `io_uring`, `psync`, `randread 4KiB qd1`.
 fn names(cells: &[CellDetail<'_>], pair: &Pair) -> (String, String, String) {
     let (base, other) = (cells[pair.base].cell, cells[pair.other].cell);
     let w = &base.workload;
     let (shape, spread) = (base.shape(), base.spread());
     let (base_name, other_name, shared) = match pair.factor {
+        Factor::Layer if base.workload.op != other.workload.op => {
+            let own = |cell: &Cell| {
+                let w = &cell.workload;
+                let depth = if w.depth == QueueDepth::ONE {
+                    String::new()
+                } else {
+                    format!(" qd{}", w.depth)
+                };
+                format!("{} {}{depth}{}", cell.means(), w.op, cell.spread())
+            };
+            let shared = match w.direction {
+                Some(direction) => format!("{} {direction}", w.block_bytes),
+                None => w.block_bytes.to_string(),
+            };
+            return (own(base), own(other), shared);
+        }
         Factor::Layer => (
             base.means(),
             other.means(),

@@ -1,6 +1,6 @@
 //! Which cells may be set against each other: one reality, one target, and one thing that differs.
 
-use strata_record::{Cell, Layer, Placement, Workload};
+use strata_record::{Cell, Layer, Op, Placement, Workload};
 use strata_units::{CpuList, QueueDepth};
 
 use crate::Response;
@@ -26,10 +26,10 @@ pub(crate) struct Pair {
 
 /// The engines that every other one of their layer is set against where they are measured: one system call an operation, no
 /// queue, nothing spun or spared.
-const BASE_ENGINES: [&str; 2] = ["psync", "tcp"];
+const BASE_ENGINES: [&str; 3] = ["psync", "tcp", "verbs"];
 
 /// Layers that drive one kind of target: that of the kernel, and the one that goes past it.
-const PAST: [(Layer, Layer); 1] = [(Layer::Block, Layer::Nvme)];
+const PAST: [(Layer, Layer); 2] = [(Layer::Block, Layer::Nvme), (Layer::Tcp, Layer::Rdma)];
 
 /// All pairs: first those of layers, each engine that goes past the kernel against each of the kernel's; then those of
 /// engines and those of depths, each other cell against the base of its group.
@@ -54,8 +54,11 @@ fn layers(cells: &[&Cell]) -> Vec<Pair> {
     let mut pairs = Vec::new();
     for (other, past) in cells.iter().enumerate() {
         for (base, kernel) in cells.iter().enumerate() {
-            if PAST.contains(&(kernel.layer, past.layer)) && alike_but(Factor::Layer, kernel, past)
-            {
+            let alike = match (kernel.layer, past.layer) {
+                (Layer::Tcp, Layer::Rdma) => counterparts(kernel, past),
+                _ => alike_but(Factor::Layer, kernel, past),
+            };
+            if PAST.contains(&(kernel.layer, past.layer)) && alike {
                 pairs.push(Pair {
                     base,
                     other,
@@ -96,14 +99,39 @@ fn grouped(cells: &[&Cell], factor: Factor, base: impl Fn(&[usize]) -> Option<us
     pairs
 }
 
-fn alike_but(factor: Factor, a: &Cell, b: &Cell) -> bool {
-    let target = a.reality == b.reality
-        && a.target.kind == b.target.kind
+/// Whether verbs do over a wire what TCP does over it, each in its own words: as many bytes as pass, in blocks of one size and
+/// from the same side; or one message there and one of the same size back. With how much in flight, and over how many
+/// connections and threads, is each one's own way to do it, and told beside both. The wire is one; that verbs on it may be
+/// done by software where its packets are not is told beside the ratio.
+fn counterparts(tcp: &Cell, rdma: &Cell) -> bool {
+    let (a, b) = (&tcp.workload, &rdma.workload);
+    let same_thing = match (a.op, b.op) {
+        (Op::Stream, Op::Write | Op::WriteImm | Op::Read | Op::Send) => a.direction == b.direction,
+        (Op::ReqRep, op) => op.is_pingpong() && a.depth == b.depth && a.streams == b.streams,
+        _ => false,
+    };
+    let alike = (a.block_bytes, a.duration_ns, a.ramp_ns, a.rate)
+        == (b.block_bytes, b.duration_ns, b.ramp_ns, b.rate);
+    same_thing
+        && alike
+        && a.reply_bytes.is_none()
+        && a.verify == b.verify
+        && on_one_target(tcp, rdma)
+}
+
+fn on_one_target(a: &Cell, b: &Cell) -> bool {
+    a.target.kind == b.target.kind
         && a.target.identity == b.target.identity
         && a.target.region_from_bytes == b.target.region_from_bytes
-        && a.target.region_bytes == b.target.region_bytes;
-    // The driver goes with the layer, and so do sockets.
-    let layer = a.layer == b.layer && a.binding == b.binding && a.sockets == b.sockets;
+        && a.target.region_bytes == b.target.region_bytes
+}
+
+fn alike_but(factor: Factor, a: &Cell, b: &Cell) -> bool {
+    // The driver goes with the layer, and so do sockets and queue pairs.
+    let layer = a.layer == b.layer
+        && a.binding == b.binding
+        && a.sockets == b.sockets
+        && a.verbs == b.verbs;
     // How a depth is timed is a choice of the harness that goes with the depth; words say so where it differs.
     let without_depth = |w: &Workload| Workload {
         depth: QueueDepth::ONE,
@@ -118,7 +146,8 @@ fn alike_but(factor: Factor, a: &Cell, b: &Cell) -> bool {
     let but_engine = || {
         a.workload == b.workload && without_polling(&a.placement) == without_polling(&b.placement)
     };
-    target
+    a.reality == b.reality
+        && on_one_target(a, b)
         && match factor {
             Factor::Layer => but_engine(),
             Factor::Engine => layer && but_engine(),

@@ -235,7 +235,13 @@ fn contrasts(analysed: &Analysis<'_>) -> Table {
             }
             _ => format!("{} (no interval)", ratio(contrast.ratio)),
         };
-        let reality = analysed.cells[detail.cells.0].cell.reality;
+        let reality = |at: usize| analysed.cells[at].cell.reality;
+        let (base, other) = (reality(detail.cells.0), reality(detail.cells.1));
+        let reality = if base == other {
+            base.to_string()
+        } else {
+            format!("{other} on {base}")
+        };
         table.rows.push(Row {
             link: Some(detail.cells.1 + 1),
             left_out: false,

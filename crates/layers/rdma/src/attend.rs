@@ -17,7 +17,7 @@ pub(crate) struct Attended {
     pub(crate) thread: ThreadProof,
     /// What could not be found out about it.
     pub(crate) missing: Option<String>,
-    /// Messages that it took or answered.
+    /// Messages that it took or answered, or that the other side's device brought or fetched meanwhile.
     pub(crate) done: u64,
 }
 
@@ -75,7 +75,8 @@ fn work(
             watch.sample();
             std::thread::sleep(Duration::from_millis(2));
         }
-        return Ok(0);
+        let begun = meeting.their_deeds(number).map(|deeds| deeds.sent);
+        return Ok(begun.unwrap_or_default().iter().sum());
     }
     let mut came = Vec::new();
     let mut quiet = std::time::Instant::now();

@@ -342,7 +342,12 @@ impl Maker<'_> {
                 let pairs: Vec<QueuePair<Ready>> =
                     out_ready.into_iter().map(|(pair, ..)| pair).collect();
                 let checked = verify.then(|| {
-                    source::Checked::new(shape.bytes(), lane_keys(true), key(0, true), shape.slots())
+                    source::Checked::new(
+                        shape.bytes(),
+                        lane_keys(true),
+                        key(0, true),
+                        shape.slots(),
+                    )
                 });
                 bench.source = Some(Source::new(pairs, how, region, places, remote, checked));
             }

@@ -1,6 +1,6 @@
 //! One cell of the rdma layer, ready to be run again and again.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use strata_measure::two_sides::{Received, Report, both, join, shared_cpus, there};
 use strata_measure::{
@@ -9,13 +9,13 @@ use strata_measure::{
 use strata_peer::{
     Local, Other, PeerError, Reach, Say, Seen, Task as AnyTask, beside, clock, overlap, secret,
 };
-use strata_record::{Cell, Direction, Role};
+use strata_record::{Cell, Direction, Role, WarningCode};
 use strata_topology::WatchList;
 use strata_units::CpuId;
 
 use crate::account::proofs;
 use crate::bench::Faults;
-use crate::meeting::{Meeting, Word};
+use crate::meeting::{GONE, Meeting, Word};
 use crate::message::{LAYER, Task};
 use crate::shape::{Counts, Shape, Side};
 use crate::side::{
@@ -149,15 +149,17 @@ impl<R: Reach> Job for RdmaJob<R> {
         let (ours, theirs) = converse(&mut other, trial, &meeting, each, || running.run());
         match (ours, theirs) {
             // Who fails first makes the other fail.
-            (Err(CrewError::SetUp(ours)), Err(theirs)) if !trial.interrupted.load(Ordering::Relaxed) => {
+            (Err(CrewError::SetUp(ours)), Err(theirs))
+                if !trial.interrupted.load(Ordering::Relaxed) =>
+            {
                 let theirs = theirs.to_string();
-                Err(failed(
-                    if ours.contains(&theirs) || theirs == "interrupted" {
-                        ours
-                    } else {
-                        format!("{name}: {theirs}; and here: {ours}")
-                    },
-                ))
+                Err(failed(if ours.contains(&theirs) {
+                    ours
+                } else if ours.contains(GONE) {
+                    format!("{name}: {theirs}")
+                } else {
+                    format!("{name}: {theirs}; and here: {ours}")
+                }))
             }
             (Err(CrewError::SetUp(why)), Ok(_)) => Err(failed(why)),
             (Err(_), _) => Err(JobError::Interrupted),
@@ -186,15 +188,13 @@ fn converse<O: Other>(
     other: &mut O,
     trial: &Trial<'_>,
     meeting: &Meeting<'_>,
-    each: impl FnMut(&mut O, Option<Word>) -> Result<(), PeerError> + Send,
+    mut each: impl FnMut(&mut O, Option<Word>) -> Result<(), PeerError> + Send,
     work: impl FnOnce() -> Result<Found, CrewError>,
 ) -> (Result<Found, CrewError>, Result<Report, PeerError>) {
-    let enough = AtomicBool::new(false);
-    let mut each = each;
-    let (ours, theirs) = beside(
+    beside(
         other,
         trial.interrupted,
-        &enough,
+        &meeting.enough,
         |other: &mut O, word| {
             let done = each(other, word);
             if let Err(why) = &done {
@@ -203,8 +203,7 @@ fn converse<O: Other>(
             done
         },
         work,
-    );
-    (ours, theirs)
+    )
 }
 
 /// Joins what both sides found; of a side that was lost there is no report.
@@ -218,8 +217,7 @@ fn result(
     let began = found.begins.span();
     let no_figure = || {
         JobError::Failed(
-            "the side that counts sent no figure; both must be one version of strata"
-                .to_owned(),
+            "the side that counts sent no figure; both must be one version of strata".to_owned(),
         )
     };
     let (peer_cpu, theirs, their_proof, their_failure, they_began) = match report {
@@ -279,6 +277,10 @@ fn result(
         }
         (_, None) => return Err(no_figure()),
     };
+    // There are none: what the process used besides is the thread that listens to the other side.
+    result
+        .warnings
+        .retain(|w| w.code != WarningCode::KernelWorkers);
     result.measured.lost += our_lost;
     let gone = result.measured.lost;
     result.warnings.extend(warnings(&accounts, gone, our_sent));

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use strata_measure::two_sides::{Begins, Begun};
 use strata_measure::{
-    Buffers, Engine, FailCode, Fatal, Limits, Op, Outcome, Refusal, Refused, Slot,
-    Stuck, Tick, Wait,
+    Buffers, Engine, FailCode, Fatal, Limits, Op, Outcome, Refusal, Refused, Slot, Stuck, Tick,
+    Wait,
 };
 use strata_record::PagesProof;
 use strata_units::{Bytes, Nanos};
@@ -22,7 +22,7 @@ use crate::verbs::Status;
 const SLEEP: Nanos = Nanos::from_millis(50);
 
 /// How long the other side may take to close, when we have.
-const LINGER: Duration = Duration::from_secs(8);
+const LINGER: Duration = Duration::from_secs(5);
 
 /// How long nothing arrives before what is still missing is taken for lost.
 const LAST: Duration = Duration::from_millis(20);

@@ -83,11 +83,14 @@ pub(crate) struct Meeting<'a> {
     threads: usize,
     /// Set when the user wants to stop, or the other side does.
     interrupted: &'a AtomicBool,
-    /// Set when this side's loops are to end: they only send and the other side has closed, or it is lost.
+    /// Set when this side's loops are to end: nothing more comes of the other side, or they only send what that has counted.
     pub(crate) enough: AtomicBool,
     /// Whether this side sends until the other one has closed.
     only_sends: bool,
 }
+
+/// What who waits is told when nothing more comes of the other side; why, the channel to it says.
+pub(crate) const GONE: &str = "the other side has ended";
 
 /// How long the other side may take to set up: its program may come from a cold disk, its memory be large.
 const SETS_UP: Duration = Duration::from_secs(60);
@@ -184,7 +187,8 @@ impl<'a> Meeting<'a> {
 
     /// Whether it is to be broken off.
     pub(crate) fn is_off(&self) -> bool {
-        self.interrupted.load(Ordering::Relaxed) || self.state().ended.is_some()
+        let gone = !self.only_sends && self.enough.load(Ordering::Relaxed);
+        gone || self.interrupted.load(Ordering::Relaxed) || self.state().ended.is_some()
     }
 
     fn wait<T>(
@@ -203,6 +207,9 @@ impl<'a> Meeting<'a> {
             }
             if let Some(why) = &state.ended {
                 return Err(Fatal(why.clone()));
+            }
+            if self.enough.load(Ordering::Relaxed) {
+                return Err(Fatal(GONE.to_owned()));
             }
             if self.interrupted.load(Ordering::Relaxed) {
                 return Err(Fatal("interrupted".to_owned()));

@@ -11,13 +11,19 @@ use crate::meeting::Deeds;
 use crate::shape::Places;
 use crate::verbs::{MemoryRegion, QueuePair, Ready, Remote, Request, Requests, Verb};
 
-/// The request that does nothing but complete, so that those before it are known to have.
-const FLUSH: u64 = u32::MAX as u64;
+/// The bit of the request that does nothing but complete, so that those before it are known to have; below it stands its
+/// queue pair.
+const FLUSH: u64 = 1 << 41;
+
+/// The same among operations.
+const NO_OPERATION: u32 = u32::MAX;
 
 /// One queue pair.
 struct Lane {
     pair: QueuePair<Ready>,
     requests: Requests,
+    /// The operation of its first request.
+    first: u32,
     /// Requests that wait for the next doorbell.
     pending: Vec<u32>,
     /// Rung and not completed.
@@ -26,7 +32,7 @@ struct Lane {
     signalled: usize,
     /// Rung since the last of those.
     since: usize,
-    /// Those in flight in their order, where not each is signalled.
+    /// The operations in flight in their order, where not each is signalled.
     order: VecDeque<u32>,
     sent: u64,
 }
@@ -125,12 +131,13 @@ impl Source {
                     len: Bytes(0),
                     remote: None,
                     inline: false,
-                    id: FLUSH,
+                    id: FLUSH | lane as u64,
                 },
             );
             Lane {
                 pair,
                 requests,
+                first: first as u32,
                 pending: Vec::with_capacity(each + 1),
                 in_flight: 0,
                 signalled: 0,
@@ -265,11 +272,11 @@ impl Source {
     #[inline]
     pub(crate) fn completed(&mut self, id: u64, mut done: impl FnMut(u32, Result<(), Wrong>)) {
         let n = id as u32;
-        let lane = if self.lanes.len() == 1 || id == FLUSH {
-            // With several, which one was flushed is told below by what it has in order.
-            0
-        } else {
-            usize::from(self.lane_of[n as usize])
+        let flushed = id & FLUSH != 0;
+        let lane = match self.lanes.len() {
+            1 => 0,
+            _ if flushed => n as usize,
+            _ => usize::from(self.lane_of[n as usize]),
         };
         if self.how.signal_every == 1 {
             if let Some(lane) = self.lanes.get_mut(lane) {
@@ -281,21 +288,16 @@ impl Source {
             done(n, checked);
             return;
         }
-        let lane = if id == FLUSH {
-            self.lanes.iter().position(|lane| lane.flushing())
-        } else {
-            Some(lane)
-        };
-        let Some(lane) = lane else { return };
+        let last = if flushed { NO_OPERATION } else { n };
         self.lanes[lane].signalled -= 1;
         while let Some(first) = self.lanes[lane].order.pop_front() {
             self.lanes[lane].in_flight -= 1;
-            if first != FLUSH as u32 {
+            if first != NO_OPERATION {
                 self.done += 1;
                 let checked = self.check(first);
                 done(first, checked);
             }
-            if first == n {
+            if first == last {
                 break;
             }
         }
@@ -349,7 +351,7 @@ impl Lane {
                     self.signalled += 1;
                 }
                 batch.push(*n as usize, signalled);
-                self.order.push_back(*n);
+                self.order.push_back(self.first + n);
             }
         }
         batch.ring().map_err(|e| Fatal(e.to_string()))?;
@@ -369,11 +371,7 @@ impl Lane {
         self.in_flight += 1;
         self.signalled += 1;
         self.since = 0;
-        self.order.push_back(FLUSH as u32);
+        self.order.push_back(NO_OPERATION);
         Ok(())
-    }
-
-    fn flushing(&self) -> bool {
-        self.order.back().is_some_and(|n| *n == FLUSH as u32)
     }
 }

@@ -10,11 +10,11 @@ use strata_settings::{Journal, Live};
 use strata_topology::NvmeController;
 use strata_units::{Bytes, PciAddress};
 
-use crate::cli::{Measuring, RunArgs, TcpArgs};
+use crate::cli::{Measuring, RdmaArgs, RunArgs, Streams, TcpArgs};
 use crate::host::Host;
 use crate::quick::{deep, measuring};
 use crate::session::{Ready, Session};
-use crate::{End, Usage, block, nvme, output, plan as plans, tcp};
+use crate::{End, Usage, block, nvme, output, plan as plans, rdma, tcp};
 
 pub(crate) use rebinding::Rebinding;
 
@@ -23,6 +23,9 @@ const ROUNDS: u32 = 12;
 
 /// The largest operation.
 const LARGEST: Bytes = Bytes(128 << 10);
+
+/// The smallest message over the wire.
+const SMALL: Bytes = Bytes(64);
 
 pub(crate) fn run(args: &RunArgs) -> Result<End> {
     let host = Host::read()?;
@@ -270,10 +273,52 @@ fn on_wire(
     let mut common: TcpArgs = plans::arguments("tcp", &options)?;
     common.measuring = measuring.clone();
     let wire = tcp::Wire::of(ready, &common)?;
-    let shapes = [
-        tcp::Shape::plain(Op::ReqRep, Bytes(64)),
+    let mut shapes = vec![
+        tcp::Shape::plain(Op::ReqRep, SMALL),
         tcp::Shape::plain(Op::Stream, LARGEST),
     ];
+    let verbs = over_verbs(host, &wire, &options, measuring);
+    let streams = args.streams.unwrap_or(Streams::Auto);
+    if verbs.is_ok() && streams != Streams::Number(1) {
+        // What verbs are held against is TCP at its best too, not with one stream alone.
+        shapes.push(tcp::Shape {
+            streams,
+            ..tcp::Shape::plain(Op::Stream, LARGEST)
+        });
+    }
     let cells = tcp::cells(host, &wire, &shapes, &common)?;
-    tcp::add(ready, cells, &wire, &shapes, &common, host, session)
+    tcp::add(ready, cells, &wire, &shapes, &common, host, session)?;
+    match verbs {
+        Ok(cells) => rdma::add(ready, cells, &wire, host),
+        Err(why) => {
+            session.say(&format!("SKIP rdma: {why:#}"));
+            Ok(())
+        }
+    }
+}
+
+/// The cells of verbs over the wire that TCP goes over.
+fn over_verbs(
+    host: &Host,
+    wire: &tcp::Wire,
+    options: &[String],
+    measuring: &Measuring,
+) -> Result<Vec<Cell>> {
+    let each = [
+        (vec!["--op=send-pingpong".to_owned()], SMALL),
+        (
+            vec!["--op=write,read".to_owned(), "--depth=8".to_owned()],
+            LARGEST,
+        ),
+    ];
+    let mut cells = Vec::new();
+    for (mut words, size) in each {
+        words.push(format!("--bs={size}"));
+        words.extend_from_slice(options);
+        let mut args: RdmaArgs = plans::arguments("rdma", &words)?;
+        args.measuring = measuring.clone();
+        let shapes = rdma::shapes(&args)?;
+        cells.extend(rdma::cells(host, wire, &shapes, &args)?);
+    }
+    Ok(cells)
 }

@@ -28,7 +28,11 @@ pub(super) fn of(host: &Host, cell: &Cell, verbs: &Verbs) -> Nominal {
     let mut found = Nominal::default();
     let (mut line, mut data, mut names) = (0.0, 0.0, Vec::new());
     for rail in &verbs.rails {
-        let device = host.topology.rdma.iter().find(|d| d.name == rail.ours.device);
+        let device = host
+            .topology
+            .rdma
+            .iter()
+            .find(|d| d.name == rail.ours.device);
         let port = device.and_then(|d| {
             let ports = &d.ports;
             ports.iter().find(|p| p.number == u32::from(rail.ours.port))
@@ -47,9 +51,10 @@ pub(super) fn of(host: &Host, cell: &Cell, verbs: &Verbs) -> Nominal {
             return found;
         }
         let Some(rate) = rate(host, port) else {
-            found
-                .missing
-                .push(format!("no line rate of {}: the kernel tells none", rail.ours));
+            found.missing.push(format!(
+                "no line rate of {}: the kernel tells none",
+                rail.ours
+            ));
             return found;
         };
         if let Some(pci) = device.pci {
@@ -90,12 +95,7 @@ fn rate(host: &Host, port: &RdmaPort) -> Option<f64> {
 }
 
 /// The part of the line that a message's own bytes have.
-fn part(
-    cell: &Cell,
-    verbs: &Verbs,
-    port: &RdmaPort,
-    gid_index: Option<u8>,
-) -> f64 {
+fn part(cell: &Cell, verbs: &Verbs, port: &RdmaPort, gid_index: Option<u8>) -> f64 {
     let gid = gid_index.and_then(|n| port.gids.iter().find(|g| g.index == u32::from(n)));
     let headers = match gid {
         _ if !port.is_ethernet() => INFINIBAND,

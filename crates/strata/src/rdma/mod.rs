@@ -231,7 +231,10 @@ pub(crate) fn add(ready: &mut Ready, cells: Vec<Cell>, wire: &Wire, host: &Host)
 
 /// The job of a cell; without a peer the other side is this program again.
 fn job(host: &Host, wire: &Wire, cell: &Cell) -> Result<Box<dyn Job>> {
-    let verbs = cell.verbs.as_ref().context("a cell of the rdma layer has no queue pairs; this is a bug of strata")?;
+    let verbs = cell
+        .verbs
+        .as_ref()
+        .context("a cell of the rdma layer has no queue pairs; this is a bug of strata")?;
     let ours: Vec<RdmaEnd> = verbs.rails.iter().map(|rail| rail.ours.clone()).collect();
     let nominal = ceiling::of(host, cell, verbs);
     let (cpus, theirs) = (

@@ -251,7 +251,12 @@ mod tests {
             offers: &offers,
             interface,
         };
-        let found = rails(&ports(Some("ens2")), &ports(Some("ens1")), Said::by(&args(""))).expect("a rail");
+        let found = rails(
+            &ports(Some("ens2")),
+            &ports(Some("ens1")),
+            Said::by(&args("")),
+        )
+        .expect("a rail");
         assert_eq!(found.names, [("ens2".to_owned(), "ens1".to_owned())]);
         assert_eq!(found.all[0].ours.device, "mlx5_1");
         assert_eq!(found.all[0].ours.gid_index, Some(3));
@@ -265,11 +270,7 @@ mod tests {
             ("--device mlx4_0", None, "this machine has mlx5_0/1"),
             ("--device mlx5_0,mlx5_1", Some("ens1"), "make no rails"),
         ] {
-            let why = rails(
-                &ports(interface),
-                &ports(interface),
-                Said::by(&args(words)),
-            );
+            let why = rails(&ports(interface), &ports(interface), Said::by(&args(words)));
             let why = why.err().expect("refused").to_string();
             assert!(why.contains(says), "{why}");
         }
@@ -290,7 +291,12 @@ mod tests {
             offers: &[],
             interface: None,
         };
-        let why = rails(&none, &ports, Said::by(&args(""))).err().expect("none");
-        assert!(why.to_string().contains("storage2 has no RDMA device"), "{why}");
+        let why = rails(&none, &ports, Said::by(&args("")))
+            .err()
+            .expect("none");
+        assert!(
+            why.to_string().contains("storage2 has no RDMA device"),
+            "{why}"
+        );
     }
 }

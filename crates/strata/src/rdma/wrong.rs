@@ -34,7 +34,6 @@ impl fmt::Display for Finding {
 /// What is registered is locked in memory; with less than this a run of the usual depths and sizes is refused.
 const LOCKED: Bytes = Bytes(64 << 20);
 
-
 /// What the headers of a packet may take beside its data (`iboe_get_mtu` of the kernel's `include/rdma/ib_addr.h`).
 const HEADERS: Bytes = Bytes(96);
 

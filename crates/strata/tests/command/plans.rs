@@ -140,7 +140,10 @@ fn what_is_wrong_in_a_plan_is_told_with_file_table_and_key() {
     refused("cells = 3", &["`cells`", "expected name, rounds"]);
     refused("rounds = 0\n[[tcp]]", &["rounds: found 0"]);
     refused("[[spdk]]", &["`spdk`", "[[block]], [[nvme]] and [[tcp]]"]);
-    refused("", &["no tables", "[[block]], [[nvme]], [[tcp]] or [[rdma]]"]);
+    refused(
+        "",
+        &["no tables", "[[block]], [[nvme]], [[tcp]] or [[rdma]]"],
+    );
     refused(
         "[[block]]\nsises = 4",
         &["[[block]] number 1", "--sises", "--size"],
