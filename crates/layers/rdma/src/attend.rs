@@ -129,18 +129,18 @@ fn answer(bench: &mut Bench, came: &mut Vec<usize>) -> Result<(usize, usize), Fa
     let Some(sink) = &mut bench.sink else {
         return Ok((0, 0));
     };
-    let mut broken = None;
-    let polled = bench.queue.borrow_mut().poll(|c| {
+    let mut queue = bench.queue.borrow_mut();
+    let polled = queue.poll().map_err(|e| Fatal(e.to_string()))?;
+    let found = polled.len();
+    for c in polled {
         if !c.status.is_success() {
-            broken.get_or_insert_with(|| c.status.explain());
-        } else if c.id & RECEIVED != 0 {
+            // The first says why; those after it were flushed.
+            return Err(Fatal(c.status.explain()));
+        }
+        if c.id & RECEIVED != 0 {
             let n = sink.arrived(c.id, c.bytes);
             sink.post(n);
         }
-    });
-    let found = polled.map_err(|e| Fatal(e.to_string()))?;
-    if let Some(why) = broken {
-        return Err(Fatal(why));
     }
     sink.ring()?;
     Ok((found, found))

@@ -16,7 +16,7 @@ use crate::meeting::{GONE, Meeting};
 use crate::shape::{Counts, Shape, Side};
 use crate::sink::{RECEIVED, Sink};
 use crate::source::Source;
-use crate::verbs::Status;
+use crate::verbs::{CompletionQueue, Status, VerbsError};
 
 /// The longest sleep before a loop looks at its clock.
 const SLEEP: Nanos = Nanos::from_millis(50);
@@ -40,6 +40,8 @@ const SETTLES: Duration = Duration::from_secs(2);
 pub(crate) struct VerbsLoop<'a> {
     bench: Bench,
     slots: Box<[Option<Slot>]>,
+    /// Operations that go on beside, and are to begin again.
+    again: Vec<u32>,
     counts: Option<Counts>,
     limits: Limits,
     meeting: &'a Meeting<'a>,
@@ -58,8 +60,6 @@ pub(crate) struct VerbsLoop<'a> {
     idle: u32,
     /// Receives that the loop was handed since it last posted.
     handed: Vec<u32>,
-    /// Operations of a completion, to be begun again.
-    again: Vec<u32>,
     bytes: Bytes,
     pages: Vec<PagesProof>,
     notes: Vec<String>,
@@ -96,6 +96,7 @@ impl<'a> VerbsLoop<'a> {
         };
         VerbsLoop {
             slots: std::iter::repeat_with(|| None).take(slots).collect(),
+            again: Vec::with_capacity(bench.source.as_ref().map_or(0, Source::slots)),
             bench,
             counts,
             limits,
@@ -109,8 +110,7 @@ impl<'a> VerbsLoop<'a> {
             stopping: false,
             polled: 0,
             idle: 0,
-            handed: Vec::new(),
-            again: Vec::new(),
+            handed: Vec::with_capacity(slots),
             bytes: shape.bytes(),
             pages: Vec::new(),
             notes: Vec::new(),
@@ -118,12 +118,12 @@ impl<'a> VerbsLoop<'a> {
     }
 
     /// One look; how many operations completed.
-    #[inline]
-    fn look(&mut self, done: &mut impl FnMut(Slot, Outcome)) -> Result<usize, Fatal> {
+    #[inline(always)]
+    fn look(&mut self, mut done: impl FnMut(Slot, Outcome)) -> Result<usize, Fatal> {
         if let Some(why) = &self.broken {
             return Err(Fatal(why.clone()));
         }
-        let (slots, bytes, broken) = (&mut self.slots, self.bytes, &mut self.broken);
+        let (slots, bytes) = (&mut self.slots, self.bytes);
         let mut completed = 0;
         let mut hand = |n: u32, outcome| {
             let slot = slots.get_mut(n as usize).and_then(Option::take);
@@ -140,50 +140,56 @@ impl<'a> VerbsLoop<'a> {
             })?;
             return Ok(completed);
         }
-        let (stopping, again, handed) = (self.stopping, &mut self.again, &mut self.handed);
         let receives = self.counts == Some(Counts::Received);
         let (source, sink) = (&mut self.bench.source, &mut self.bench.sink);
+        let mut failed = None;
         let mut queue = self.bench.queue.borrow_mut();
-        let polled = queue.poll(|c| {
+        self.polled = 0;
+        for c in queue.poll().map_err(|e| Fatal(e.to_string()))? {
+            self.polled += 1;
             if !c.status.is_success() {
-                if !c.status.is_flushed() && broken.is_none() {
-                    let n = (c.id & !RECEIVED) as u32;
-                    hand(n, Outcome::Failed(FailCode(c.status.0)));
-                }
-                broken.get_or_insert_with(|| {
-                    format!("queue pair {} failed: {}", c.queue_pair, c.status.explain())
-                });
-            } else if c.id & RECEIVED == 0 {
-                let Some(source) = source else { return };
-                if receives {
-                    // What goes beside goes on.
-                    source.completed(c.id, |n, _| again.push(n));
-                    for n in again.drain(..).filter(|_| !stopping) {
-                        source.post(n);
-                    }
-                } else {
-                    source.completed(c.id, |n, checked| {
-                        if let Err(wrong) = checked {
-                            broken.get_or_insert_with(|| wrong.to_string());
-                        }
-                        hand(n, Outcome::Done(bytes));
-                    });
-                }
-            } else {
-                let Some(sink) = sink else { return };
+                failed.get_or_insert(c);
+            } else if c.id & RECEIVED != 0 {
+                let Some(sink) = sink else { continue };
                 let n = sink.arrived(c.id, c.bytes);
                 if receives && hand(n, Outcome::Done(bytes)) {
-                    handed.push(n);
+                    self.handed.push(n);
                 } else {
                     sink.post(n);
                 }
+            } else if let Some(source) = source {
+                source.completed(c.id, |n, checked| {
+                    if let Err(wrong) = checked {
+                        self.broken.get_or_insert_with(|| wrong.to_string());
+                    }
+                    if receives {
+                        self.again.push(n);
+                    } else {
+                        hand(n, Outcome::Done(bytes));
+                    }
+                });
             }
-        });
-        self.polled = polled.map_err(|e| Fatal(e.to_string()))?;
+        }
         drop(queue);
-        if let Some(why) = &self.broken {
-            // The other threads need not wait for their windows' end.
-            self.meeting.end(why);
+        if let Some(source) = source
+            && receives
+        {
+            // What goes beside goes on.
+            for n in self.again.drain(..).filter(|_| !self.stopping) {
+                source.post(n);
+            }
+        }
+        if let Some(c) = failed {
+            if !c.status.is_flushed() {
+                hand(c.id as u32, Outcome::Failed(FailCode(c.status.0)));
+            }
+            self.broken.get_or_insert_with(|| {
+                format!("queue pair {} failed: {}", c.queue_pair, c.status.explain())
+            });
+            if let Some(why) = &self.broken {
+                // The other threads need not wait for their windows' end.
+                self.meeting.end(why);
+            }
         }
         if self.polled == 0 {
             self.nothing()?;
@@ -205,8 +211,42 @@ impl<'a> VerbsLoop<'a> {
         Ok(())
     }
 
+    /// Looks, and where nothing has come sleeps and looks again.
+    #[inline(never)]
+    fn look_or_sleep(
+        &mut self,
+        at_most: Nanos,
+        mut done: impl FnMut(Slot, Outcome),
+    ) -> Result<usize, Fatal> {
+        type Step = fn(&mut CompletionQueue, Nanos) -> Result<(), VerbsError>;
+        // What came before it was armed is told to nobody.
+        let steps: [Step; 3] = [
+            |_, _| Ok(()),
+            |queue, _| queue.arm(),
+            |queue, at_most| queue.wait(at_most).map(drop),
+        ];
+        for step in steps {
+            let stepped = step(&mut self.bench.queue.borrow_mut(), at_most);
+            stepped.map_err(|e| Fatal(e.to_string()))?;
+            let n = self.look(&mut done)?;
+            if self.polled > 0 {
+                return Ok(n);
+            }
+        }
+        Ok(0)
+    }
+
+    #[cold]
+    fn begin(&mut self) {
+        self.begun = true;
+        if let Some(ready) = self.ready {
+            let posted = Instant::now();
+            self.begins.add(Begun { ready, posted });
+        }
+    }
+
     /// Sends off what goes on beside the loop.
-    #[inline]
+    #[inline(always)]
     fn beside(&mut self) -> Result<(), Fatal> {
         match (self.counts, &mut self.bench.source, &mut self.bench.sink) {
             (Some(Counts::Received), Some(source), _) => source.ring(),
@@ -229,7 +269,7 @@ impl<'a> VerbsLoop<'a> {
             |meeting: &Meeting<'_>| !meeting.is_off() || meeting.their_deeds(thread).is_some();
         while begun.elapsed() < at_most && self.broken.is_none() && goes(self.meeting) {
             let before = self.arrived();
-            let polled = self.look(&mut |_, _| {});
+            let polled = self.look(|_, _| {});
             if polled.and_then(|_| self.receive_again()).is_err() {
                 return;
             }
@@ -298,26 +338,13 @@ impl Engine for VerbsLoop<'_> {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn post(&mut self, slot: Slot, op: Op) -> Result<(), Refused> {
         if !self.begun {
-            self.begun = true;
-            if let Some(ready) = self.ready {
-                let posted = Instant::now();
-                self.begins.add(Begun { ready, posted });
-            }
+            self.begin();
         }
         let n = slot.index();
         match (self.counts, &mut self.bench.pingpong) {
-            (_, Some(pingpong)) => {
-                if let Err(why) = pingpong.send(n) {
-                    return Err(Refused {
-                        slot,
-                        op,
-                        why: Refusal::Fatal(why),
-                    });
-                }
-            }
             (Some(Counts::Received), None) => {
                 if let Some(sink) = &mut self.bench.sink {
                     sink.post(n as u32);
@@ -328,6 +355,15 @@ impl Engine for VerbsLoop<'_> {
                     source.post(n as u32);
                 }
             }
+            (_, Some(pingpong)) => {
+                if let Err(why) = pingpong.send(n) {
+                    return Err(Refused {
+                        slot,
+                        op,
+                        why: Refusal::Fatal(why),
+                    });
+                }
+            }
         }
         if let Some(place) = self.slots.get_mut(n) {
             *place = Some(slot);
@@ -335,7 +371,7 @@ impl Engine for VerbsLoop<'_> {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn ring(&mut self) -> Result<(), Fatal> {
         match (self.counts, &mut self.bench.source, &mut self.bench.sink) {
             (Some(Counts::Received), _, Some(sink)) => {
@@ -350,25 +386,12 @@ impl Engine for VerbsLoop<'_> {
         }
     }
 
-    #[inline]
-    fn reap(&mut self, how: Wait, mut done: impl FnMut(Slot, Outcome)) -> Result<usize, Fatal> {
-        let n = self.look(&mut done)?;
-        let Wait::Block { at_most } = how else {
-            return Ok(n);
-        };
-        if self.polled > 0 {
-            return Ok(n);
+    #[inline(always)]
+    fn reap(&mut self, how: Wait, done: impl FnMut(Slot, Outcome)) -> Result<usize, Fatal> {
+        match how {
+            Wait::Spin => self.look(done),
+            Wait::Block { at_most } => self.look_or_sleep(at_most, done),
         }
-        let queue = std::rc::Rc::clone(&self.bench.queue);
-        let fatal = |e: crate::verbs::VerbsError| Fatal(e.to_string());
-        queue.borrow_mut().arm().map_err(fatal)?;
-        // What came before it was armed is told to nobody.
-        let n = self.look(&mut done)?;
-        if self.polled > 0 {
-            return Ok(n);
-        }
-        queue.borrow_mut().wait(at_most).map_err(fatal)?;
-        self.look(&mut done)
     }
 
     fn quiesce(&mut self, _: Tick) -> Result<(), Stuck> {

@@ -173,32 +173,31 @@ impl PingPong {
     /// Hands out the queue pairs over which a message has come; how many completions and messages it saw.
     #[inline]
     pub(crate) fn poll(&mut self, mut came: impl FnMut(usize)) -> Result<usize, Fatal> {
-        let (mut found, mut broken) = (0, None);
-        let lanes = &mut self.lanes;
-        let polled = self.queue.borrow_mut().poll(|c| {
+        let (mut found, mut polled) = (0, 0);
+        let mut queue = self.queue.borrow_mut();
+        for c in queue.poll().map_err(|e| Fatal(e.to_string()))? {
+            polled += 1;
             if !c.status.is_success() {
                 // The first says why; those after it were flushed.
-                broken.get_or_insert_with(|| c.status.explain());
-                return;
+                return Err(Fatal(c.status.explain()));
             }
             if c.id & RECEIVED == 0 {
-                return;
+                continue;
             }
             let at = (c.id & !RECEIVED) as usize;
             // Two receives a queue pair.
             let (n, place) = (at / 2, at % 2);
-            let Some(lane) = lanes.get_mut(n) else { return };
-            if let Err(e) = lane.pair.receive(&mut lane.receives, &[place as u32]) {
-                broken.get_or_insert_with(|| e.to_string());
-            }
+            let Some(lane) = self.lanes.get_mut(n) else {
+                continue;
+            };
+            lane.pair
+                .receive(&mut lane.receives, &[place as u32])
+                .map_err(|e| Fatal(e.to_string()))?;
             lane.awaits = false;
             found += 1;
             came(n);
-        });
-        let polled = polled.map_err(|e| Fatal(e.to_string()))?;
-        if let Some(why) = broken {
-            return Err(Fatal(why));
         }
+        drop(queue);
         if self.seen == Seen::InMemory {
             for (n, lane) in self.lanes.iter_mut().enumerate().filter(|(_, l)| l.awaits) {
                 let last = (self.places.at(n) + self.bytes).as_usize() - 1;

@@ -1,6 +1,5 @@
 //! The queue pairs over which a thread begins operations.
 
-use std::collections::VecDeque;
 use std::rc::Rc;
 
 use strata_measure::Fatal;
@@ -11,12 +10,11 @@ use crate::meeting::Deeds;
 use crate::shape::Places;
 use crate::verbs::{MemoryRegion, QueuePair, Ready, Remote, Request, Requests, Verb};
 
-/// The bit of the request that does nothing but complete, so that those before it are known to have; below it stands its
-/// queue pair.
-const FLUSH: u64 = 1 << 41;
+/// Where in a request's number its queue pair stands; below it, and below the bit of a receive, stands its operation.
+const LANE: u32 = 48;
 
-/// The same among operations.
-const NO_OPERATION: u32 = u32::MAX;
+/// The operation of the request that does nothing but complete, so that those before it are known to have.
+const FLUSH: u32 = u32::MAX;
 
 /// One queue pair.
 struct Lane {
@@ -24,17 +22,16 @@ struct Lane {
     requests: Requests,
     /// The operation of its first request.
     first: u32,
-    /// Requests that wait for the next doorbell.
-    pending: Vec<u32>,
-    /// Rung and not completed.
-    in_flight: usize,
-    /// Those of them that will have a completion of their own.
+    /// Operations by when they were taken, round and round: those to be rung, and before them those in flight.
+    order: Box<[u32]>,
+    taken: u64,
+    rung: u64,
+    over: u64,
+    /// How many of those in flight will have a completion of their own.
     signalled: usize,
     /// Rung since the last of those.
     since: usize,
-    /// The operations in flight in their order, where not each is signalled.
-    order: VecDeque<u32>,
-    sent: u64,
+    flushes: u64,
 }
 
 /// How operations are begun.
@@ -71,18 +68,25 @@ impl Checked {
             last: vec![None; slots],
         }
     }
+
+    /// Whether what was read is what is there.
+    #[cold]
+    fn read(&mut self, region: &MemoryRegion, places: Places, n: u32) -> Result<(), Wrong> {
+        let (region, at) = (region.buffers().region(), places.at(n as usize));
+        self.content.check(region, at, self.places, n.into())
+    }
 }
 
 pub(crate) struct Source {
     lanes: Vec<Lane>,
     how: How,
+    slots: usize,
     /// Whose turn it is, where they take turns.
     turn: usize,
-    /// The queue pair that each operation went to.
-    lane_of: Box<[u16]>,
     places: Places,
     region: Rc<MemoryRegion>,
     checked: Option<Checked>,
+    /// Of those that are checked.
     begun: u64,
     done: u64,
 }
@@ -118,7 +122,7 @@ impl Source {
                         len: how.bytes,
                         remote: to.map(|to| (to.address + there.0, to.key)),
                         inline: how.inline && how.bytes.0 <= pair.inline().into(),
-                        id: (first + n) as u64,
+                        id: (lane as u64) << LANE | (first + n) as u64,
                     },
                 );
             }
@@ -131,26 +135,27 @@ impl Source {
                     len: Bytes(0),
                     remote: None,
                     inline: false,
-                    id: FLUSH | lane as u64,
+                    id: (lane as u64) << LANE | u64::from(FLUSH),
                 },
             );
             Lane {
                 pair,
                 requests,
                 first: first as u32,
-                pending: Vec::with_capacity(each + 1),
-                in_flight: 0,
+                order: vec![0; (each + 1).next_power_of_two()].into_boxed_slice(),
+                taken: 0,
+                rung: 0,
+                over: 0,
                 signalled: 0,
                 since: 0,
-                order: VecDeque::with_capacity(each + 1),
-                sent: 0,
+                flushes: 0,
             }
         });
         Source {
             lanes: lanes.collect(),
             how,
+            slots,
             turn: 0,
-            lane_of: vec![0; slots].into_boxed_slice(),
             places,
             region: Rc::clone(region),
             checked,
@@ -183,7 +188,7 @@ impl Source {
 
     /// Operations in flight at most.
     pub(crate) fn slots(&self) -> usize {
-        self.lane_of.len()
+        self.slots
     }
 
     /// Operations that have completed.
@@ -193,41 +198,33 @@ impl Source {
 
     /// Whether none is in flight.
     pub(crate) fn is_idle(&self) -> bool {
-        self.lanes
-            .iter()
-            .all(|lane| lane.in_flight == 0 && lane.pending.is_empty())
+        self.lanes.iter().all(|lane| lane.over == lane.taken)
     }
 
     /// Takes operation `n` into the current batch.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn post(&mut self, n: u32) {
-        let (lane, at) = if self.lanes.len() == 1 {
-            (0, n)
-        } else {
-            self.choose(n)
+        let lane = match self.lanes.len() {
+            1 => 0,
+            _ => self.choose(n),
         };
         if self.checked.is_some() {
             self.put(n, lane);
         }
-        self.begun += 1;
         if let Some(lane) = self.lanes.get_mut(lane) {
-            lane.pending.push(at);
+            lane.take(n);
         }
     }
 
-    /// The queue pair that an operation goes to, and its number there.
-    #[inline]
-    fn choose(&mut self, n: u32) -> (usize, u32) {
-        if self.how.in_turn {
-            let lane = self.turn;
-            self.turn = (lane + 1) % self.lanes.len();
-            self.lane_of[n as usize] = lane as u16;
-            return (lane, n);
+    /// The queue pair that an operation goes to.
+    #[inline(never)]
+    fn choose(&mut self, n: u32) -> usize {
+        if !self.how.in_turn {
+            return n as usize / self.how.depth;
         }
-        // Fewer than 65536, as the slots are.
-        let lane = n as usize / self.how.depth;
-        self.lane_of[n as usize] = lane as u16;
-        (lane, n - (lane * self.how.depth) as u32)
+        let lane = self.turn;
+        self.turn = (lane + 1) % self.lanes.len();
+        lane
     }
 
     #[cold]
@@ -238,9 +235,10 @@ impl Source {
         let (region, at) = (self.region.buffers().region(), self.places.at(n as usize));
         match self.how.verb {
             Verb::Send => {
-                let (key, sent) = (checked.lanes[lane], self.lanes[lane].sent);
-                let waiting = self.lanes[lane].pending.len() as u64;
-                checked.content.put(region, at, key, sent + waiting);
+                let (key, lane) = (checked.lanes[lane], &self.lanes[lane]);
+                checked
+                    .content
+                    .put(region, at, key, lane.taken - lane.flushes);
             }
             Verb::Write | Verb::WriteImm(_) => {
                 checked.content.put(region, at, checked.places, self.begun);
@@ -249,78 +247,57 @@ impl Source {
             Verb::Read => checked.content.spoil(region, at),
             Verb::FetchAdd(_) => {}
         }
+        self.begun += 1;
     }
 
     /// Sends off what is to go.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn ring(&mut self) -> Result<(), Fatal> {
-        let (batch, every) = (self.how.batch, self.how.signal_every);
+        let (batch, every) = (self.how.batch as u64, self.how.signal_every);
         for lane in &mut self.lanes {
-            if lane.pending.is_empty() {
-                if every > 1 && lane.signalled == 0 && lane.in_flight > 0 {
+            let pending = lane.taken - lane.rung;
+            if pending == 0 {
+                if lane.signalled == 0 && lane.over < lane.rung {
                     lane.flush()?;
                 }
             // Who waits for more must know that something will come back.
-            } else if lane.pending.len() >= batch || lane.signalled == 0 {
+            } else if pending >= batch || lane.signalled == 0 {
                 lane.go(every)?;
             }
         }
         Ok(())
     }
 
-    /// Takes a completion, and hands out the operations that it completes.
-    #[inline]
+    /// Takes a completion, and hands out the operations that it completes: its own, and those before it, since the requests
+    /// of a queue pair complete in their order.
+    #[inline(always)]
     pub(crate) fn completed(&mut self, id: u64, mut done: impl FnMut(u32, Result<(), Wrong>)) {
-        let n = id as u32;
-        let flushed = id & FLUSH != 0;
-        let lane = match self.lanes.len() {
-            1 => 0,
-            _ if flushed => n as usize,
-            _ => usize::from(self.lane_of[n as usize]),
-        };
-        if self.how.signal_every == 1 {
-            if let Some(lane) = self.lanes.get_mut(lane) {
-                lane.in_flight -= 1;
-                lane.signalled -= 1;
-            }
-            self.done += 1;
-            let checked = self.check(n);
-            done(n, checked);
+        let Some(lane) = self.lanes.get_mut((id >> LANE) as usize) else {
             return;
-        }
-        let last = if flushed { NO_OPERATION } else { n };
-        self.lanes[lane].signalled -= 1;
-        while let Some(first) = self.lanes[lane].order.pop_front() {
-            self.lanes[lane].in_flight -= 1;
-            if first != NO_OPERATION {
+        };
+        let last = id as u32;
+        lane.signalled -= 1;
+        while let Some(n) = lane.over() {
+            if n != FLUSH {
                 self.done += 1;
-                let checked = self.check(first);
-                done(first, checked);
+                let checked = match &mut self.checked {
+                    Some(checked) if self.how.verb == Verb::Read => {
+                        checked.read(&self.region, self.places, n)
+                    }
+                    _ => Ok(()),
+                };
+                done(n, checked);
             }
-            if first == last {
+            if n == last {
                 break;
             }
-        }
-    }
-
-    /// Whether what was read is what is there.
-    #[inline]
-    fn check(&mut self, n: u32) -> Result<(), Wrong> {
-        match (&mut self.checked, self.how.verb) {
-            (Some(checked), Verb::Read) => checked.content.check(
-                self.region.buffers().region(),
-                self.places.at(n as usize),
-                checked.places,
-                u64::from(n),
-            ),
-            _ => Ok(()),
         }
     }
 
     /// What it has done.
     pub(crate) fn deeds(&self) -> Deeds {
         Deeds {
-            sent: self.lanes.iter().map(|lane| lane.sent).collect(),
+            sent: self.lanes.iter().map(Lane::sent).collect(),
             last: match (&self.checked, self.how.verb) {
                 (Some(checked), Verb::Write | Verb::WriteImm(_)) => checked.last.clone(),
                 _ => Vec::new(),
@@ -334,30 +311,46 @@ impl Source {
 }
 
 impl Lane {
-    #[inline]
+    #[inline(always)]
+    fn take(&mut self, n: u32) {
+        let mask = self.order.len() - 1;
+        self.order[self.taken as usize & mask] = n;
+        self.taken += 1;
+    }
+
+    /// The operation that is over next.
+    #[inline(always)]
+    fn over(&mut self) -> Option<u32> {
+        if self.over == self.rung {
+            return None;
+        }
+        let n = self.order[self.over as usize & (self.order.len() - 1)];
+        self.over += 1;
+        Some(n)
+    }
+
+    /// Operations that went off.
+    fn sent(&self) -> u64 {
+        self.rung - self.flushes
+    }
+
+    #[inline(always)]
     fn go(&mut self, every: usize) -> Result<(), Fatal> {
+        let (mut since, mut signalled) = (self.since, self.signalled);
         let mut batch = self.pair.batch(&mut self.requests);
-        if every == 1 {
-            for n in &self.pending {
-                batch.push(*n as usize, true);
+        for position in self.rung..self.taken {
+            let n = self.order[position as usize & (self.order.len() - 1)] - self.first;
+            since += 1;
+            let tells = since == every;
+            if tells {
+                since = 0;
+                signalled += 1;
             }
-            self.signalled += self.pending.len();
-        } else {
-            for n in &self.pending {
-                self.since += 1;
-                let signalled = self.since == every;
-                if signalled {
-                    self.since = 0;
-                    self.signalled += 1;
-                }
-                batch.push(*n as usize, signalled);
-                self.order.push_back(self.first + n);
-            }
+            batch.push(n as usize, tells);
         }
         batch.ring().map_err(|e| Fatal(e.to_string()))?;
-        self.in_flight += self.pending.len();
-        self.sent += self.pending.len() as u64;
-        self.pending.clear();
+        (self.since, self.signalled) = (since, signalled);
+        self.rung = self.taken;
         Ok(())
     }
 
@@ -368,10 +361,11 @@ impl Lane {
         let mut batch = self.pair.batch(&mut self.requests);
         batch.push(last, true);
         batch.ring().map_err(|e| Fatal(e.to_string()))?;
-        self.in_flight += 1;
+        self.take(FLUSH);
+        self.rung = self.taken;
         self.signalled += 1;
         self.since = 0;
-        self.order.push_back(NO_OPERATION);
+        self.flushes += 1;
         Ok(())
     }
 }

@@ -559,7 +559,7 @@ fn a_link_that_goes_down_ends_the_trial_and_what_was_measured_is_kept() {
 #[test]
 fn trials_over_verbs() {
     type Case = (&'static str, fn());
-    let cases: [Case; 14] = [
+    let cases: [Case; 15] = [
         ("sizes", every_operation_brings_what_was_sent_in_every_size),
         ("sums", additions_of_four_queue_pairs_add_up),
         ("to and fro", messages_go_to_and_fro),

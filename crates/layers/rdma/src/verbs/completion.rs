@@ -116,7 +116,7 @@ pub struct Completions {
     pub receives: bool,
 }
 
-/// How many completions are copied out at once.
+/// How many completions are taken at once.
 const COPIED: usize = 32;
 
 /// A completion queue, with as much room as was asked for at least. Of one thread.
@@ -138,14 +138,50 @@ enum Raw {
         raw: NonNull<ibv_cq>,
         poll: unsafe extern "C" fn(*mut ibv_cq, c_int, *mut ibv_wc) -> c_int,
     },
-    Extended {
-        raw: NonNull<ibv_cq_ex>,
-        start: unsafe extern "C" fn(*mut ibv_cq_ex, *mut ibv_poll_cq_attr) -> c_int,
-        next: unsafe extern "C" fn(*mut ibv_cq_ex) -> c_int,
-        end: unsafe extern "C" fn(*mut ibv_cq_ex),
-        bytes: Option<unsafe extern "C" fn(*mut ibv_cq_ex) -> u32>,
-        queue_pair: unsafe extern "C" fn(*mut ibv_cq_ex) -> u32,
-    },
+    Extended(ExtendedCalls),
+}
+
+struct ExtendedCalls {
+    raw: NonNull<ibv_cq_ex>,
+    start: unsafe extern "C" fn(*mut ibv_cq_ex, *mut ibv_poll_cq_attr) -> c_int,
+    next: unsafe extern "C" fn(*mut ibv_cq_ex) -> c_int,
+    end: unsafe extern "C" fn(*mut ibv_cq_ex),
+    bytes: Option<unsafe extern "C" fn(*mut ibv_cq_ex) -> u32>,
+    queue_pair: unsafe extern "C" fn(*mut ibv_cq_ex) -> u32,
+}
+
+impl ExtendedCalls {
+    /// Reads what has completed, as much as has room in `into`; how many, or a negative error number.
+    #[inline(never)]
+    fn read(&self, into: &mut [ibv_wc]) -> c_int {
+        let (mut how, raw) = (ibv_poll_cq_attr::default(), self.raw.as_ptr());
+        // SAFETY: the queue is alive; between a start that succeeded and its end, the current completion may be read, by the
+        // readers that were asked for when the queue was made.
+        unsafe {
+            match (self.start)(raw, &mut how) {
+                0 => {}
+                libc::ENOENT => return 0,
+                failed => return -failed.abs(),
+            }
+            let (mut n, most) = (0, into.len());
+            for wc in into {
+                wc.wr_id = (*raw).wr_id;
+                wc.status = (*raw).status;
+                wc.byte_len = self.bytes.map_or(0, |read| read(raw));
+                wc.qp_num = if wc.status == IBV_WC_SUCCESS {
+                    0
+                } else {
+                    (self.queue_pair)(raw)
+                };
+                n += 1;
+                if n == most || (self.next)(raw) != 0 {
+                    break;
+                }
+            }
+            (self.end)(raw);
+            n as c_int
+        }
+    }
 }
 
 /// What tells that a completion has come (ibv_create_comp_channel(3)).
@@ -212,74 +248,32 @@ impl CompletionQueue {
         match &self.raw {
             Raw::Classic { raw, .. } => raw.as_ptr(),
             // ibv_cq_ex_to_cq: the one begins as the other does.
-            Raw::Extended { raw, .. } => raw.as_ptr().cast(),
+            Raw::Extended(calls) => calls.raw.as_ptr().cast(),
         }
     }
 
-    /// Hands out what has completed, and returns how many there were.
+    /// What has completed, up to 32 at once.
     ///
     /// # Errors
     /// The queue is of no more use; the error number of the provider.
-    #[inline]
-    pub fn poll(&mut self, mut each: impl FnMut(Completion)) -> Result<usize, VerbsError> {
-        match &self.raw {
-            Raw::Classic { raw, poll } => {
-                // SAFETY: the queue is alive, and so many completions have room.
-                let n = unsafe { poll(raw.as_ptr(), COPIED as c_int, self.copied.as_mut_ptr()) };
-                let Ok(n) = usize::try_from(n) else {
-                    return Err(self.broken(n));
-                };
-                for wc in self.copied.iter().take(n) {
-                    each(Completion {
-                        id: wc.wr_id,
-                        status: Status(wc.status),
-                        bytes: wc.byte_len,
-                        queue_pair: wc.qp_num,
-                    });
-                }
-                Ok(n)
-            }
-            Raw::Extended {
-                raw,
-                start,
-                next,
-                end,
-                bytes,
-                queue_pair,
-            } => {
-                let mut how = ibv_poll_cq_attr::default();
-                let raw = raw.as_ptr();
-                // SAFETY: the queue is alive; between a start that succeeded and its end, the current completion may be
-                // read, by the readers that were asked for when the queue was made.
-                unsafe {
-                    match start(raw, &mut how) {
-                        0 => {}
-                        libc::ENOENT => return Ok(0),
-                        failed => return Err(self.broken(failed)),
-                    }
-                    let mut n = 0;
-                    loop {
-                        let status = Status((*raw).status);
-                        each(Completion {
-                            id: (*raw).wr_id,
-                            status,
-                            bytes: bytes.map_or(0, |read| read(raw)),
-                            queue_pair: if status.is_success() {
-                                0
-                            } else {
-                                queue_pair(raw)
-                            },
-                        });
-                        n += 1;
-                        if n == self.at_once || next(raw) != 0 {
-                            break;
-                        }
-                    }
-                    end(raw);
-                    Ok(n)
-                }
-            }
-        }
+    #[inline(always)]
+    pub fn poll(&mut self) -> Result<impl ExactSizeIterator<Item = Completion>, VerbsError> {
+        let found = match &self.raw {
+            // SAFETY: the queue is alive, and so many completions have room.
+            Raw::Classic { raw, poll } => unsafe {
+                poll(raw.as_ptr(), COPIED as c_int, self.copied.as_mut_ptr())
+            },
+            Raw::Extended(calls) => calls.read(&mut self.copied[..self.at_once]),
+        };
+        let Ok(n) = usize::try_from(found) else {
+            return Err(self.broken(found));
+        };
+        Ok(self.copied.iter().take(n).map(|wc| Completion {
+            id: wc.wr_id,
+            status: Status(wc.status),
+            bytes: wc.byte_len,
+            queue_pair: wc.qp_num,
+        }))
     }
 
     #[cold]
@@ -287,7 +281,7 @@ impl CompletionQueue {
         VerbsError::call(
             "ibv_poll_cq",
             self.context.name(),
-            errno,
+            errno.abs(),
             "the completion queue is of no more use; look at dmesg",
         )
     }
@@ -480,14 +474,14 @@ fn extended(
         (Some(start), Some(next), Some(end), bytes, Some(queue_pair))
             if bytes.is_some() || !want.receives =>
         {
-            Ok(Raw::Extended {
+            Ok(Raw::Extended(ExtendedCalls {
                 raw,
                 start,
                 next,
                 end,
                 bytes: bytes.filter(|_| want.receives),
                 queue_pair,
-            })
+            }))
         }
         _ => {
             // SAFETY: it was just made, and nothing uses it.

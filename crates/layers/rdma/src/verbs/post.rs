@@ -282,7 +282,7 @@ impl Batch<'_> {
     ///
     /// # Panics
     /// When there is no such one.
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, n: usize, signalled: bool) {
         let wr = &mut self.requests.all[n];
         // SAFETY: of sends that is the member which was set; other operations are told by their opcode before.
@@ -299,27 +299,27 @@ impl Batch<'_> {
         match self.calls {
             Calls::Classic(_) => {
                 let wr: *mut ibv_send_wr = wr;
-                // SAFETY: both are requests of the batch, which borrows them all.
-                unsafe {
-                    (*wr).next = null_mut();
-                    if self.last.is_null() {
-                        self.first = wr;
-                    } else {
-                        (*self.last).next = wr;
-                    }
+                if self.last.is_null() {
+                    self.first = wr;
+                } else {
+                    // SAFETY: it is a request of the batch, which borrows them all.
+                    unsafe { (*self.last).next = wr };
                 }
                 self.last = wr;
             }
-            Calls::Extended(calls) => {
-                let (wr, piece) = (&*wr, &self.requests.pieces[n]);
-                // SAFETY: the batch is begun; the request's memory is of the region that `Requests` holds, so that what is
-                // copied from it is mapped; the address handle is held by `Requests` too; an entry that is called is one of
-                // those that the queue pair was made with.
-                let did = unsafe { extended(calls, wr, piece, flags) };
-                if !did {
-                    self.wrong = libc::EOPNOTSUPP;
-                }
-            }
+            Calls::Extended(calls) => self.call(calls, n, flags),
+        }
+    }
+
+    #[inline(never)]
+    fn call(&mut self, calls: &ExtendedCalls, n: usize, flags: u32) {
+        let (wr, piece) = (&self.requests.all[n], &self.requests.pieces[n]);
+        // SAFETY: the batch is begun; the request's memory is of the region that `Requests` holds, so that what is copied from
+        // it is mapped; the address handle is held by `Requests` too; an entry that is called is one of those that the queue
+        // pair was made with.
+        let did = unsafe { extended(calls, wr, piece, flags) };
+        if !did {
+            self.wrong = libc::EOPNOTSUPP;
         }
     }
 
@@ -339,9 +339,12 @@ impl Batch<'_> {
                 if first.is_null() {
                     return Ok(());
                 }
-                // SAFETY: the queue pair is alive; the requests are chained to an end, and each points to a piece, or to no
-                // bytes; what is copied inline is mapped, since `Requests` holds the region.
-                unsafe { post(self.qp.as_ptr(), first, &mut bad) }
+                // SAFETY: the last is a request of the batch, and ends it; the queue pair is alive; each request points to a
+                // piece, or to no bytes; what is copied inline is mapped, since `Requests` holds the region.
+                unsafe {
+                    (*self.last).next = null_mut();
+                    post(self.qp.as_ptr(), first, &mut bad)
+                }
             }
             Calls::Extended(calls) => {
                 if self.wrong != 0 {
