@@ -50,6 +50,8 @@ pub(crate) struct VerbsLoop<'a> {
     ready: Option<Instant>,
     begun: bool,
     broken: Option<String>,
+    /// Whether the loop takes what it has posted and posts nothing more.
+    draining: bool,
     /// Whether the loop is over.
     finishing: bool,
     /// Whether nothing more is begun.
@@ -106,6 +108,7 @@ impl<'a> VerbsLoop<'a> {
             ready: None,
             begun: false,
             broken: None,
+            draining: false,
             finishing: false,
             stopping: false,
             polled: 0,
@@ -189,6 +192,13 @@ impl<'a> VerbsLoop<'a> {
             if let Some(why) = &self.broken {
                 // The other threads need not wait for their windows' end.
                 self.meeting.end(why);
+            }
+        }
+        if self.draining {
+            // Nothing more is counted: whether as much comes as is awaited is of no matter.
+            for slot in slots.iter_mut().filter_map(Option::take) {
+                completed += 1;
+                done(slot, Outcome::Done(bytes));
             }
         }
         if self.polled == 0 {
@@ -377,6 +387,7 @@ impl Engine for VerbsLoop<'_> {
             (Some(Counts::Received), _, Some(sink)) => {
                 // What the loop has not posted again it does not want any more: it drains, and the sender goes on.
                 for n in self.handed.drain(..) {
+                    self.draining |= self.slots.get(n as usize).is_some_and(Option::is_none);
                     sink.post(n);
                 }
                 sink.ring()
