@@ -4,8 +4,7 @@ use std::time::{Duration, Instant};
 
 use strata_measure::two_sides::{Begins, Begun};
 use strata_measure::{
-    Buffers, Engine, FailCode, Fatal, Limits, Op, Outcome, Refusal, Refused, Slot, Stuck, Tick,
-    Wait,
+    Buffers, Engine, FailCode, Fatal, Limits, Op, Outcome, Refused, Slot, Stuck, Tick, Wait,
 };
 use strata_record::PagesProof;
 use strata_units::{Bytes, Nanos};
@@ -16,7 +15,7 @@ use crate::meeting::Meeting;
 use crate::shape::{Counts, Shape, Side};
 use crate::sink::RECEIVED;
 use crate::source::Source;
-use crate::verbs::{CompletionQueue, Status, VerbsError};
+use crate::verbs::{Completion, CompletionQueue, Status, VerbsError};
 
 /// The longest sleep before a loop looks at its clock.
 const SLEEP: Nanos = Nanos::from_millis(50);
@@ -37,7 +36,11 @@ const SETTLES: Duration = Duration::from_secs(2);
 pub(crate) struct VerbsLoop<'a> {
     bench: Bench,
     slots: Box<[Option<Slot>]>,
-    /// Operations that go on beside, and are to begin again.
+    /// Operations that wait for the next doorbell.
+    posted: Vec<u32>,
+    /// Those that have completed and are handed out next.
+    came: Vec<u32>,
+    /// Those that go on beside, and are to begin again.
     again: Vec<u32>,
     counts: Option<Counts>,
     limits: Limits,
@@ -87,6 +90,8 @@ impl<'a> VerbsLoop<'a> {
         };
         VerbsLoop {
             slots: std::iter::repeat_with(|| None).take(slots).collect(),
+            posted: Vec::with_capacity(slots),
+            came: Vec::with_capacity(slots + 1),
             again: Vec::with_capacity(bench.source.as_ref().map_or(0, Source::slots)),
             bench,
             counts,
@@ -111,18 +116,31 @@ impl<'a> VerbsLoop<'a> {
         if let Some(why) = &self.broken {
             return Err(Fatal(why.clone()));
         }
-        let (slots, bytes) = (&mut self.slots, self.bytes);
+        let failed = match &mut self.bench.pingpong {
+            Some(pingpong) => {
+                pingpong.poll(|n| self.came.push(n as u32))?;
+                None
+            }
+            None => self.take()?,
+        };
         let mut completed = 0;
-        let mut hand = |n: u32, outcome| {
-            if let Some(slot) = slots.get_mut(n as usize).and_then(Option::take) {
+        for n in self.came.drain(..) {
+            if let Some(slot) = self.slots.get_mut(n as usize).and_then(Option::take) {
                 completed += 1;
+                let outcome = match failed {
+                    Some((failed, code)) if failed == n => Outcome::Failed(code),
+                    _ => Outcome::Done(self.bytes),
+                };
                 done(slot, outcome);
             }
-        };
-        if let Some(pingpong) = &mut self.bench.pingpong {
-            pingpong.poll(|n| hand(n as u32, Outcome::Done(bytes)))?;
-            return Ok(completed);
         }
+        self.beside()?;
+        Ok(completed)
+    }
+
+    /// Takes completions; the first operation that failed.
+    #[inline(always)]
+    fn take(&mut self) -> Result<Option<(u32, FailCode)>, Fatal> {
         let receives = self.counts == Some(Counts::Received);
         let (source, sink) = (&mut self.bench.source, &mut self.bench.sink);
         let mut failed = None;
@@ -134,42 +152,42 @@ impl<'a> VerbsLoop<'a> {
                 let Some(sink) = sink else { continue };
                 let n = sink.arrived(c.id, c.bytes);
                 if receives && !self.finishing {
-                    hand(n, Outcome::Done(bytes));
+                    self.came.push(n);
                 } else {
                     sink.post(n);
                 }
             } else if let Some(source) = source {
-                source.completed(c.id, |n, checked| {
-                    if let Err(wrong) = checked {
-                        self.broken.get_or_insert_with(|| wrong.to_string());
-                    }
-                    if receives {
-                        self.again.push(n);
-                    } else {
-                        hand(n, Outcome::Done(bytes));
-                    }
-                });
+                let done = if receives {
+                    &mut self.again
+                } else {
+                    &mut self.came
+                };
+                if let Err(wrong) = source.completed(c.id, done) {
+                    self.broken.get_or_insert_with(|| wrong.to_string());
+                }
             }
         }
         drop(queue);
-        if let Some(source) = source
-            && receives
-        {
+        if receives && let Some(source) = source {
             // What goes beside goes on.
-            for n in self.again.drain(..).filter(|_| !self.stopping) {
-                source.post(n);
+            if !self.stopping {
+                source.post(&self.again);
             }
+            self.again.clear();
         }
-        if let Some(c) = failed {
-            if !c.status.is_flushed() {
-                hand(c.id as u32, Outcome::Failed(FailCode(c.status.0)));
-            }
-            self.broken.get_or_insert_with(|| {
-                format!("queue pair {} failed: {}", c.queue_pair, c.status.explain())
-            });
+        Ok(failed.and_then(|c| self.fail(c)))
+    }
+
+    #[cold]
+    fn fail(&mut self, c: Completion) -> Option<(u32, FailCode)> {
+        let why = || format!("queue pair {} failed: {}", c.queue_pair, c.status.explain());
+        self.broken.get_or_insert_with(why);
+        if c.status.is_flushed() {
+            return None;
         }
-        self.beside()?;
-        Ok(completed)
+        let n = c.id as u32;
+        self.came.push(n);
+        Some((n, FailCode(c.status.0)))
     }
 
     /// Looks, and where nothing has come sleeps and looks again.
@@ -282,41 +300,17 @@ impl Engine for VerbsLoop<'_> {
         if self.counts == Some(Counts::Received)
             && let Some(source) = &mut self.bench.source
         {
-            for n in 0..source.slots() {
-                source.post(n as u32);
-            }
+            let all: Vec<u32> = (0..source.slots() as u32).collect();
+            source.post(&all);
         }
         self.ready = Some(Instant::now());
         Ok(())
     }
 
     #[inline(always)]
-    fn post(&mut self, slot: Slot, op: Op) -> Result<(), Refused> {
-        if !self.begun {
-            self.begin();
-        }
+    fn post(&mut self, slot: Slot, _: Op) -> Result<(), Refused> {
         let n = slot.index();
-        match (self.counts, &mut self.bench.pingpong) {
-            (Some(Counts::Received), None) => {
-                if let Some(sink) = &mut self.bench.sink {
-                    sink.post(n as u32);
-                }
-            }
-            (_, None) => {
-                if let Some(source) = &mut self.bench.source {
-                    source.post(n as u32);
-                }
-            }
-            (_, Some(pingpong)) => {
-                if let Err(why) = pingpong.send(n) {
-                    return Err(Refused {
-                        slot,
-                        op,
-                        why: Refusal::Fatal(why),
-                    });
-                }
-            }
-        }
+        self.posted.push(n as u32);
         if let Some(place) = self.slots.get_mut(n) {
             *place = Some(slot);
         }
@@ -325,11 +319,27 @@ impl Engine for VerbsLoop<'_> {
 
     #[inline(always)]
     fn ring(&mut self) -> Result<(), Fatal> {
-        match (self.counts, &mut self.bench.source, &mut self.bench.sink) {
-            (Some(Counts::Received), _, Some(sink)) => sink.ring(),
-            (_, Some(source), _) => source.ring(),
-            _ => Ok(()),
+        if !self.begun && !self.posted.is_empty() {
+            self.begin();
         }
+        let bench = &mut self.bench;
+        let rung = match (&mut bench.pingpong, &mut bench.source, &mut bench.sink) {
+            (Some(pingpong), ..) => self
+                .posted
+                .iter()
+                .try_for_each(|n| pingpong.send(*n as usize)),
+            (None, _, Some(sink)) if self.counts == Some(Counts::Received) => {
+                self.posted.iter().for_each(|n| sink.post(*n));
+                sink.ring()
+            }
+            (None, Some(source), _) => {
+                source.post(&self.posted);
+                source.ring()
+            }
+            _ => Ok(()),
+        };
+        self.posted.clear();
+        rung
     }
 
     #[inline(always)]
