@@ -289,6 +289,12 @@ impl Free {
     }
 }
 
+/// A clock reading once a batch, by a call: unfolded where each completion is taken it would keep that from being inlined.
+#[inline(never)]
+fn now_once(clock: Clock) -> Tick {
+    clock.now()
+}
+
 /// Runs one trial of `stream` on `engine` from the tick `start` on, and says what it counted.
 ///
 /// A window by count closes with the operation that reaches it, or, timed by batch, with the batch that does.
@@ -445,16 +451,17 @@ fn run<E: Engine, const BATCH: bool, const OPEN: bool>(
         let (before, faults_before) = (free.len(), at.faults.count);
         at.polls.all += 1;
         let reaped = engine.reap(wait, |slot, outcome| {
-            let now = if BATCH {
-                // The first of a batch is timed to know how long the batch takes.
-                *first.get_or_insert_with(|| clock.now())
-            } else {
-                clock.now()
-            };
-            at.last = now;
+            // The first of a batch is timed to know how long the batch takes.
+            if BATCH && first.is_none() {
+                first = Some(now_once(clock));
+            }
+            if !BATCH {
+                at.last = clock.now();
+            }
             match outcome {
                 Outcome::Done(bytes) if BATCH => bytes_done += bytes.0,
                 Outcome::Done(bytes) => {
+                    let now = at.last;
                     if at.counts(now) {
                         at.complete(starts[slot.index()], now, bytes);
                     }

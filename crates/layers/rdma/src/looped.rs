@@ -4,8 +4,7 @@ use std::time::{Duration, Instant};
 
 use strata_measure::two_sides::{Begins, Begun};
 use strata_measure::{
-    Buffers, Engine, FailCode, Fatal, Limits, Op, Outcome, Refusal, Refused, Slot, Stuck, Tick,
-    Wait,
+    Buffers, Engine, FailCode, Fatal, Limits, Op, Outcome, Refused, Slot, Stuck, Tick, Wait,
 };
 use strata_record::PagesProof;
 use strata_units::{Bytes, Nanos};
@@ -16,7 +15,7 @@ use crate::meeting::{GONE, Meeting};
 use crate::shape::{Counts, Shape, Side};
 use crate::sink::{RECEIVED, Sink};
 use crate::source::Source;
-use crate::verbs::{CompletionQueue, Status, VerbsError};
+use crate::verbs::{Completion, CompletionQueue, Status, VerbsError};
 
 /// The longest sleep before a loop looks at its clock.
 const SLEEP: Nanos = Nanos::from_millis(50);
@@ -40,7 +39,11 @@ const SETTLES: Duration = Duration::from_secs(2);
 pub(crate) struct VerbsLoop<'a> {
     bench: Bench,
     slots: Box<[Option<Slot>]>,
-    /// Operations that go on beside, and are to begin again.
+    /// Operations that wait for the next doorbell.
+    posted: Vec<u32>,
+    /// Those that have completed and are handed out next.
+    came: Vec<u32>,
+    /// Those that go on beside, and are to begin again.
     again: Vec<u32>,
     counts: Option<Counts>,
     limits: Limits,
@@ -98,6 +101,8 @@ impl<'a> VerbsLoop<'a> {
         };
         VerbsLoop {
             slots: std::iter::repeat_with(|| None).take(slots).collect(),
+            posted: Vec::with_capacity(slots),
+            came: Vec::with_capacity(slots + 1),
             again: Vec::with_capacity(bench.source.as_ref().map_or(0, Source::slots)),
             bench,
             counts,
@@ -126,23 +131,41 @@ impl<'a> VerbsLoop<'a> {
         if let Some(why) = &self.broken {
             return Err(Fatal(why.clone()));
         }
-        let (slots, bytes) = (&mut self.slots, self.bytes);
+        let failed = match &mut self.bench.pingpong {
+            Some(pingpong) => {
+                self.polled = pingpong.poll(|n| self.came.push(n as u32))?;
+                None
+            }
+            None => self.take()?,
+        };
         let mut completed = 0;
-        let mut hand = |n: u32, outcome| {
-            let slot = slots.get_mut(n as usize).and_then(Option::take);
-            let awaited = slot.is_some();
-            if let Some(slot) = slot {
+        for n in self.came.drain(..) {
+            if let Some(slot) = self.slots.get_mut(n as usize).and_then(Option::take) {
                 completed += 1;
+                let outcome = match failed {
+                    Some((failed, code)) if failed == n => Outcome::Failed(code),
+                    _ => Outcome::Done(self.bytes),
+                };
                 done(slot, outcome);
             }
-            awaited
-        };
-        if let Some(pingpong) = &mut self.bench.pingpong {
-            self.polled = pingpong.poll(|n| {
-                hand(n as u32, Outcome::Done(bytes));
-            })?;
-            return Ok(completed);
         }
+        if self.draining {
+            // Nothing more is counted: whether as much comes as is awaited is of no matter.
+            for slot in self.slots.iter_mut().filter_map(Option::take) {
+                completed += 1;
+                done(slot, Outcome::Done(self.bytes));
+            }
+        }
+        if self.polled == 0 {
+            self.nothing()?;
+        }
+        self.beside()?;
+        Ok(completed)
+    }
+
+    /// Takes completions; the first operation that failed.
+    #[inline(always)]
+    fn take(&mut self) -> Result<Option<(u32, FailCode)>, Fatal> {
         let receives = self.counts == Some(Counts::Received);
         let (source, sink) = (&mut self.bench.source, &mut self.bench.sink);
         let mut failed = None;
@@ -155,57 +178,46 @@ impl<'a> VerbsLoop<'a> {
             } else if c.id & RECEIVED != 0 {
                 let Some(sink) = sink else { continue };
                 let n = sink.arrived(c.id, c.bytes);
-                if receives && hand(n, Outcome::Done(bytes)) {
+                if receives && self.slots.get(n as usize).is_some_and(Option::is_some) {
+                    self.came.push(n);
                     self.handed.push(n);
                 } else {
                     sink.post(n);
                 }
             } else if let Some(source) = source {
-                source.completed(c.id, |n, checked| {
-                    if let Err(wrong) = checked {
-                        self.broken.get_or_insert_with(|| wrong.to_string());
-                    }
-                    if receives {
-                        self.again.push(n);
-                    } else {
-                        hand(n, Outcome::Done(bytes));
-                    }
-                });
+                let done = if receives {
+                    &mut self.again
+                } else {
+                    &mut self.came
+                };
+                if let Err(wrong) = source.completed(c.id, done) {
+                    self.broken.get_or_insert_with(|| wrong.to_string());
+                }
             }
         }
         drop(queue);
-        if let Some(source) = source
-            && receives
-        {
+        if receives && let Some(source) = source {
             // What goes beside goes on.
-            for n in self.again.drain(..).filter(|_| !self.stopping) {
-                source.post(n);
+            if !self.stopping {
+                source.post(&self.again);
             }
+            self.again.clear();
         }
-        if let Some(c) = failed {
-            if !c.status.is_flushed() {
-                hand(c.id as u32, Outcome::Failed(FailCode(c.status.0)));
-            }
-            self.broken.get_or_insert_with(|| {
-                format!("queue pair {} failed: {}", c.queue_pair, c.status.explain())
-            });
-            if let Some(why) = &self.broken {
-                // The other threads need not wait for their windows' end.
-                self.meeting.end(why);
-            }
+        Ok(failed.and_then(|c| self.fail(c)))
+    }
+
+    #[cold]
+    fn fail(&mut self, c: Completion) -> Option<(u32, FailCode)> {
+        let why = || format!("queue pair {} failed: {}", c.queue_pair, c.status.explain());
+        let why = self.broken.get_or_insert_with(why);
+        // The other threads need not wait for their windows' end.
+        self.meeting.end(why);
+        if c.status.is_flushed() {
+            return None;
         }
-        if self.draining {
-            // Nothing more is counted: whether as much comes as is awaited is of no matter.
-            for slot in slots.iter_mut().filter_map(Option::take) {
-                completed += 1;
-                done(slot, Outcome::Done(bytes));
-            }
-        }
-        if self.polled == 0 {
-            self.nothing()?;
-        }
-        self.beside()?;
-        Ok(completed)
+        let n = c.id as u32;
+        self.came.push(n);
+        Some((n, FailCode(c.status.0)))
     }
 
     /// Now and then, when nothing comes: the loop looks for no interruption while it drains, and who receives would wait for
@@ -340,41 +352,17 @@ impl Engine for VerbsLoop<'_> {
         if self.counts == Some(Counts::Received)
             && let Some(source) = &mut self.bench.source
         {
-            for n in 0..source.slots() {
-                source.post(n as u32);
-            }
+            let all: Vec<u32> = (0..source.slots() as u32).collect();
+            source.post(&all);
         }
         self.ready = Some(Instant::now());
         Ok(())
     }
 
     #[inline(always)]
-    fn post(&mut self, slot: Slot, op: Op) -> Result<(), Refused> {
-        if !self.begun {
-            self.begin();
-        }
+    fn post(&mut self, slot: Slot, _: Op) -> Result<(), Refused> {
         let n = slot.index();
-        match (self.counts, &mut self.bench.pingpong) {
-            (Some(Counts::Received), None) => {
-                if let Some(sink) = &mut self.bench.sink {
-                    sink.post(n as u32);
-                }
-            }
-            (_, None) => {
-                if let Some(source) = &mut self.bench.source {
-                    source.post(n as u32);
-                }
-            }
-            (_, Some(pingpong)) => {
-                if let Err(why) = pingpong.send(n) {
-                    return Err(Refused {
-                        slot,
-                        op,
-                        why: Refusal::Fatal(why),
-                    });
-                }
-            }
-        }
+        self.posted.push(n as u32);
         if let Some(place) = self.slots.get_mut(n) {
             *place = Some(slot);
         }
@@ -383,8 +371,17 @@ impl Engine for VerbsLoop<'_> {
 
     #[inline(always)]
     fn ring(&mut self) -> Result<(), Fatal> {
-        match (self.counts, &mut self.bench.source, &mut self.bench.sink) {
-            (Some(Counts::Received), _, Some(sink)) => {
+        if !self.begun && !self.posted.is_empty() {
+            self.begin();
+        }
+        let bench = &mut self.bench;
+        let rung = match (&mut bench.pingpong, &mut bench.source, &mut bench.sink) {
+            (Some(pingpong), ..) => self
+                .posted
+                .iter()
+                .try_for_each(|n| pingpong.send(*n as usize)),
+            (None, _, Some(sink)) if self.counts == Some(Counts::Received) => {
+                self.posted.iter().for_each(|n| sink.post(*n));
                 // What the loop has not posted again it does not want any more: it drains, and the sender goes on.
                 for n in self.handed.drain(..) {
                     self.draining |= self.slots.get(n as usize).is_some_and(Option::is_none);
@@ -392,9 +389,14 @@ impl Engine for VerbsLoop<'_> {
                 }
                 sink.ring()
             }
-            (_, Some(source), _) => source.ring(),
+            (None, Some(source), _) => {
+                source.post(&self.posted);
+                source.ring()
+            }
             _ => Ok(()),
-        }
+        };
+        self.posted.clear();
+        rung
     }
 
     #[inline(always)]

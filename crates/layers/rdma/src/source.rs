@@ -32,6 +32,7 @@ struct Lane {
     /// Rung since the last of those.
     since: usize,
     flushes: u64,
+    flushed: u64,
 }
 
 /// How operations are begun.
@@ -71,9 +72,12 @@ impl Checked {
 
     /// Whether what was read is what is there.
     #[cold]
-    fn read(&mut self, region: &MemoryRegion, places: Places, n: u32) -> Result<(), Wrong> {
-        let (region, at) = (region.buffers().region(), places.at(n as usize));
-        self.content.check(region, at, self.places, n.into())
+    fn read(&mut self, region: &MemoryRegion, places: Places, all: &[u32]) -> Result<(), Wrong> {
+        let region = region.buffers().region();
+        all.iter().try_for_each(|n| {
+            let at = places.at(*n as usize);
+            self.content.check(region, at, self.places, u64::from(*n))
+        })
     }
 }
 
@@ -88,7 +92,6 @@ pub(crate) struct Source {
     checked: Option<Checked>,
     /// Of those that are checked.
     begun: u64,
-    done: u64,
 }
 
 impl Source {
@@ -149,6 +152,7 @@ impl Source {
                 signalled: 0,
                 since: 0,
                 flushes: 0,
+                flushed: 0,
             }
         });
         Source {
@@ -160,7 +164,6 @@ impl Source {
             region: Rc::clone(region),
             checked,
             begun: 0,
-            done: 0,
         }
     }
 
@@ -193,7 +196,8 @@ impl Source {
 
     /// Operations that have completed.
     pub(crate) fn done(&self) -> u64 {
-        self.done
+        let lanes = self.lanes.iter();
+        lanes.map(|lane| lane.over - lane.flushed).sum()
     }
 
     /// Whether none is in flight.
@@ -201,23 +205,27 @@ impl Source {
         self.lanes.iter().all(|lane| lane.over == lane.taken)
     }
 
-    /// Takes operation `n` into the current batch.
+    /// Takes operations into the current batch.
     #[inline(always)]
-    pub(crate) fn post(&mut self, n: u32) {
-        let lane = match self.lanes.len() {
-            1 => 0,
-            _ => self.choose(n),
-        };
-        if self.checked.is_some() {
-            self.put(n, lane);
+    pub(crate) fn post(&mut self, operations: &[u32]) {
+        match &mut self.lanes[..] {
+            [lane] if self.checked.is_none() => lane.take(operations),
+            _ => self.post_each(operations),
         }
-        if let Some(lane) = self.lanes.get_mut(lane) {
-            lane.take(n);
+    }
+
+    #[inline(never)]
+    fn post_each(&mut self, operations: &[u32]) {
+        for n in operations {
+            let lane = self.choose(*n);
+            self.put(*n, lane);
+            if let Some(lane) = self.lanes.get_mut(lane) {
+                lane.take(&[*n]);
+            }
         }
     }
 
     /// The queue pair that an operation goes to.
-    #[inline(never)]
     fn choose(&mut self, n: u32) -> usize {
         if !self.how.in_turn {
             return n as usize / self.how.depth;
@@ -268,29 +276,23 @@ impl Source {
         Ok(())
     }
 
-    /// Takes a completion, and hands out the operations that it completes: its own, and those before it, since the requests
-    /// of a queue pair complete in their order.
+    /// Takes a completion, and adds to `done` the operations that it completes: its own, and those before it, since the
+    /// requests of a queue pair complete in their order.
+    ///
+    /// # Errors
+    /// What was read is not what is there.
     #[inline(always)]
-    pub(crate) fn completed(&mut self, id: u64, mut done: impl FnMut(u32, Result<(), Wrong>)) {
+    pub(crate) fn completed(&mut self, id: u64, done: &mut Vec<u32>) -> Result<(), Wrong> {
         let Some(lane) = self.lanes.get_mut((id >> LANE) as usize) else {
-            return;
+            return Ok(());
         };
-        let last = id as u32;
-        lane.signalled -= 1;
-        while let Some(n) = lane.over() {
-            if n != FLUSH {
-                self.done += 1;
-                let checked = match &mut self.checked {
-                    Some(checked) if self.how.verb == Verb::Read => {
-                        checked.read(&self.region, self.places, n)
-                    }
-                    _ => Ok(()),
-                };
-                done(n, checked);
+        let before = done.len();
+        lane.complete(id as u32, done);
+        match &mut self.checked {
+            Some(checked) if self.how.verb == Verb::Read => {
+                checked.read(&self.region, self.places, &done[before..])
             }
-            if n == last {
-                break;
-            }
+            _ => Ok(()),
         }
     }
 
@@ -303,7 +305,7 @@ impl Source {
                 _ => Vec::new(),
             },
             added: match self.how.verb {
-                Verb::FetchAdd(each) if self.is_idle() => Some(self.done * each),
+                Verb::FetchAdd(each) if self.is_idle() => Some(self.done() * each),
                 _ => None,
             },
         }
@@ -312,21 +314,32 @@ impl Source {
 
 impl Lane {
     #[inline(always)]
-    fn take(&mut self, n: u32) {
-        let mask = self.order.len() - 1;
-        self.order[self.taken as usize & mask] = n;
-        self.taken += 1;
+    fn take(&mut self, operations: &[u32]) {
+        let order = &mut self.order[..];
+        let mask = order.len() - 1;
+        for n in operations {
+            order[self.taken as usize & mask] = *n;
+            self.taken += 1;
+        }
     }
 
-    /// The operation that is over next.
     #[inline(always)]
-    fn over(&mut self) -> Option<u32> {
-        if self.over == self.rung {
-            return None;
+    fn complete(&mut self, last: u32, done: &mut Vec<u32>) {
+        let order = &self.order[..];
+        let mask = order.len() - 1;
+        self.signalled -= 1;
+        while self.over < self.rung {
+            let n = order[self.over as usize & mask];
+            self.over += 1;
+            if n != FLUSH {
+                done.push(n);
+            } else {
+                self.flushed += 1;
+            }
+            if n == last {
+                break;
+            }
         }
-        let n = self.order[self.over as usize & (self.order.len() - 1)];
-        self.over += 1;
-        Some(n)
     }
 
     /// Operations that went off.
@@ -336,18 +349,19 @@ impl Lane {
 
     #[inline(always)]
     fn go(&mut self, every: usize) -> Result<(), Fatal> {
+        let (order, first) = (&self.order[..], self.first);
+        let mask = order.len() - 1;
         let (mut since, mut signalled) = (self.since, self.signalled);
         let mut batch = self.pair.batch(&mut self.requests);
-        for position in self.rung..self.taken {
-            let n = self.order[position as usize & (self.order.len() - 1)] - self.first;
+        batch.extend((self.rung..self.taken).map(|position| {
             since += 1;
             let tells = since == every;
             if tells {
                 since = 0;
                 signalled += 1;
             }
-            batch.push(n as usize, tells);
-        }
+            ((order[position as usize & mask] - first) as usize, tells)
+        }));
         batch.ring().map_err(|e| Fatal(e.to_string()))?;
         (self.since, self.signalled) = (since, signalled);
         self.rung = self.taken;
@@ -361,7 +375,7 @@ impl Lane {
         let mut batch = self.pair.batch(&mut self.requests);
         batch.push(last, true);
         batch.ring().map_err(|e| Fatal(e.to_string()))?;
-        self.take(FLUSH);
+        self.take(&[FLUSH]);
         self.rung = self.taken;
         self.signalled += 1;
         self.since = 0;

@@ -282,44 +282,53 @@ impl Batch<'_> {
     ///
     /// # Panics
     /// When there is no such one.
-    #[inline(always)]
+    #[inline]
     pub fn push(&mut self, n: usize, signalled: bool) {
-        let wr = &mut self.requests.all[n];
-        // SAFETY: of sends that is the member which was set; other operations are told by their opcode before.
-        if self.datagrams && (wr.opcode != IBV_WR_SEND || unsafe { wr.wr.ud.ah.is_null() }) {
-            self.wrong = libc::EINVAL;
-            return;
-        }
-        let flags = if signalled {
-            wr.send_flags | IBV_SEND_SIGNALED
-        } else {
-            wr.send_flags & !IBV_SEND_SIGNALED
-        };
-        wr.send_flags = flags;
-        match self.calls {
-            Calls::Classic(_) => {
-                let wr: *mut ibv_send_wr = wr;
-                if self.last.is_null() {
-                    self.first = wr;
-                } else {
-                    // SAFETY: it is a request of the batch, which borrows them all.
-                    unsafe { (*self.last).next = wr };
-                }
-                self.last = wr;
-            }
-            Calls::Extended(calls) => self.call(calls, n, flags),
-        }
+        self.extend(std::iter::once((n, signalled)));
     }
 
-    #[inline(never)]
-    fn call(&mut self, calls: &ExtendedCalls, n: usize, flags: u32) {
-        let (wr, piece) = (&self.requests.all[n], &self.requests.pieces[n]);
-        // SAFETY: the batch is begun; the request's memory is of the region that `Requests` holds, so that what is copied from
-        // it is mapped; the address handle is held by `Requests` too; an entry that is called is one of those that the queue
-        // pair was made with.
-        let did = unsafe { extended(calls, wr, piece, flags) };
-        if !did {
-            self.wrong = libc::EOPNOTSUPP;
+    /// Adds several, each as [`Batch::push`] does.
+    ///
+    /// # Panics
+    /// When there is no such one.
+    #[inline(always)]
+    pub fn extend(&mut self, numbers: impl Iterator<Item = (usize, bool)>) {
+        match self.calls {
+            Calls::Classic(_) => {
+                let all = &mut self.requests.all[..];
+                let (mut first, mut last) = (self.first, self.last);
+                for (n, signalled) in numbers {
+                    let wr = &mut all[n];
+                    if self.datagrams && goes_nowhere(wr) {
+                        self.wrong = libc::EINVAL;
+                        continue;
+                    }
+                    wr.send_flags = flags(wr, signalled);
+                    let wr: *mut ibv_send_wr = wr;
+                    if last.is_null() {
+                        first = wr;
+                    } else {
+                        // SAFETY: it is a request of the batch, which borrows them all.
+                        unsafe { (*last).next = wr };
+                    }
+                    last = wr;
+                }
+                (self.first, self.last) = (first, last);
+            }
+            Calls::Extended(calls) => numbers.for_each(|(n, signalled)| {
+                let (wr, piece) = (&self.requests.all[n], &self.requests.pieces[n]);
+                if self.datagrams && goes_nowhere(wr) {
+                    self.wrong = libc::EINVAL;
+                    return;
+                }
+                // SAFETY: the batch is begun; the request's memory is of the region that `Requests` holds, so that what is
+                // copied from it is mapped; the address handle is held by `Requests` too; an entry that is called is one of
+                // those that the queue pair was made with.
+                let did = unsafe { extended(calls, wr, piece, flags(wr, signalled)) };
+                if !did {
+                    self.wrong = libc::EOPNOTSUPP;
+                }
+            }),
         }
     }
 
@@ -375,11 +384,24 @@ impl Drop for Batch<'_> {
     }
 }
 
+/// A request's flags, where it shall have a completion of its own and where not.
+#[inline(always)]
+fn flags(wr: &ibv_send_wr, signalled: bool) -> u32 {
+    let others = wr.send_flags & !IBV_SEND_SIGNALED;
+    others | if signalled { IBV_SEND_SIGNALED } else { 0 }
+}
+
+/// Whether a datagram has no address: other operations have something else where it would stand.
+fn goes_nowhere(wr: &ibv_send_wr) -> bool {
+    // SAFETY: of sends that is the member which was set; other operations are told by their opcode before.
+    wr.opcode != IBV_WR_SEND || unsafe { wr.wr.ud.ah.is_null() }
+}
+
 /// Posts one request by calls; whether the queue pair has the operation.
 ///
 /// # Safety
-/// As in [`Batch::push`].
-#[inline]
+/// As in [`Batch::extend`].
+#[inline(never)]
 unsafe fn extended(calls: &ExtendedCalls, wr: &ibv_send_wr, piece: &ibv_sge, flags: u32) -> bool {
     let qp = calls.qp.as_ptr();
     // SAFETY: the caller's; which member of the union counts is told by the opcode.
