@@ -277,7 +277,38 @@ def read_sockperf(text):
     return said
 
 
-READERS = {"strata": read_strata, "fio": read_fio, "iperf3": read_iperf3, "sockperf": read_sockperf}
+def read_perftest(text):
+    """`ib_write_bw` and its like: the average of all messages, in MiB/s; or `ib_write_lat` and its like: whole round trips,
+    where those of writes and sends are told by half."""
+    test = re.search(r"^ +(RDMA_Write|RDMA_Read|Send) (BW|Latency) Test", text, re.M)
+    rows = re.findall(r"^ *(\d+) +(\d+) +([0-9.\s]+)$", text, re.M)
+    if not test or len(rows) != 1:
+        raise ValueError("perftest printed no figure")
+    size, messages, rest = rows[0]
+    figures = [float(word) for word in rest.split()]
+    if test[2] == "BW":
+        _, average, _ = figures
+        if average == 0:
+            raise ValueError("perftest could not tell the processor's frequency")
+        return {"ops_per_s": average * 2**20 / int(size), "bytes_per_s": average * 2**20, "messages": int(messages)}
+    least, greatest, typical, mean, *_ = figures
+    trip = 1000 if test[1] == "RDMA_Read" else 2000
+    return {
+        "p50_ns": typical * trip,
+        "mean_ns": mean * trip,
+        "min_ns": least * trip,
+        "max_ns": greatest * trip,
+        "messages": int(messages),
+    }
+
+
+READERS = {
+    "strata": read_strata,
+    "fio": read_fio,
+    "iperf3": read_iperf3,
+    "sockperf": read_sockperf,
+    "perftest": read_perftest,
+}
 
 
 def trial(tool, file, comparison, pair, place, side, started):
@@ -395,7 +426,7 @@ def figure(value, response):
     if response == "ops_per_s":
         return f"{value / 1000:.1f} k/s"
     if response == "bytes_per_s":
-        return f"{value * 8 / 1e9:.2f} Gb/s"
+        return f"{value * 8 / 1e9:.2f} Gb/s" if value > 1e8 else f"{value / 1e6:.1f} MB/s"
     return f"{value / 1000:.2f} µs"
 
 
@@ -561,6 +592,19 @@ def self_test():
     # Neighbours that go together are no replicates.
     waves = [0.1, 0.1, 0.1, 0.1, -0.1, -0.1, -0.1, -0.1, 0.1, 0.1, 0.1, 0.1]
     assert contrast(waves)["neighbours_averaged"] and contrast(waves)["replicates"] == 6
+
+    bandwidth = "   RDMA_Write BW Test\n #bytes  BW average[MB/sec]\n 65536      400   58.52   39.21  \t\t   0.000627\n---\n"
+    near(read_perftest(bandwidth)["bytes_per_s"], 41114664.96, 1e-2)
+    near(read_perftest(bandwidth)["ops_per_s"], 627.36, 1e-2)
+    half = "      Send Latency Test\n 64      200   17.01   8660.24  17.55 \t  538.94  \t1344.77\t\t5355.31 \t\t8660.24 \n---\n"
+    near(read_perftest(half)["p50_ns"], 35100)
+    near(read_perftest(half.replace("Send", "RDMA_Read"))["mean_ns"], 538940)
+    for nothing in ("", bandwidth.replace("39.21", "0.00"), bandwidth.replace("Test", "")):
+        try:
+            read_perftest(nothing)
+        except ValueError:
+            continue
+        raise AssertionError(f"read a figure from {nothing!r}")
 
     planned = list(order(7, 12, ["a", "b", "c"]))
     assert planned == list(order(7, 12, ["a", "b", "c"])) and len(planned) == 36

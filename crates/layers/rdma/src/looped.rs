@@ -102,7 +102,7 @@ impl<'a> VerbsLoop<'a> {
         VerbsLoop {
             slots: std::iter::repeat_with(|| None).take(slots).collect(),
             posted: Vec::with_capacity(slots),
-            came: Vec::with_capacity(slots + 1),
+            came: Vec::with_capacity(slots),
             again: Vec::with_capacity(bench.source.as_ref().map_or(0, Source::slots)),
             bench,
             counts,
@@ -142,12 +142,11 @@ impl<'a> VerbsLoop<'a> {
         for n in self.came.drain(..) {
             if let Some(slot) = self.slots.get_mut(n as usize).and_then(Option::take) {
                 completed += 1;
-                let outcome = match failed {
-                    Some((failed, code)) if failed == n => Outcome::Failed(code),
-                    _ => Outcome::Done(self.bytes),
-                };
-                done(slot, outcome);
+                done(slot, Outcome::Done(self.bytes));
             }
+        }
+        if let Some((n, code)) = failed {
+            completed += self.hand_failed(n, code, &mut done);
         }
         if self.draining {
             // Nothing more is counted: whether as much comes as is awaited is of no matter.
@@ -215,9 +214,21 @@ impl<'a> VerbsLoop<'a> {
         if c.status.is_flushed() {
             return None;
         }
-        let n = c.id as u32;
-        self.came.push(n);
-        Some((n, FailCode(c.status.0)))
+        Some((c.id as u32, FailCode(c.status.0)))
+    }
+
+    #[cold]
+    fn hand_failed(
+        &mut self,
+        n: u32,
+        code: FailCode,
+        done: &mut dyn FnMut(Slot, Outcome),
+    ) -> usize {
+        let slot = self.slots.get_mut(n as usize).and_then(Option::take);
+        slot.map_or(0, |slot| {
+            done(slot, Outcome::Failed(code));
+            1
+        })
     }
 
     /// Now and then, when nothing comes: the loop looks for no interruption while it drains, and who receives would wait for

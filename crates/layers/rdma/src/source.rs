@@ -29,8 +29,8 @@ struct Lane {
     over: u64,
     /// How many of those in flight will have a completion of their own.
     signalled: usize,
-    /// Rung since the last of those.
-    since: usize,
+    /// To be rung until the next of those, which is counted too.
+    left: usize,
     flushes: u64,
     flushed: u64,
 }
@@ -150,7 +150,7 @@ impl Source {
                 rung: 0,
                 over: 0,
                 signalled: 0,
-                since: 0,
+                left: how.signal_every,
                 flushes: 0,
                 flushed: 0,
             }
@@ -266,7 +266,7 @@ impl Source {
             let pending = lane.taken - lane.rung;
             if pending == 0 {
                 if lane.signalled == 0 && lane.over < lane.rung {
-                    lane.flush()?;
+                    lane.flush(every)?;
                 }
             // Who waits for more must know that something will come back.
             } else if pending >= batch || lane.signalled == 0 {
@@ -327,18 +327,27 @@ impl Lane {
     fn complete(&mut self, last: u32, done: &mut Vec<u32>) {
         let order = &self.order[..];
         let mask = order.len() - 1;
-        self.signalled -= 1;
-        while self.over < self.rung {
-            let n = order[self.over as usize & mask];
-            self.over += 1;
-            if n != FLUSH {
-                done.push(n);
-            } else {
-                self.flushed += 1;
-            }
-            if n == last {
+        let mut end = self.over;
+        while end < self.rung {
+            end += 1;
+            if order[(end - 1) as usize & mask] == last {
                 break;
             }
+        }
+        let (from, mut count) = (self.over as usize & mask, (end - self.over) as usize);
+        (self.over, self.signalled) = (end, self.signalled.saturating_sub(1));
+        if last == FLUSH {
+            // It is the last of those that it stands behind, and no operation.
+            self.flushed += 1;
+            count = count.saturating_sub(1);
+        }
+        if count == 1 {
+            done.push(order[from]);
+        } else {
+            let (end, begin) = order.split_at(from);
+            let first = &begin[..count.min(begin.len())];
+            done.extend_from_slice(first);
+            done.extend_from_slice(&end[..count - first.len()]);
         }
     }
 
@@ -351,26 +360,26 @@ impl Lane {
     fn go(&mut self, every: usize) -> Result<(), Fatal> {
         let (order, first) = (&self.order[..], self.first);
         let mask = order.len() - 1;
-        let (mut since, mut signalled) = (self.since, self.signalled);
+        let (mut left, mut signalled) = (self.left, self.signalled);
         let mut batch = self.pair.batch(&mut self.requests);
         batch.extend((self.rung..self.taken).map(|position| {
-            since += 1;
-            let tells = since == every;
+            left -= 1;
+            let tells = left == 0;
             if tells {
-                since = 0;
+                left = every;
                 signalled += 1;
             }
             ((order[position as usize & mask] - first) as usize, tells)
         }));
         batch.ring().map_err(|e| Fatal(e.to_string()))?;
-        (self.since, self.signalled) = (since, signalled);
+        (self.left, self.signalled) = (left, signalled);
         self.rung = self.taken;
         Ok(())
     }
 
     /// Nothing more comes, and what is in flight has no completion: one that does nothing says that all before it has.
     #[cold]
-    fn flush(&mut self) -> Result<(), Fatal> {
+    fn flush(&mut self, every: usize) -> Result<(), Fatal> {
         let last = self.requests.len() - 1;
         let mut batch = self.pair.batch(&mut self.requests);
         batch.push(last, true);
@@ -378,7 +387,7 @@ impl Lane {
         self.take(&[FLUSH]);
         self.rung = self.taken;
         self.signalled += 1;
-        self.since = 0;
+        self.left = every;
         self.flushes += 1;
         Ok(())
     }

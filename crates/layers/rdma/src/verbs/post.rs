@@ -297,6 +297,12 @@ impl Batch<'_> {
             Calls::Classic(_) => {
                 let all = &mut self.requests.all[..];
                 let (mut first, mut last) = (self.first, self.last);
+                let mut link = if last.is_null() {
+                    &raw mut first
+                } else {
+                    // SAFETY: it is a request of the batch, which borrows them all.
+                    unsafe { &raw mut (*last).next }
+                };
                 for (n, signalled) in numbers {
                     let wr = &mut all[n];
                     if self.datagrams && goes_nowhere(wr) {
@@ -304,14 +310,12 @@ impl Batch<'_> {
                         continue;
                     }
                     wr.send_flags = flags(wr, signalled);
-                    let wr: *mut ibv_send_wr = wr;
-                    if last.is_null() {
-                        first = wr;
-                    } else {
-                        // SAFETY: it is a request of the batch, which borrows them all.
-                        unsafe { (*last).next = wr };
-                    }
                     last = wr;
+                    // SAFETY: it points to `first`, or into a request of the batch.
+                    unsafe {
+                        *link = last;
+                        link = &raw mut (*last).next;
+                    }
                 }
                 (self.first, self.last) = (first, last);
             }
