@@ -113,6 +113,7 @@ fn reads(depth: u16, near: CpuId, far: CpuId, data: bool) -> Outcome<f64> {
         },
         timeout_ns: Some(Nanos::SECOND),
         sockets: None,
+        verbs: None,
         binding: None,
         placement: Placement {
             cpus: [near].into_iter().collect(),

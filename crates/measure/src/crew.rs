@@ -115,6 +115,8 @@ fn all_past(turn: &mpsc::Receiver<Infallible>) {
 struct Home<'a> {
     gate: &'a Gate,
     why: &'a Mutex<Option<String>>,
+    /// Whoever waits elsewhere looks at this.
+    enough: Option<&'a AtomicBool>,
 }
 
 impl Home<'_> {
@@ -123,6 +125,9 @@ impl Home<'_> {
         let mut kept = self.why.lock().unwrap_or_else(PoisonError::into_inner);
         kept.get_or_insert_with(|| why.to_owned());
         drop(kept);
+        if let Some(enough) = self.enough {
+            enough.store(true, Ordering::Relaxed);
+        }
         self.gate.abort(why);
     }
 }
@@ -165,6 +170,7 @@ impl Crew<'_> {
                         Home {
                             gate: &gate,
                             why: &why,
+                            enough: self.enough,
                         },
                         &build,
                     );
@@ -181,6 +187,7 @@ impl Crew<'_> {
             let home = Home {
                 gate: &gate,
                 why: &why,
+                enough: self.enough,
             };
             // Before any is waited for, so that none waits at the gate for one that never began.
             for thread in &threads {

@@ -233,6 +233,7 @@ mod tests {
             host,
             peer_host,
             connections: Vec::new(),
+            queue_pairs: Vec::new(),
             contradictions: Vec::new(),
             missing: Vec::new(),
         }

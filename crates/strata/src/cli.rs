@@ -530,18 +530,21 @@ pub(crate) struct TcpArgs {
     args_conflicts_with_subcommands = true,
     disable_help_subcommand = true,
     subcommand_help_heading = "Besides",
-    after_help = "Several engines, operations, sizes, depths or directions, with commas between, make a cell of each combination;
-a size may be a range, 1..64KiB, of which each power of two is taken.
+    after_help = "Several engines, operations, sizes, depths or directions, with commas between, make a cell of each
+combination; a size may be a range, 1..64KiB, of which each power of two is taken.
 
-Without --peer the other side is a second process of this machine, over the same port. With it, `strata serve` runs
-there. Ports, and the GIDs that the network would choose, are found by the address at which the peer is reached.
+Without --peer the other side is a second process of this machine, over the same port. With it,
+`strata serve` runs there. Ports, and the GIDs that the network would choose, are found by the
+address at which the peer is reached.
 
-Latencies are of whole round trips, also those of a ping-pong (perftest's ib_write_lat and ib_send_lat tell half of one);
-a read's and an atomic's is until its answer is there, a write's or send's until the other side's device has
-acknowledged it: that is neither visible to its CPUs nor persistent. Over uc and ud the receiver counts.
+Latencies are of whole round trips, also those of a ping-pong (perftest's ib_write_lat and
+ib_send_lat tell half of one). A read's and an atomic's is until its answer is there, a write's or
+send's until the other side's device has acknowledged it: its bytes are then neither visible to its
+CPUs nor persistent for sure. Over uc and ud the receiver counts.
 
-Keys and addresses of memory are told over the control channel, which authenticates, to the peer alone, and are void
-after the trial. The data plane itself asks for nothing but such a key, and is not encrypted: trust the fabric.
+Keys and addresses of memory are told over the control channel, which authenticates, to the peer
+alone, and are void after the trial. The data plane itself asks for nothing but such a key, and is
+not encrypted: trust the fabric.
 
 Examples:
   strata rdma list                                          devices, ports, GIDs, and what is wrong
@@ -549,7 +552,7 @@ Examples:
   strata rdma --peer storage2 --key-file K --op write,read --bs 64KiB --depth 16
   strata rdma --peer storage2 --key-file K --op write --bs 1..8MiB --depth 64 --direction both
   strata rdma --peer storage2 --key-file K --op send --transport ud --bs 64 --depth 128
-  strata rdma --peer storage2 --key-file K --op write --device mlx5_0,mlx5_1 --threads 2 --bs 1MiB --depth 8
+  strata rdma --peer storage2 --key-file K --device mlx5_0,mlx5_1 --threads 2 --bs 1MiB --depth 8
   strata rdma --op fetch-add --qps 4 --depth 8 --engine verbs,verbs-ex"
 )]
 pub(crate) struct RdmaArgs {

@@ -43,7 +43,7 @@ const TOP: [&str; 14] = [
 ];
 
 /// Crates that cannot do without `unsafe`, and for what; all others forbid it.
-const UNSAFE: [(&str, &str); 10] = [
+const UNSAFE: [(&str, &str); 11] = [
     ("strata-block", "submission of raw buffers to the kernel"),
     (
         "strata-guard",
@@ -64,6 +64,10 @@ const UNSAFE: [(&str, &str); 10] = [
     (
         "strata-nvme-emulator",
         "queues and data in memory that a client shares",
+    ),
+    (
+        "strata-rdma",
+        "objects of libibverbs, and memory that a device writes",
     ),
     (
         "strata-rdma-sys",

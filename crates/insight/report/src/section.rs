@@ -1,7 +1,7 @@
 //! What a report shows of one cell.
 
 use strata_analysis::{CellDetail, Fate, ProofDigest, Response};
-use strata_record::{Record, SummaryLine};
+use strata_record::{Completes, Layer, QueuePairsProof, Record, Role, SummaryLine};
 use strata_units::{ByteOffset, Bytes, show};
 
 use crate::host;
@@ -89,12 +89,66 @@ fn what(cell: &CellDetail<'_>) -> Vec<(&'static str, String)> {
         ("Reached by", c.via.clone()),
     ];
     said.extend(c.binding.map(|b| ("Measured with", b.to_string())));
-    said.push((
-        "Latency until",
-        cell.completes
-            .map_or_else(|| NONE.to_owned(), |c| text::completes(c).to_owned()),
-    ));
+    let until = cell
+        .completes
+        .map_or_else(|| NONE.to_owned(), |c| text::completes(c).to_owned());
+    let until = match (c.layer, cell.completes) {
+        (Layer::Rdma, Some(Completes::RemoteAcked)) => {
+            format!(
+                "{until}: by its device, when its bytes need be neither visible to its CPUs nor persistent"
+            )
+        }
+        _ => until,
+    };
+    said.push(("Latency until", until));
+    said.extend(queue_pairs(cell));
     said
+}
+
+/// The queue pairs of each side and rail, with what they carried in all trials that count.
+fn queue_pairs(cell: &CellDetail<'_>) -> Vec<(&'static str, String)> {
+    let proofs: Vec<&QueuePairsProof> = cell
+        .counted()
+        .filter_map(|r| r.proof.as_ref())
+        .flat_map(|p| &p.queue_pairs)
+        .collect();
+    let mut lines: Vec<&QueuePairsProof> = Vec::new();
+    for proof in &proofs {
+        if !lines
+            .iter()
+            .any(|l| (l.role, &l.end) == (proof.role, &proof.end))
+        {
+            lines.push(proof);
+        }
+    }
+    lines
+        .into_iter()
+        .map(|line| {
+            let same = proofs.iter().filter(|p| (p.role, &p.end) == (line.role, &line.end));
+            let bytes = same.fold(Bytes(0), |sum, p| sum + p.bytes);
+            let node = line
+                .node
+                .map_or_else(|| "of no known node".to_owned(), |n| format!("on node {n}"));
+            let gid = line
+                .gid
+                .as_ref()
+                .map_or_else(|| "no GID".to_owned(), |gid| format!("GID {gid}"));
+            let seen = line
+                .seen_by
+                .as_ref()
+                .map_or_else(String::new, |by| format!(", arrival seen by {by}"));
+            (
+                match line.role {
+                    Role::Measure => "Queue pairs",
+                    Role::Peer => "Queue pairs of the other side",
+                },
+                format!(
+                    "{} of {} {node}, {}, {gid}, P_Key {:#06x}, packets of {}, {} registered{seen}; {bytes} carried in all trials",
+                    line.count, line.end, line.link_layer, line.pkey, line.mtu_bytes, line.memory_bytes
+                ),
+            )
+        })
+        .collect()
 }
 
 /// Which responses have no figure, and why.

@@ -26,6 +26,9 @@ pub const RDMA_CM_EVENT_TIMEWAIT_EXIT: c_int = 15;
 pub const RDMA_PS_TCP: c_int = 0x0106;
 pub const RDMA_PS_UDP: c_int = 0x0111;
 
+pub const RDMA_OPTION_ID: c_int = 0;
+pub const RDMA_OPTION_ID_TOS: c_int = 0;
+
 #[repr(C)]
 pub struct rdma_event_channel {
     pub fd: c_int,

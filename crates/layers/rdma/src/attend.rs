@@ -8,7 +8,8 @@ use strata_topology::{ThreadWatch, pin_current_thread};
 use strata_units::{CpuId, CpuList, Nanos};
 
 use crate::account::Accounts;
-use crate::bench::{Bench, Maker};
+use crate::bench::Bench;
+use crate::maker::Maker;
 use crate::meeting::Deeds;
 use crate::sink::RECEIVED;
 
@@ -82,14 +83,14 @@ fn work(
     let mut quiet = std::time::Instant::now();
     loop {
         looks += 1;
-        let found = answer(bench, &mut came)?;
-        done += found as u64;
+        let (taken, found) = answer(bench, &mut came)?;
+        done += taken as u64;
         if found == 0 && !spins {
             let queue = std::rc::Rc::clone(&bench.queue);
             let fatal = |e: crate::verbs::VerbsError| Fatal(e.to_string());
             queue.borrow_mut().arm().map_err(fatal)?;
-            let found = answer(bench, &mut came)?;
-            done += found as u64;
+            let (taken, found) = answer(bench, &mut came)?;
+            done += taken as u64;
             if found == 0 {
                 queue.borrow_mut().wait(SLEEP).map_err(fatal)?;
             }
@@ -102,7 +103,7 @@ fn work(
         }
         if !spins || looks.is_multiple_of(LOOKS) {
             watch.sample();
-            if meeting.is_off() {
+            if meeting.is_off() && !closed() {
                 return meeting.ended().map_or(Ok(done), |why| Err(Fatal(why)));
             }
             if !closed() {
@@ -114,19 +115,19 @@ fn work(
     }
 }
 
-/// Takes or answers what has come; how many.
+/// Takes or answers what has come; how many, and how much was seen.
 #[inline]
-fn answer(bench: &mut Bench, came: &mut Vec<usize>) -> Result<usize, Fatal> {
+fn answer(bench: &mut Bench, came: &mut Vec<usize>) -> Result<(usize, usize), Fatal> {
     if let Some(pingpong) = &mut bench.pingpong {
         came.clear();
-        pingpong.poll(|lane| came.push(lane))?;
+        let polled = pingpong.poll(|lane| came.push(lane))?;
         for lane in came.iter() {
             pingpong.send(*lane)?;
         }
-        return Ok(came.len());
+        return Ok((came.len(), polled));
     }
     let Some(sink) = &mut bench.sink else {
-        return Ok(0);
+        return Ok((0, 0));
     };
     let mut queue = bench.queue.borrow_mut();
     let polled = queue.poll().map_err(|e| Fatal(e.to_string()))?;
@@ -142,5 +143,5 @@ fn answer(bench: &mut Bench, came: &mut Vec<usize>) -> Result<usize, Fatal> {
         }
     }
     sink.ring()?;
-    Ok(found)
+    Ok((found, found))
 }

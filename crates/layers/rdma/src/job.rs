@@ -14,7 +14,7 @@ use strata_topology::WatchList;
 use strata_units::CpuId;
 
 use crate::account::proofs;
-use crate::bench::Faults;
+use crate::maker::Faults;
 use crate::meeting::{GONE, Meeting, Word};
 use crate::message::{LAYER, Task};
 use crate::shape::{Counts, Shape, Side};
@@ -136,6 +136,7 @@ impl<R: Reach> Job for RdmaJob<R> {
         } else {
             None
         };
+        other.send(&Say::Own(Word::Begin)).map_err(of_peer)?;
         let each = |other: &mut _, word: Option<Word>| {
             listen(&ports, &meeting);
             if let Some(word) = word {
@@ -169,7 +170,11 @@ impl<R: Reach> Job for RdmaJob<R> {
                     Err(PeerError::Unwanted) => return Err(JobError::Interrupted),
                     Err(why) => (None, Some(format!("{name}: {why}"))),
                 };
-                let mut result = result(&running, found, report, seen)?;
+                let mut result = match (result(&running, found, report, seen), &lost) {
+                    // Where the other side counts, its loss leaves no figure.
+                    (Err(_), Some(why)) => return Err(failed(why.clone())),
+                    (result, _) => result?,
+                };
                 // What was measured until the other side was lost is kept.
                 result.failed = and(result.failed.take(), lost);
                 if same_host {
@@ -231,7 +236,7 @@ fn result(
         None => (0.0, None, None, None, None),
     };
     let counts = running.shape.counts(Side::Measuring);
-    let (our_lost, our_sent) = (lost(&accounts), accounts.iter().map(|a| a.ops).sum());
+    let our_lost = lost(&accounts);
     let mut result = match (found.ran, theirs) {
         (Ran::Drove(run), Some(theirs)) if counts.is_some() => {
             let window = run.tally.window();
@@ -282,8 +287,6 @@ fn result(
         .warnings
         .retain(|w| w.code != WarningCode::KernelWorkers);
     result.measured.lost += our_lost;
-    let gone = result.measured.lost;
-    result.warnings.extend(warnings(&accounts, gone, our_sent));
     result.proof.queue_pairs = proofs(&accounts, running.ports, Role::Measure);
     result.failed = and(result.failed.take(), running.wrong(&accounts));
     if let Some(mut proof) = their_proof {
@@ -291,5 +294,8 @@ fn result(
         result.proof.queue_pairs.extend(pairs);
         join(&mut result, proof, their_failure);
     }
+    let gone = result.measured.lost;
+    let received = result.proof.queue_pairs.iter().map(|p| p.received).sum();
+    result.warnings.extend(warnings(&accounts, gone, received));
     Ok(result)
 }

@@ -9,14 +9,18 @@
 #![deny(unsafe_code)]
 
 mod account;
+mod address;
 mod attend;
 mod bench;
+mod connect;
 mod content;
 mod engine;
 mod job;
 mod looped;
+mod maker;
 mod meeting;
 mod message;
+mod part;
 mod pingpong;
 mod port;
 mod server;
@@ -24,14 +28,15 @@ mod shape;
 mod side;
 mod sink;
 mod source;
+mod ticket;
 #[allow(
     unsafe_code,
     reason = "objects of a C library, and memory that a device writes"
 )]
 pub mod verbs;
 
-pub use bench::Faults;
 pub use engine::{UnknownEngine, VerbsEngine};
 pub use job::RdmaJob;
+pub use maker::Faults;
 pub use message::LAYER;
 pub use server::serve_task;

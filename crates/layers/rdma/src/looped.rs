@@ -11,14 +11,17 @@ use strata_units::{Bytes, Nanos};
 
 use crate::account::Accounts;
 use crate::bench::Bench;
-use crate::meeting::Meeting;
+use crate::meeting::{GONE, Meeting};
 use crate::shape::{Counts, Shape, Side};
-use crate::sink::RECEIVED;
+use crate::sink::{RECEIVED, Sink};
 use crate::source::Source;
 use crate::verbs::{Completion, CompletionQueue, Status, VerbsError};
 
 /// The longest sleep before a loop looks at its clock.
 const SLEEP: Nanos = Nanos::from_millis(50);
+
+/// A loop that finds nothing looks so often whether the other side is there.
+const LOOKS: u32 = 1 << 12;
 
 /// How long the other side may take to close, when we have.
 const LINGER: Duration = Duration::from_secs(5);
@@ -50,10 +53,18 @@ pub(crate) struct VerbsLoop<'a> {
     ready: Option<Instant>,
     begun: bool,
     broken: Option<String>,
+    /// Whether the loop takes what it has posted and posts nothing more.
+    draining: bool,
     /// Whether the loop is over.
     finishing: bool,
     /// Whether nothing more is begun.
     stopping: bool,
+    /// Completions that the last look found, whether or not they are counted.
+    polled: usize,
+    /// Looks that found nothing.
+    idle: u32,
+    /// Receives that the loop was handed since it last posted.
+    handed: Vec<u32>,
     bytes: Bytes,
     pages: Vec<PagesProof>,
     notes: Vec<String>,
@@ -102,8 +113,12 @@ impl<'a> VerbsLoop<'a> {
             ready: None,
             begun: false,
             broken: None,
+            draining: false,
             finishing: false,
             stopping: false,
+            polled: 0,
+            idle: 0,
+            handed: Vec::with_capacity(slots),
             bytes: shape.bytes(),
             pages: Vec::new(),
             notes: Vec::new(),
@@ -118,11 +133,15 @@ impl<'a> VerbsLoop<'a> {
         }
         let failed = match &mut self.bench.pingpong {
             Some(pingpong) => {
-                pingpong.poll(|n| self.came.push(n as u32))?;
+                self.polled = pingpong.poll(|n| self.came.push(n as u32))?;
                 None
             }
             None => self.take()?,
         };
+        if self.draining {
+            // Nothing more is counted: whether as much comes as is awaited is of no matter.
+            self.came.extend(0..self.slots.len() as u32);
+        }
         let mut completed = 0;
         for n in self.came.drain(..) {
             if let Some(slot) = self.slots.get_mut(n as usize).and_then(Option::take) {
@@ -132,6 +151,10 @@ impl<'a> VerbsLoop<'a> {
         }
         if let Some((n, code)) = failed {
             completed += self.hand_failed(n, code, &mut done);
+        }
+        if self.polled == 0 {
+            self.nothing()?;
+        }
         }
         self.beside()?;
         Ok(completed)
@@ -144,14 +167,17 @@ impl<'a> VerbsLoop<'a> {
         let (source, sink) = (&mut self.bench.source, &mut self.bench.sink);
         let mut failed = None;
         let mut queue = self.bench.queue.borrow_mut();
+        self.polled = 0;
         for c in queue.poll().map_err(|e| Fatal(e.to_string()))? {
+            self.polled += 1;
             if !c.status.is_success() {
                 failed.get_or_insert(c);
             } else if c.id & RECEIVED != 0 {
                 let Some(sink) = sink else { continue };
                 let n = sink.arrived(c.id, c.bytes);
-                if receives && !self.finishing {
+                if receives && self.slots.get(n as usize).is_some_and(Option::is_some) {
                     self.came.push(n);
+                    self.handed.push(n);
                 } else {
                     sink.post(n);
                 }
@@ -180,7 +206,9 @@ impl<'a> VerbsLoop<'a> {
     #[cold]
     fn fail(&mut self, c: Completion) -> Option<(u32, FailCode)> {
         let why = || format!("queue pair {} failed: {}", c.queue_pair, c.status.explain());
-        self.broken.get_or_insert_with(why);
+        let why = self.broken.get_or_insert_with(why);
+        // The other threads need not wait for their windows' end.
+        self.meeting.end(why);
         if c.status.is_flushed() {
             return None;
         }
@@ -201,6 +229,19 @@ impl<'a> VerbsLoop<'a> {
         })
     }
 
+    /// Now and then, when nothing comes: the loop looks for no interruption while it drains, and who receives would wait for
+    /// what nobody sends any more.
+    #[inline]
+    fn nothing(&mut self) -> Result<(), Fatal> {
+        self.idle = self.idle.wrapping_add(1);
+        let looks = self.counts == Some(Counts::Received) && self.idle.is_multiple_of(LOOKS);
+        if looks && !self.finishing && self.meeting.is_off() {
+            let why = self.meeting.ended();
+            return Err(Fatal(why.unwrap_or_else(|| GONE.to_owned())));
+        }
+        Ok(())
+    }
+
     /// Looks, and where nothing has come sleeps and looks again.
     #[inline(never)]
     fn look_or_sleep(
@@ -219,7 +260,7 @@ impl<'a> VerbsLoop<'a> {
             let stepped = step(&mut self.bench.queue.borrow_mut(), at_most);
             stepped.map_err(|e| Fatal(e.to_string()))?;
             let n = self.look(&mut done)?;
-            if n > 0 {
+            if self.polled > 0 {
                 return Ok(n);
             }
         }
@@ -240,7 +281,12 @@ impl<'a> VerbsLoop<'a> {
     fn beside(&mut self) -> Result<(), Fatal> {
         match (self.counts, &mut self.bench.source, &mut self.bench.sink) {
             (Some(Counts::Received), Some(source), _) => source.ring(),
-            (Some(Counts::Initiated) | None, _, Some(sink)) => sink.ring(),
+            (Some(Counts::Initiated), _, Some(sink)) => sink.ring(),
+            (None, Some(source), sink) if self.finishing => {
+                source.ring()?;
+                sink.as_mut().map_or(Ok(()), Sink::ring)
+            }
+            (None, _, Some(sink)) => sink.ring(),
             _ => Ok(()),
         }
     }
@@ -248,7 +294,11 @@ impl<'a> VerbsLoop<'a> {
     /// Goes on as before, and counts nothing, until `enough`, for so long at most.
     fn go_on(&mut self, at_most: Duration, mut enough: impl FnMut(&Self, bool) -> bool) {
         let begun = Instant::now();
-        while begun.elapsed() < at_most && self.broken.is_none() && !self.meeting.is_off() {
+        // Who has closed may be gone by now, and what it sent before is still to be taken.
+        let thread = self.bench.thread;
+        let goes =
+            |meeting: &Meeting<'_>| !meeting.is_off() || meeting.their_deeds(thread).is_some();
+        while begun.elapsed() < at_most && self.broken.is_none() && goes(self.meeting) {
             let before = self.arrived();
             let polled = self.look(|_, _| {});
             if polled.and_then(|_| self.receive_again()).is_err() {
@@ -274,7 +324,7 @@ impl<'a> VerbsLoop<'a> {
 
     /// Goes on until the other side has closed, and for as long as something still comes.
     fn linger(&mut self) {
-        let thread = self.bench.thread();
+        let thread = self.bench.thread;
         let mut last = Instant::now();
         self.go_on(LINGER, |this, moved| {
             if moved || this.meeting.their_deeds(thread).is_none() {
@@ -341,6 +391,11 @@ impl Engine for VerbsLoop<'_> {
                 .try_for_each(|n| pingpong.send(*n as usize)),
             (None, _, Some(sink)) if self.counts == Some(Counts::Received) => {
                 self.posted.iter().for_each(|n| sink.post(*n));
+                // What the loop has not posted again it does not want any more: it drains, and the sender goes on.
+                for n in self.handed.drain(..) {
+                    self.draining |= self.slots.get(n as usize).is_some_and(Option::is_none);
+                    sink.post(n);
+                }
                 sink.ring()
             }
             (None, Some(source), _) => {
@@ -371,10 +426,15 @@ impl Engine for VerbsLoop<'_> {
         if self.counts != Some(Counts::Initiated) {
             self.settle();
         }
-        self.meeting.close(self.bench.thread(), self.bench.deeds());
+        self.meeting.close(self.bench.thread, self.bench.deeds());
         self.linger();
-        let theirs = self.meeting.their_deeds(self.bench.thread());
-        let account = self.bench.account(theirs.as_ref());
+        let theirs = self.meeting.their_deeds(self.bench.thread);
+        let mut account = self.bench.account(theirs.as_ref());
+        if theirs.is_none() && self.broken.is_none() && !self.meeting.is_off() {
+            account.wrong.get_or_insert_with(|| format!(
+                "the other side did not close within {LINGER:?}, so that what it sent cannot be held against what came"
+            ));
+        }
         self.pages.clone_from(&account.pages);
         self.notes.clone_from(&account.notes);
         self.accounts.add(account);

@@ -4,6 +4,7 @@
 //! needs nothing more of the other side, and has *closed* when it begins nothing more. Between, both sides' threads go their
 //! own ways.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -29,6 +30,8 @@ pub(crate) struct ThreadEnd {
     /// The queue pairs over which it begins, to those over which the other one takes.
     pub(crate) out: Vec<LaneEnd>,
     pub(crate) into: Vec<LaneEnd>,
+    /// Where it waits for connections by rdma_cm.
+    pub(crate) listens: Option<SocketAddr>,
     /// What the other one may reach, where operations reach memory.
     pub(crate) memory: Option<Remote>,
     /// Whether writes may be looked for in this side's memory.
@@ -42,14 +45,16 @@ pub(crate) struct Deeds {
     pub(crate) sent: Vec<u64>,
     /// Of writes that are checked: the number of the last message to each place.
     pub(crate) last: Vec<Option<u64>>,
-    /// What it added.
-    pub(crate) added: u64,
+    /// What it added; none where it does not know, since some of it never came back.
+    pub(crate) added: Option<u64>,
 }
 
 /// What the two sides say to each other while a trial runs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Word {
+    /// The measuring side has asked what it wanted to know before.
+    Begin,
     /// An end a thread.
     Ends(Vec<ThreadEnd>),
     /// All queue pairs may be reached.
@@ -137,6 +142,9 @@ impl<'a> Meeting<'a> {
     pub(crate) fn hear(&self, word: Word) -> Result<(), String> {
         let mut state = self.state();
         let many = match word {
+            Word::Begin => {
+                return Err("it began twice; both must be one version of strata".to_owned());
+            }
             Word::Ends(ends) => {
                 let many = ends.len();
                 state.theirs = Some(ends);
@@ -189,6 +197,13 @@ impl<'a> Meeting<'a> {
     pub(crate) fn is_off(&self) -> bool {
         let gone = !self.only_sends && self.enough.load(Ordering::Relaxed);
         gone || self.interrupted.load(Ordering::Relaxed) || self.state().ended.is_some()
+    }
+
+    /// Why it is.
+    pub(crate) fn why_off(&self) -> String {
+        let interrupted = self.interrupted.load(Ordering::Relaxed);
+        let otherwise = || if interrupted { "interrupted" } else { GONE }.to_owned();
+        self.ended().unwrap_or_else(otherwise)
     }
 
     fn wait<T>(
@@ -291,6 +306,7 @@ mod tests {
             },
             out: vec![LaneEnd { queue_pair, psn: 0 }],
             into: Vec::new(),
+            listens: None,
             memory: None,
             in_order: true,
         }
@@ -335,7 +351,7 @@ mod tests {
         let over = a.to_say().expect("over");
         assert!(a.to_say().is_none(), "no thread has closed");
         for n in 0..2 {
-            let added = n as u64;
+            let added = Some(n as u64);
             let deeds = Deeds {
                 added,
                 ..Deeds::default()
@@ -349,7 +365,7 @@ mod tests {
         b.hear(over).expect("heard");
         assert!(is_enough() && b.they_are_over(), "it only sends");
         b.hear(closed).expect("heard");
-        assert_eq!(b.their_deeds(1).expect("deeds").added, 1);
+        assert_eq!(b.their_deeds(1).expect("deeds").added, Some(1));
         assert!(b.hear(Word::Closed(Vec::new())).is_err());
     }
 
@@ -364,5 +380,14 @@ mod tests {
             assert_eq!(why.0, "it died");
         });
         assert!(meeting.is_off());
+        assert_eq!(meeting.why_off(), "it died");
+        let meeting = Meeting::new(1, false, &go);
+        meeting.enough.store(true, Ordering::Relaxed);
+        assert_eq!(
+            (meeting.is_off(), meeting.why_off()),
+            (true, GONE.to_owned())
+        );
+        go.store(true, Ordering::Relaxed);
+        assert_eq!(meeting.why_off(), "interrupted");
     }
 }

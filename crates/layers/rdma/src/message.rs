@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use strata_record::{Verbs, Workload};
 use strata_units::CpuList;
 
-use crate::bench::Faults;
+use crate::maker::Faults;
 
 /// The layer's name, by which a task is known as its own.
 pub const LAYER: &str = "rdma";

@@ -170,12 +170,13 @@ impl PingPong {
         batch.ring().map_err(|e| Fatal(e.to_string()))
     }
 
-    /// Hands out the queue pairs over which a message has come; how many.
+    /// Hands out the queue pairs over which a message has come; how many completions and messages it saw.
     #[inline]
     pub(crate) fn poll(&mut self, mut came: impl FnMut(usize)) -> Result<usize, Fatal> {
-        let mut found = 0;
+        let (mut found, mut polled) = (0, 0);
         let mut queue = self.queue.borrow_mut();
         for c in queue.poll().map_err(|e| Fatal(e.to_string()))? {
+            polled += 1;
             if !c.status.is_success() {
                 // The first says why; those after it were flushed.
                 return Err(Fatal(c.status.explain()));
@@ -209,6 +210,6 @@ impl PingPong {
             }
         }
         self.exchanges += found as u64;
-        Ok(found)
+        Ok(polled.max(found))
     }
 }

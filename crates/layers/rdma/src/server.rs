@@ -5,13 +5,16 @@ use std::time::Instant;
 
 use strata_peer::{Answer, Answering, Other, PeerError, Task as AnyTask, refuse};
 use strata_topology::WatchList;
-use strata_units::CpuId;
+use strata_units::{CpuId, Nanos};
 
 use crate::meeting::{Meeting, Word};
 use crate::message::Task;
 use crate::port::OpenPort;
 use crate::shape::{Shape, Side};
 use crate::side::{Running, listen, may_pin, open_all};
+
+/// How long the measuring side may take to compare clocks.
+const BEGINS: Nanos = Nanos(10_000_000_000);
 
 /// Does one task of this layer's, and answers what came of it. What fails in the task is answered, and the channel is good
 /// for the next. `watch` is what of this host is watched beside the CPUs that the task has, none where the measuring side is
@@ -34,6 +37,16 @@ pub fn serve_task(
         Err(why) => return refuse(channel, why),
     };
     let (stopped, answering) = (AtomicBool::new(false), Answering::begin());
+    // Nothing is said before the clocks are compared, so that nothing comes between.
+    match answering.own(channel, BEGINS) {
+        Ok(Word::Begin) => {}
+        Ok(_) => return refuse(channel, "it did not begin with the beginning".to_owned()),
+        Err(PeerError::Unwanted) => return refuse(channel, "stopped".to_owned()),
+        Err(PeerError::Silent(_)) => {
+            return refuse(channel, "nobody said that it begins".to_owned());
+        }
+        Err(lost) => return Err(lost),
+    }
     let only_sends = shape.only_sends(Side::Other);
     let meeting = Meeting::new(cpus.len(), only_sends, &stopped);
     let ends: Vec<_> = ports.iter().map(|port| port.end.clone()).collect();

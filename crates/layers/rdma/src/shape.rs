@@ -195,6 +195,12 @@ impl Shape {
         if w.verify {
             return Err("a ping-pong's content is not checked; leave --verify out, or give --op send, write or read".to_owned());
         }
+        if self.places().number < self.lanes() {
+            return Err(format!(
+                "{} messages of {} are more than {BUDGET} a thread, within which each queue pair has a place of its own; lower --qps or --bs",
+                w.streams, w.block_bytes
+            ));
+        }
         if w.op == Op::WritePingPong && v.relaxed_ordering {
             return Err("a ping-pong that looks into memory for the last byte needs bytes to be placed in order; leave --relaxed-ordering out, or give --op write-imm-pingpong".to_owned());
         }
@@ -231,6 +237,12 @@ impl Shape {
         if w.verify {
             if w.block_bytes < Bytes(8) && !v.transport.is_reliable() {
                 return Err("what may be lost is checked by the number that it carries, in 8 bytes; raise --bs, or leave --verify out".to_owned());
+            }
+            if w.op == Op::WriteImm && !v.transport.is_reliable() {
+                return Err(format!(
+                    "over {} writes that are lost leave older ones in their places, which look wrong; leave --verify out, or give --op send",
+                    v.transport
+                ));
             }
             if self.places().number < self.slots() {
                 return Err(format!(
@@ -323,14 +335,21 @@ impl Shape {
 
     /// Receives that a queue pair has posted, where operations take any.
     pub(crate) fn receives(&self) -> usize {
+        if self.workload.op.is_pingpong() {
+            // Also of one that looks into memory where it may: elsewhere it takes them.
+            return 2;
+        }
         if !self.takes_receives() {
             return 0;
         }
-        if self.workload.op.is_pingpong() {
-            return 2;
+        let mut most = usize::from(QueueDepth::MAX.get());
+        if self.workload.verify {
+            // Each has a place of its own, so that none is written over before it is looked at.
+            let places = BUDGET.0 / (self.bytes() + HEADER).0.next_multiple_of(4096);
+            most = most.min(usize::try_from(places).unwrap_or(most));
         }
-        let most = usize::from(QueueDepth::MAX.get()) / self.lanes().max(1);
-        (2 * self.depth()).max(FEWEST_RECEIVES).min(most.max(1))
+        let most = (most / self.lanes().max(1)).max(1);
+        (2 * self.depth()).max(FEWEST_RECEIVES).min(most)
     }
 
     /// Where a thread's messages lie, and in its target's memory.
@@ -346,7 +365,7 @@ impl Shape {
     pub(crate) fn receive_places(&self) -> Places {
         let len = match (self.verbs.transport, self.workload.op) {
             (Transport::Ud, _) => self.workload.block_bytes + HEADER,
-            (_, Op::WriteImm | Op::WriteImmPingPong) => Bytes(1),
+            (_, Op::WriteImm | Op::WriteImmPingPong | Op::WritePingPong) => Bytes(1),
             _ => self.workload.block_bytes,
         };
         Places::of(len, self.receives() * self.lanes())

@@ -13,8 +13,8 @@ use strata_units::{CpuId, Nanos, NodeId};
 
 use crate::account::{Account, Accounts, proofs};
 use crate::attend::{Attended, attend};
-use crate::bench::{Faults, Maker};
 use crate::looped::VerbsLoop;
+use crate::maker::{Faults, Maker};
 use crate::meeting::Meeting;
 use crate::port::OpenPort;
 use crate::shape::{Shape, Side};
@@ -75,9 +75,18 @@ pub(crate) fn may_pin(shape: &Shape) -> Result<(), String> {
 /// What a device tells of its own accord ends the trial.
 pub(crate) fn listen(ports: &[OpenPort], meeting: &Meeting<'_>) {
     for port in ports {
-        while let Ok(Some(event)) = port.context.event() {
-            if let Some(why) = event.breaks(&port.end.device) {
-                meeting.end(&why);
+        loop {
+            match port.context.event() {
+                Ok(None) => break,
+                Ok(Some(event)) => {
+                    if let Some(why) = event.breaks(&port.end.device, port.end.port) {
+                        meeting.end(&why);
+                    }
+                }
+                Err(gone) => {
+                    meeting.end(&gone.to_string());
+                    break;
+                }
             }
         }
     }
@@ -266,7 +275,7 @@ pub(crate) fn with_pages(mut proof: Proof, accounts: &[Account]) -> Proof {
 }
 
 /// The warnings that accounts give: memory that is not as wished, messages that were lost.
-pub(crate) fn warnings(accounts: &[Account], lost: u64, sent: u64) -> Vec<Warning> {
+pub(crate) fn warnings(accounts: &[Account], lost: u64, received: u64) -> Vec<Warning> {
     let mut notes: Vec<&String> = accounts.iter().flat_map(|a| &a.notes).collect();
     notes.sort();
     notes.dedup();
@@ -278,7 +287,7 @@ pub(crate) fn warnings(accounts: &[Account], lost: u64, sent: u64) -> Vec<Warnin
         })
         .collect();
     if lost > 0 {
-        let part = lost as f64 / (sent.max(lost)) as f64 * 100.0;
+        let part = lost as f64 / (lost + received) as f64 * 100.0;
         warnings.push(Warning {
             code: WarningCode::MessagesLost,
             text: format!(

@@ -17,6 +17,8 @@ struct Lane {
     receives: Receives,
     /// Those that wait for the next call.
     pending: Vec<u32>,
+    /// Which are with the device, or will be with the next call.
+    posted: Box<[bool]>,
     arrived: u64,
 }
 
@@ -65,6 +67,7 @@ impl Sink {
         let lanes = pairs.into_iter().map(|(pair, receives)| Lane {
             pair,
             pending: Vec::with_capacity(receives.len()),
+            posted: vec![true; receives.len()].into_boxed_slice(),
             receives,
             arrived: 0,
         });
@@ -84,7 +87,7 @@ impl Sink {
         self.each * self.lanes.len()
     }
 
-    /// Posts receive `n` with the next call.
+    /// Posts receive `n` with the next call, where it is not posted: what comes between windows finds one too.
     #[inline]
     pub(crate) fn post(&mut self, n: u32) {
         let (lane, at) = if self.lanes.len() == 1 {
@@ -93,7 +96,9 @@ impl Sink {
             let lane = n as usize / self.each;
             (lane, n - (lane * self.each) as u32)
         };
-        if let Some(lane) = self.lanes.get_mut(lane) {
+        if let Some(lane) = self.lanes.get_mut(lane)
+            && !std::mem::replace(&mut lane.posted[at as usize], true)
+        {
             lane.pending.push(at);
         }
     }
@@ -123,8 +128,10 @@ impl Sink {
         if self.checked.is_some() {
             self.check(n, lane, bytes);
         }
-        if let Some(lane) = self.lanes.get_mut(lane) {
-            lane.arrived += 1;
+        let each = self.each;
+        if let Some(of) = self.lanes.get_mut(lane) {
+            of.arrived += 1;
+            of.posted[n as usize - lane * each] = false;
         }
         n
     }

@@ -9,11 +9,14 @@ use strata_memory::{Huge, Lock, Want};
 use strata_rdma::verbs::{
     Access, AddressHandle, Completion, CompletionQueue, Completions, Connection, Context,
     Interface, MemoryRegion, ProtectionDomain, QueuePair, Ready, Receives, Request, Requests,
-    Route, SharedQueue, Verb, VerbsError, Wanted, open,
+    Route, SharedQueue, Terms, Verb, VerbsError, Wanted, open,
 };
 use strata_record::Transport;
 use strata_units::{Bytes, Nanos, QueueDepth};
 use strata_virtual_node::on;
+
+#[path = "verbs/cm.rs"]
+mod cm;
 
 const PORT: u8 = 1;
 
@@ -94,6 +97,12 @@ fn to(context: &Context, queue_pair: u32) -> Connection {
         queue_pair,
         their_psn: 17,
         our_psn: 17,
+        terms: terms(context),
+    }
+}
+
+fn terms(context: &Context) -> Terms {
+    Terms {
         mtu: context.port(PORT).expect("a port").mtu,
         reads: 16,
         answers: 16,
@@ -449,6 +458,39 @@ fn what_the_other_side_does_not_allow_fails_with_a_reason(context: &Context, int
     assert!(begun.elapsed() < Duration::from_secs(10));
 }
 
+/// Nobody has that address.
+fn where_there_is_no_way_it_is_said_within_seconds(context: &Context, interface: Interface) {
+    let domain = ProtectionDomain::new(context).expect("a domain");
+    let queue = queue(context, interface, false);
+    let wanted = wanted(Transport::Rc, interface);
+    let pair = QueuePair::new(&domain, wanted, &queue, &queue).expect("a pair");
+    let mut nowhere = to(context, pair.number());
+    nowhere.route.gid = Some([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 9]);
+    let pair = pair.init(PORT, 0, ALL).expect("it has a port");
+    let begun = Instant::now();
+    let told = match pair.connect(&nowhere) {
+        Err(why) => why.to_string(),
+        Ok(mut pair) => {
+            let ours = memory(&domain, 4096, ALL);
+            let mut requests = one(&ours, request(Verb::Send, 0, 8));
+            let mut batch = pair.batch(&mut requests);
+            batch.push(0, true);
+            match batch.ring() {
+                Err(why) => why.to_string(),
+                Ok(()) => next(&queue).status.explain(),
+            }
+        }
+    };
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    println!("no way: {told}");
+    assert!(
+        ["did not answer", "no route", "posting failed"]
+            .iter()
+            .any(|word| told.contains(word)),
+        "{told}"
+    );
+}
+
 fn what_the_device_does_not_have_is_refused_with_what_to_change(
     context: &Context,
     interface: Interface,
@@ -494,7 +536,11 @@ type Case = fn(&Context, Interface);
 /// All in one guest: to boot one takes longer than they do.
 #[test]
 fn verbs_do_what_they_say_by_both_interfaces() {
-    let cases: [(&str, Case); 7] = [
+    let cases: [(&str, Case); 10] = [
+        (
+            "where there is no way it is said within seconds",
+            where_there_is_no_way_it_is_said_within_seconds,
+        ),
         (
             "datagrams arrive behind their header and messages without acknowledgement too",
             datagrams_arrive_behind_their_header_and_messages_without_acknowledgement_too,
@@ -522,6 +568,14 @@ fn verbs_do_what_they_say_by_both_interfaces() {
         (
             "what the device does not have is refused with what to change",
             what_the_device_does_not_have_is_refused_with_what_to_change,
+        ),
+        (
+            "queue pairs find each other by an address",
+            cm::queue_pairs_find_each_other_by_an_address,
+        ),
+        (
+            "who finds nobody at an address is told why",
+            cm::who_finds_nobody_at_an_address_is_told_why,
         ),
     ];
     on_device(|context| {

@@ -294,6 +294,8 @@ fn unaddressed(found: &mut Findings, networks: &[Network]) {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -24,4 +24,5 @@ mod rdma;
 mod soak;
 mod stopped;
 mod usage;
+mod verbs;
 mod verify;

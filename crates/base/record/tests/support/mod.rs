@@ -234,7 +234,7 @@ fn queue_pairs() -> QueuePairsProof {
         bytes: Bytes::MIB,
         received: 0,
         memory_bytes: Bytes::MIB,
-        seen_by: None,
+        seen_by: Some("memory".to_owned()),
     }
 }
 

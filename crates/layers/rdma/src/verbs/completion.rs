@@ -129,6 +129,8 @@ pub struct CompletionQueue {
     context: Context,
     /// Completion events that came, to be acknowledged before it is destroyed.
     events: u32,
+    /// Whether a word was asked for and has not come: one is enough.
+    armed: bool,
 }
 
 enum Raw {
@@ -234,7 +236,12 @@ impl CompletionQueue {
             channel,
             context: context.clone(),
             events: 0,
+            armed: false,
         })
+    }
+
+    pub(crate) fn context(&self) -> &Context {
+        &self.context
     }
 
     pub(crate) fn raw(&self) -> *mut ibv_cq {
@@ -285,6 +292,9 @@ impl CompletionQueue {
     /// # Errors
     /// The provider cannot.
     pub fn arm(&mut self) -> Result<(), VerbsError> {
+        if self.armed {
+            return Ok(());
+        }
         let cq = self.raw();
         // SAFETY: the queue is alive, and so is its context, whose table has the entry or none.
         let failed = unsafe {
@@ -301,6 +311,7 @@ impl CompletionQueue {
                 "the provider tells of no completions; leave +events out of --engine",
             ));
         }
+        self.armed = true;
         Ok(())
     }
 
@@ -335,6 +346,7 @@ impl CompletionQueue {
                 "the device is gone; look at dmesg",
             ));
         }
+        self.armed = false;
         self.events += 1;
         // Acknowledging takes a lock, so that many are acknowledged at once; the count is 32 bits wide.
         if self.events == 1 << 16 {

@@ -234,7 +234,7 @@ impl Drop for DeviceList {
     }
 }
 
-fn name_of(device: NonNull<ibv_device>) -> String {
+pub(super) fn name_of(device: NonNull<ibv_device>) -> String {
     // SAFETY: the device is of a list that lives; its name is an array of the struct, ended by a zero.
     let name = unsafe { CStr::from_ptr(&raw const (*device.as_ptr()).name as *const _) };
     name.to_string_lossy().into_owned()
@@ -296,6 +296,11 @@ impl Context {
     /// Whether it is Soft-RoCE: software, on an interface's packets.
     pub fn is_rxe(&self) -> bool {
         self.open.is_rxe
+    }
+
+    /// Whether it is the same open device: what is of two works together in no way.
+    pub(crate) fn is(&self, other: &Context) -> bool {
+        Arc::ptr_eq(&self.open, &other.open)
     }
 
     pub(crate) fn verbs(&self) -> &'static Verbs {

@@ -3,7 +3,7 @@
 use std::io;
 
 use strata_rdma_sys::LoadError;
-use strata_units::Bytes;
+use strata_units::{Bytes, Nanos};
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +52,40 @@ pub enum VerbsError {
     /// The port cannot be used as it is.
     #[error("{0}")]
     Port(String),
+    /// The other side, or its kernel, did not take a connection.
+    #[error("{call} on {object}: rejected ({reason}: {why}); {next}")]
+    Rejected {
+        /// The function (rdma_cm(7)).
+        call: &'static str,
+        /// The connection.
+        object: String,
+        /// The reason's number (InfiniBand Architecture Specification, volume 1, REJ of communication management).
+        reason: i32,
+        /// The same in words.
+        why: &'static str,
+        /// The likely cause and the next step.
+        next: &'static str,
+    },
+    /// What a call began did not end in time.
+    #[error("{call} on {object}: nothing came within {within}; {next}")]
+    TimedOut {
+        /// The function.
+        call: &'static str,
+        /// What it was called on.
+        object: String,
+        /// How long it was waited for.
+        within: Nanos,
+        /// The likely cause and the next step.
+        next: &'static str,
+    },
+    /// Whoever waited wanted no more.
+    #[error("{call} on {object}: broken off")]
+    BrokenOff {
+        /// The function.
+        call: &'static str,
+        /// What it was called on.
+        object: String,
+    },
     /// Memory could not be had.
     #[error(transparent)]
     Memory(#[from] strata_memory::MemoryError),

@@ -31,9 +31,10 @@ pub enum Event {
 }
 
 impl Event {
-    /// Why a trial under way is none any more, with the next step; `None` where it may go on.
-    pub fn breaks(&self, device: &str) -> Option<String> {
+    /// Why a trial under way over a port of the device is none any more, with the next step; `None` where it may go on.
+    pub fn breaks(&self, device: &str, over: u8) -> Option<String> {
         match self {
+            Event::PortDown(port) if *port != over => None,
             Event::PortDown(port) => Some(format!(
                 "port {port} of {device} went down in mid-trial; look at cable and switch, at `ip link` and dmesg"
             )),

@@ -223,6 +223,11 @@ impl MemoryRegion {
         &self.buffers
     }
 
+    /// The device that it is registered with.
+    pub(crate) fn context(&self) -> &Context {
+        self.domain.context()
+    }
+
     /// The own side's key to it.
     pub fn local_key(&self) -> LocalKey {
         self.local

@@ -10,6 +10,7 @@ use strata_rdma_sys::verbs::{
     IBV_WR_RDMA_READ, IBV_WR_RDMA_WRITE, IBV_WR_RDMA_WRITE_WITH_IMM, IBV_WR_SEND, ibv_ah, ibv_qp,
     ibv_recv_wr, ibv_send_wr, ibv_send_wr_atomic, ibv_send_wr_rdma, ibv_send_wr_ud, ibv_sge,
 };
+use strata_record::Transport;
 use strata_units::Bytes;
 
 use super::error::VerbsError;
@@ -137,7 +138,14 @@ impl Requests {
     }
 
     /// Sends all sends among them, as datagrams, to that queue pair.
+    ///
+    /// # Panics
+    /// When the address is of another device than the region.
     pub fn address(&mut self, to: &Rc<AddressHandle>, queue_pair: u32) {
+        assert!(
+            to.domain.context().is(self.region.context()),
+            "an address of another device"
+        );
         for wr in self.all.iter_mut().filter(|wr| wr.opcode == IBV_WR_SEND) {
             wr.wr.ud = ibv_send_wr_ud {
                 ah: to.raw.as_ptr(),
@@ -232,8 +240,15 @@ impl Calls {
 
 impl QueuePair<Ready> {
     /// Begins a batch of these requests, of which none goes before [`Batch::ring`]; one that is dropped before goes nowhere.
+    ///
+    /// # Panics
+    /// When they are of another device's memory.
     #[inline]
     pub fn batch<'q>(&'q mut self, requests: &'q mut Requests) -> Batch<'q> {
+        assert!(
+            requests.region.context().is(self.alive.domain.context()),
+            "requests of another device"
+        );
         if let Calls::Extended(calls) = &self.alive.calls {
             // SAFETY: the queue pair is alive, and no other batch of it is begun: this one borrows it.
             unsafe { (calls.start)(calls.qp.as_ptr()) };
@@ -244,6 +259,7 @@ impl QueuePair<Ready> {
             requests,
             first: null_mut(),
             last: null_mut(),
+            datagrams: self.alive.wanted.transport == Transport::Ud,
             wrong: 0,
         }
     }
@@ -256,6 +272,8 @@ pub struct Batch<'q> {
     requests: &'q mut Requests,
     first: *mut ibv_send_wr,
     last: *mut ibv_send_wr,
+    /// Each must say where it goes, in what is no address of other operations.
+    datagrams: bool,
     wrong: c_int,
 }
 
@@ -287,6 +305,10 @@ impl Batch<'_> {
                 };
                 for (n, signalled) in numbers {
                     let wr = &mut all[n];
+                    if self.datagrams && goes_nowhere(wr) {
+                        self.wrong = libc::EINVAL;
+                        continue;
+                    }
                     wr.send_flags = flags(wr, signalled);
                     last = wr;
                     // SAFETY: it points to `first`, or into a request of the batch.
@@ -299,6 +321,10 @@ impl Batch<'_> {
             }
             Calls::Extended(calls) => numbers.for_each(|(n, signalled)| {
                 let (wr, piece) = (&self.requests.all[n], &self.requests.pieces[n]);
+                if self.datagrams && goes_nowhere(wr) {
+                    self.wrong = libc::EINVAL;
+                    return;
+                }
                 // SAFETY: the batch is begun; the request's memory is of the region that `Requests` holds, so that what is
                 // copied from it is mapped; the address handle is held by `Requests` too; an entry that is called is one of
                 // those that the queue pair was made with.
@@ -318,6 +344,9 @@ impl Batch<'_> {
     pub fn ring(mut self) -> Result<(), PostError> {
         let failed = match self.calls {
             Calls::Classic(post) => {
+                if self.wrong != 0 {
+                    return Err(PostError(self.wrong));
+                }
                 let mut bad = null_mut();
                 let first = std::mem::replace(&mut self.first, null_mut());
                 if first.is_null() {
@@ -364,6 +393,12 @@ impl Drop for Batch<'_> {
 fn flags(wr: &ibv_send_wr, signalled: bool) -> u32 {
     let others = wr.send_flags & !IBV_SEND_SIGNALED;
     others | if signalled { IBV_SEND_SIGNALED } else { 0 }
+}
+
+/// Whether a datagram has no address: other operations have something else where it would stand.
+fn goes_nowhere(wr: &ibv_send_wr) -> bool {
+    // SAFETY: of sends that is the member which was set; other operations are told by their opcode before.
+    wr.opcode != IBV_WR_SEND || unsafe { wr.wr.ud.ah.is_null() }
 }
 
 /// Posts one request by calls; whether the queue pair has the operation.

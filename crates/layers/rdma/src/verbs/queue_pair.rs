@@ -82,9 +82,9 @@ pub(super) struct Alive {
     pub(super) raw: NonNull<ibv_qp>,
     pub(super) calls: Calls,
     pub(super) receiver: Receiver,
-    wanted: Wanted,
+    pub(super) wanted: Wanted,
     inline: u32,
-    domain: ProtectionDomain,
+    pub(super) domain: ProtectionDomain,
     /// Destroyed after it.
     _completions: (
         Rc<std::cell::RefCell<CompletionQueue>>,
@@ -151,6 +151,13 @@ pub struct Connection {
     pub their_psn: u32,
     /// The number of our first packet.
     pub our_psn: u32,
+    /// How packets go.
+    pub terms: Terms,
+}
+
+/// How packets go between two queue pairs, however these found each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terms {
     /// Payload of a packet.
     pub mtu: Mtu,
     /// Reads and atomics that we have outstanding at most.
@@ -182,6 +189,14 @@ impl QueuePair<Reset> {
         receives_to: &SharedQueue,
     ) -> Result<QueuePair<Reset>, VerbsError> {
         let context = domain.context();
+        for queue in [sends_to, receives_to] {
+            if !queue.borrow().context().is(context) {
+                return Err(VerbsError::Port(format!(
+                    "a queue pair of {} cannot complete to a queue of another device, or of another opening of it; this is a bug of strata",
+                    context.name()
+                )));
+            }
+        }
         let most = context.limits().work_requests;
         for (what, asked) in [
             ("a send queue", wanted.sends),
@@ -332,44 +347,52 @@ impl QueuePair<Init> {
     /// The path does not fit the port, or there is no route.
     pub fn connect(mut self, to: &Connection) -> Result<QueuePair<Ready>, VerbsError> {
         let transport = self.alive.wanted.transport;
-        let (mut attributes, mut mask) = (
-            ibv_qp_attr {
-                qp_state: IBV_QPS_RTR,
-                ..ibv_qp_attr::default()
-            },
-            IBV_QP_STATE,
-        );
+        let mut attributes = ibv_qp_attr {
+            qp_state: IBV_QPS_RTR,
+            ..ibv_qp_attr::default()
+        };
+        let mut mask = IBV_QP_STATE;
         if transport != Transport::Ud {
             attributes.ah_attr = to.route.attributes();
-            attributes.path_mtu = to.mtu.code();
+            attributes.path_mtu = to.terms.mtu.code();
             attributes.dest_qp_num = to.queue_pair;
             attributes.rq_psn = to.their_psn;
             mask |= IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN;
         }
         if transport == Transport::Rc {
-            attributes.max_dest_rd_atomic = to.answers;
-            attributes.min_rnr_timer = to.rnr_timer;
-            mask |= IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER;
+            mask |= to.terms.receive(&mut attributes);
         }
         self.alive.modify(&mut attributes, mask, "INIT")?;
 
-        let (mut attributes, mut mask) = (
-            ibv_qp_attr {
-                qp_state: IBV_QPS_RTS,
-                sq_psn: to.our_psn,
-                ..ibv_qp_attr::default()
-            },
-            IBV_QP_STATE | IBV_QP_SQ_PSN,
-        );
+        let mut attributes = ibv_qp_attr {
+            qp_state: IBV_QPS_RTS,
+            sq_psn: to.our_psn,
+            ..ibv_qp_attr::default()
+        };
+        let mut mask = IBV_QP_STATE | IBV_QP_SQ_PSN;
         if transport == Transport::Rc {
-            attributes.timeout = to.timeout;
-            attributes.retry_cnt = to.retries;
-            attributes.rnr_retry = to.rnr_retries;
-            attributes.max_rd_atomic = to.reads;
-            mask |= IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY | IBV_QP_MAX_QP_RD_ATOMIC;
+            mask |= to.terms.send(&mut attributes);
         }
         self.alive.modify(&mut attributes, mask, "RTR")?;
         Ok(self.into_state())
+    }
+}
+
+impl Terms {
+    /// Of a reliable connection, what is said when it comes to receive; and which attributes those are.
+    pub(super) fn receive(&self, attributes: &mut ibv_qp_attr) -> c_int {
+        attributes.max_dest_rd_atomic = self.answers;
+        attributes.min_rnr_timer = self.rnr_timer;
+        IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER
+    }
+
+    /// The same, when it comes to send.
+    pub(super) fn send(&self, attributes: &mut ibv_qp_attr) -> c_int {
+        attributes.timeout = self.timeout;
+        attributes.retry_cnt = self.retries;
+        attributes.rnr_retry = self.rnr_retries;
+        attributes.max_rd_atomic = self.reads;
+        IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY | IBV_QP_MAX_QP_RD_ATOMIC
     }
 }
 
@@ -392,7 +415,7 @@ impl<S> QueuePair<S> {
         self.alive.inline
     }
 
-    fn into_state<T>(self) -> QueuePair<T> {
+    pub(super) fn into_state<T>(self) -> QueuePair<T> {
         QueuePair {
             alive: self.alive,
             state: PhantomData,
@@ -401,7 +424,7 @@ impl<S> QueuePair<S> {
 }
 
 impl Alive {
-    fn modify(
+    pub(super) fn modify(
         &mut self,
         to: &mut ibv_qp_attr,
         mask: c_int,
