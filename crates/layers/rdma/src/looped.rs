@@ -139,18 +139,15 @@ impl<'a> VerbsLoop<'a> {
             None => self.take()?,
         };
         let mut completed = 0;
-        for n in self.came.drain(..) {
-            if let Some(slot) = self.slots.get_mut(n as usize).and_then(Option::take) {
-                completed += 1;
-                done(slot, Outcome::Done(self.bytes));
-            }
-        }
         if let Some((n, code)) = failed {
             completed += self.hand_failed(n, code, &mut done);
         }
         if self.draining {
             // Nothing more is counted: whether as much comes as is awaited is of no matter.
-            for slot in self.slots.iter_mut().filter_map(Option::take) {
+            self.came.extend(0..self.slots.len() as u32);
+        }
+        for n in self.came.drain(..) {
+            if let Some(slot) = self.slots.get_mut(n as usize).and_then(Option::take) {
                 completed += 1;
                 done(slot, Outcome::Done(self.bytes));
             }
@@ -169,9 +166,9 @@ impl<'a> VerbsLoop<'a> {
         let (source, sink) = (&mut self.bench.source, &mut self.bench.sink);
         let mut failed = None;
         let mut queue = self.bench.queue.borrow_mut();
-        self.polled = 0;
-        for c in queue.poll().map_err(|e| Fatal(e.to_string()))? {
-            self.polled += 1;
+        let polled = queue.poll().map_err(|e| Fatal(e.to_string()))?;
+        self.polled = polled.len();
+        for c in polled {
             if !c.status.is_success() {
                 failed.get_or_insert(c);
             } else if c.id & RECEIVED != 0 {

@@ -344,10 +344,11 @@ impl Lane {
         if count == 1 {
             done.push(order[from]);
         } else {
-            let (end, begin) = order.split_at(from);
-            let first = &begin[..count.min(begin.len())];
-            done.extend_from_slice(first);
-            done.extend_from_slice(&end[..count - first.len()]);
+            // Round the end of the order they go on at its beginning.
+            let (wrapped, straight) = order.split_at(from);
+            let straight = &straight[..count.min(straight.len())];
+            done.extend_from_slice(straight);
+            done.extend_from_slice(&wrapped[..count - straight.len()]);
         }
     }
 
