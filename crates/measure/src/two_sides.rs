@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use strata_record::{
-    Ceiling, Cost, Direction, Flow, Harness, Measured, Placement, Proof, Series, Warning,
+    Ceiling, Cell, Cost, Direction, Flow, Harness, Measured, Placement, Proof, Series, Warning,
     WarningCode,
 };
-use strata_units::Nanos;
+use strata_units::{CpuId, Nanos};
 
 use crate::tally::stationarity;
 use crate::{CrewRun, TrialResult, doubts};
@@ -158,6 +158,25 @@ pub fn join(result: &mut TrialResult, theirs: Proof, failed: Option<String>) {
             None => format!("the other side: {why}"),
         });
     }
+}
+
+/// The CPUs of a cell's own side, one a thread as on the other.
+///
+/// # Errors
+/// A side has more or fewer.
+pub fn cpus(cell: &Cell) -> Result<Vec<CpuId>, String> {
+    let (threads, placement) = (cell.workload.threads, &cell.placement);
+    for (what, n) in [
+        ("--cpus", placement.cpus.len()),
+        ("--peer-cpus", placement.peer_cpus.len()),
+    ] {
+        if n != usize::from(threads) {
+            return Err(format!(
+                "{threads} threads need as many CPUs on each side, and {what} has {n}; change --threads or {what}"
+            ));
+        }
+    }
+    Ok(placement.cpus.iter().collect())
 }
 
 /// The warning of two sides of one host that share a CPU.

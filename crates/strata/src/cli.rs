@@ -636,7 +636,7 @@ pub(crate) struct RdmaArgs {
     /// How often a receiver that is not ready is tried again, 0 to 7; 7 is forever
     #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u8).range(0..=7))]
     pub(crate) rnr_retries: u8,
-    /// Check every byte that arrives
+    /// Check every byte that arrives; nothing has a latency then, which would time the making and checking too
     #[arg(long)]
     pub(crate) verify: bool,
     /// CPUs of the other side's threads [default: chosen beside --cpus]

@@ -1,11 +1,13 @@
-//! The kernel's layer against the one that goes past it, on one drive.
+//! The kernel's layer against the one that goes past it: on one drive, and on one wire.
 
 mod support;
 
 use strata_analysis::{Analysis, Factor, Response, analyse};
-use strata_record::{Arrivals, Cell, Contrast, Op, Rate, Reality, Record, Run, Status, Verdict};
+use strata_record::{
+    Arrivals, Cell, Contrast, Direction, Op, Rate, Reality, Record, Run, Status, Verdict,
+};
 use strata_units::{ByteOffset, Bytes, CpuId, NodeId, QueueDepth};
-use support::{assert_valid, kernel, native, noise, records, run, tcp};
+use support::{assert_valid, kernel, native, noise, rdma, records, run, tcp};
 
 /// The ratios of layers in a response.
 fn of_layers<'a>(analysis: &'a Analysis<'_>, response: Response) -> Vec<&'a Contrast> {
@@ -349,4 +351,111 @@ fn the_arrangement_of_a_split_plot_is_that_of_its_records() {
 
     let plain = support::run(vec![tcp(Op::ReqRep)], 8);
     assert_eq!(analyse(&plain, &[]).split_plot, None);
+}
+
+/// Streams, and one message there and back, by TCP and by verbs over one wire.
+fn wire() -> [Cell; 4] {
+    let mut cells = [
+        tcp(Op::Stream),
+        tcp(Op::ReqRep),
+        rdma(Op::Write),
+        rdma(Op::SendPingPong),
+    ];
+    for (cell, size) in cells.iter_mut().zip([65_536, 64, 65_536, 64]) {
+        cell.workload.block_bytes = Bytes(size);
+        cell.target.identity = "eth1 ↔ eth1".to_owned();
+        if size > 64 {
+            cell.workload.direction = Some(Direction::Send);
+        }
+    }
+    // As many in flight as each saturates the wire with.
+    cells[0].workload.streams = 4;
+    cells[2].workload.depth = QueueDepth::new(16).expect("a depth");
+    cells
+}
+
+/// Eight rounds of these.
+fn on_wire(cells: &[Cell]) -> (Run, Vec<Record>) {
+    let run = run(cells.to_vec(), 8);
+    let rates = [10_000.0, 20_000.0, 30_000.0, 50_000.0];
+    let all = records(&run, |cell, round| rates[cell] * noise(0.01, cell, round));
+    assert_valid(&all);
+    (run, all)
+}
+
+#[test]
+fn verbs_are_set_against_tcp_where_both_do_the_same_over_one_wire() {
+    let plainly = |analysis: &Analysis<'_>| {
+        let doubts = &analysis.summary.doubts;
+        doubts.iter().any(|d| d.contains("bypass nothing"))
+    };
+    let (run, all) = on_wire(&wire());
+    let analysis = analyse(&run, &all);
+    let found = of_layers(&analysis, Response::OpsPerS);
+    let names: Vec<&str> = found.iter().map(|c| c.name.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "rdma verbs write qd16 ÷ tcp stream 4 streams at 64KiB send",
+            "rdma verbs send-pingpong ÷ tcp reqrep at 64B",
+        ]
+    );
+    assert!((found[0].ratio - 3.0).abs() < 0.1, "{}", found[0].ratio);
+    assert!((found[1].ratio - 2.5).abs() < 0.1, "{}", found[1].ratio);
+    // One reality on both sides: no word of a bypass that is none.
+    assert!(!plainly(&analysis), "{:#?}", analysis.summary.doubts);
+
+    let mut cells = wire();
+    for cell in &mut cells[..2] {
+        cell.reality = Reality::Virtual;
+    }
+    let (run, all) = on_wire(&cells);
+    let analysis = analyse(&run, &all);
+    assert_eq!(of_layers(&analysis, Response::OpsPerS).len(), 2);
+    assert!(plainly(&analysis), "{:#?}", analysis.summary.doubts);
+}
+
+#[test]
+fn verbs_are_set_against_no_other_work_and_no_other_wire() {
+    type Change = fn(&mut Cell);
+    let changes: [(Change, &str); 9] = [
+        (|c| c.target.identity.push('2'), "wire"),
+        (|c| c.workload.block_bytes = Bytes(1), "size"),
+        (|c| c.workload.verify = true, "checks"),
+        (|c| c.workload.duration_ns = None, "window"),
+        (|c| c.workload.ramp_ns = strata_units::Nanos(1), "ramp"),
+        (
+            |c| {
+                c.workload.rate = Some(Rate {
+                    ops_per_s: 100,
+                    arrivals: Arrivals::Fixed,
+                });
+            },
+            "rate",
+        ),
+        // Of a ping-pong, how many are under way is part of the work.
+        (
+            |c| {
+                c.workload.direction = Some(Direction::Receive);
+                c.workload.depth = QueueDepth::new(2).expect("a depth");
+            },
+            "side or depth",
+        ),
+        (
+            |c| {
+                c.workload.direction = Some(Direction::Both);
+                c.workload.streams = 2;
+            },
+            "direction or number of queue pairs",
+        ),
+        (|c| c.workload.op = Op::FetchAdd, "operation"),
+    ];
+    for (change, what) in changes {
+        let mut cells = wire();
+        cells[2..].iter_mut().for_each(change);
+        let (run, all) = on_wire(&cells);
+        let analysis = analyse(&run, &all);
+        let found = of_layers(&analysis, Response::OpsPerS);
+        assert_eq!(found, [] as [&Contrast; 0], "another {what}");
+    }
 }

@@ -173,7 +173,18 @@ pub(crate) fn missing(cell: &CellDetail<'_>, line: &SummaryLine) -> Vec<String> 
                     text::completes(c)
                 ),
             ),
-            _ => say("Latency", "not taken in every round"),
+            _ => say(
+                "Latency",
+                match &cell.cell.verbs {
+                    Some(verbs) if verbs.signal_every > 1 => {
+                        "a completion stands for several operations, and does not tell when each was done"
+                    }
+                    Some(_) if cell.cell.workload.verify => {
+                        "making and checking what the messages carry would be timed too"
+                    }
+                    _ => "not taken in every round",
+                },
+            ),
         }
     } else {
         let tail: Vec<&str> = [

@@ -7,12 +7,12 @@ use std::path::Path;
 
 use strata_analysis::analyse;
 use strata_record::{
-    Environment, InterfaceProof, Op, Polling, Preconditioning, RdmaPortProof, Record, Run, Status,
-    StreamCandidate, StreamSweep, Warning, WarningCode,
+    Cell, Environment, InterfaceProof, Op, Polling, Preconditioning, QueuePairsProof, RdmaEnd,
+    RdmaPortProof, Record, Role, Run, Status, StreamCandidate, StreamSweep, Warning, WarningCode,
 };
 use strata_report::{html, markdown};
-use strata_units::Bytes;
-use support::{assert_valid, block, kernel, native, noise, records, run, tcp, trial};
+use strata_units::{Bytes, NodeId};
+use support::{assert_valid, block, kernel, native, noise, rdma, records, run, tcp, trial};
 
 /// A run with what a report has to cope with: two engines, three depths, a stream without latencies, a skipped cell, a
 /// moved thread, a voided round.
@@ -312,6 +312,85 @@ fn ports_and_wires_are_told_beside_the_figure() {
         "- Wire of the other side: eth2: ",
     ] {
         assert!(text.contains(expected), "{expected}\n{text}");
+    }
+}
+
+#[test]
+fn queue_pairs_are_told_by_side_and_rail() {
+    let run = run(vec![rdma(Op::Write)], 8);
+    let mut all = records(&run, |_, round| 10_000.0 * noise(0.01, 1, round));
+    let of = |role, device: &str, node, bytes| QueuePairsProof {
+        role,
+        end: RdmaEnd {
+            device: device.to_owned(),
+            port: 1,
+            gid_index: Some(1),
+        },
+        node,
+        count: 2,
+        link_layer: "Ethernet".to_owned(),
+        gid: Some("::ffff:10.0.0.1".to_owned()),
+        pkey: 0xffff,
+        mtu_bytes: Bytes(4096),
+        inline_bytes: Bytes(64),
+        reads: 16,
+        ops: 100,
+        bytes: Bytes(bytes),
+        received: 0,
+        memory_bytes: Bytes::MIB,
+        seen_by: None,
+    };
+    for record in &mut all {
+        // A rail that carried more, one that carried less, and the other side's.
+        record.proof.as_mut().expect("a proof").queue_pairs = vec![
+            of(Role::Measure, "mlx5_0", Some(NodeId(0)), 4 << 20),
+            of(Role::Measure, "mlx5_1", None, 1 << 20),
+            of(Role::Peer, "mlx5_0", Some(NodeId(1)), 0),
+        ];
+    }
+    // What does not count carried nothing that counts.
+    all[3].proof.as_mut().expect("a proof").contradictions = vec!["moved".to_owned()];
+    assert_valid(&all);
+    for text in both(&run, &all) {
+        let told = |words: &str| assert!(text.contains(words), "no {words:?} in {text}");
+        told(
+            "2 of mlx5_0/1 on node 0, Ethernet, GID ::ffff:10.0.0.1, P_Key 0xffff, packets of 4KiB, 1MiB registered; 28MiB carried in all trials",
+        );
+        told("2 of mlx5_1/1 of no known node, Ethernet");
+        told("7MiB carried in all trials");
+        told("Queue pairs of the other side");
+        told("2 of mlx5_0/1 on node 1");
+        told("when its bytes need be neither visible to its CPUs nor persistent");
+    }
+}
+
+#[test]
+fn why_verbs_have_no_latency_is_told() {
+    type Change = fn(&mut Cell);
+    let changes: [(Change, &str); 2] = [
+        (
+            |c| {
+                let verbs = c.verbs.as_mut().expect("queue pairs");
+                verbs.signal_every = 16;
+            },
+            "a completion stands for several operations",
+        ),
+        (
+            |c| c.workload.verify = true,
+            "making and checking what the messages carry",
+        ),
+    ];
+    for (change, why) in changes {
+        let mut cell = rdma(Op::Write);
+        change(&mut cell);
+        let run = run(vec![cell], 8);
+        let mut all = records(&run, |_, round| 10_000.0 * noise(0.01, 1, round));
+        for record in &mut all {
+            record.result.as_mut().expect("a figure").latency_ns = None;
+        }
+        for text in both(&run, &all) {
+            assert!(text.contains(why), "no {why:?} in {text}");
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use strata_measure::two_sides::{Received, Report, both, join, shared_cpus, there};
+use strata_measure::two_sides::{Received, Report, both, cpus, join, shared_cpus, there};
 use strata_measure::{
     CrewError, Job, JobError, Nominal, Trial, TrialResult, doubts, hold_against, host_doubts,
 };
@@ -43,18 +43,7 @@ impl<R: Reach> RdmaJob<R> {
             "a cell of the rdma layer says how queue pairs are made, and this one does not",
         )?;
         let shape = Shape::new(&cell.workload, &cell.engine, verbs)?;
-        let cpus: Vec<CpuId> = cell.placement.cpus.iter().collect();
-        for (what, n) in [
-            ("--cpus", cpus.len()),
-            ("--peer-cpus", cell.placement.peer_cpus.len()),
-        ] {
-            if n != usize::from(cell.workload.threads) {
-                return Err(format!(
-                    "{} threads need as many CPUs on each side, and {what} has {n}; change --threads or {what}",
-                    cell.workload.threads
-                ));
-            }
-        }
+        let cpus = cpus(&cell)?;
         Ok(RdmaJob {
             cell,
             shape,
@@ -94,10 +83,10 @@ impl<R: Reach> RdmaJob<R> {
 impl<R: Reach> Job for RdmaJob<R> {
     fn run(&mut self, trial: &Trial<'_>) -> Result<TrialResult, JobError> {
         let failed = |why: String| JobError::Failed(why);
-        may_pin(&self.shape).map_err(failed)?;
         let verbs = &self.shape.verbs;
         let ends = verbs.rails.iter().map(|rail| &rail.ours);
-        let ports = open_all(ends, verbs).map_err(|e| failed(e.to_string()))?;
+        let ports = open_all(ends, &self.shape).map_err(failed)?;
+        may_pin(&self.shape).map_err(failed)?;
         let (name, same_host) = (self.reach.name(), self.reach.same_host());
         let of_peer = |e: PeerError| match e {
             PeerError::Unwanted => JobError::Interrupted,
@@ -150,6 +139,9 @@ impl<R: Reach> Job for RdmaJob<R> {
         let (ours, theirs) = converse(&mut other, trial, &meeting, each, || running.run());
         match (ours, theirs) {
             // Who fails first makes the other fail.
+            (Err(CrewError::SetUp(ours)), Err(PeerError::Unwanted)) if !ours.contains(GONE) => {
+                Err(failed(ours))
+            }
             (Err(CrewError::SetUp(ours)), Err(theirs))
                 if !trial.interrupted.load(Ordering::Relaxed) =>
             {

@@ -23,6 +23,7 @@ mod message;
 mod part;
 mod pingpong;
 mod port;
+mod possible;
 mod server;
 mod shape;
 mod side;

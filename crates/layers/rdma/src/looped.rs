@@ -90,9 +90,11 @@ impl<'a> VerbsLoop<'a> {
             depth: u16::try_from(slots).unwrap_or(u16::MAX),
             align: Bytes(1),
             completes: shape.completes(counts),
-            // Who is told of some operations alone does not know when the others completed.
+            // Who is told of some operations alone does not know when the others completed; and who makes and checks what
+            // they carry would time that too.
             has_latency: matches!(counts, Some(Counts::Initiated | Counts::Exchanges))
-                && shape.verbs.signal_every == 1,
+                && shape.verbs.signal_every == 1
+                && !shape.workload.verify,
             wait: if shape.engine.events {
                 Wait::Block { at_most: SLEEP }
             } else {

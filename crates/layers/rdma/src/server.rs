@@ -105,6 +105,6 @@ fn prepare(task: &Task) -> Result<(Shape, Vec<CpuId>, Vec<OpenPort>), String> {
     }
     may_pin(&shape)?;
     let ends = task.verbs.rails.iter().map(|rail| &rail.theirs);
-    let ports = open_all(ends, &task.verbs).map_err(|e| e.to_string())?;
+    let ports = open_all(ends, &shape)?;
     Ok((shape, cpus, ports))
 }

@@ -6,7 +6,7 @@ use std::thread;
 use strata_measure::two_sides::{Begins, Report};
 use strata_measure::{Clock, Crew, CrewError, CrewRun, Member, Stream, contradictions};
 use strata_record::{
-    Cost, Op, PagesProof, Proof, RdmaEnd, Role, ThreadProof, Verbs, Warning, WarningCode,
+    Cost, Op, PagesProof, Proof, RdmaEnd, Role, ThreadProof, Warning, WarningCode,
 };
 use strata_topology::{HostWatch, Root, WatchList};
 use strata_units::{CpuId, Nanos, NodeId};
@@ -16,9 +16,8 @@ use crate::attend::{Attended, attend};
 use crate::looped::VerbsLoop;
 use crate::maker::{Faults, Maker};
 use crate::meeting::Meeting;
-use crate::port::OpenPort;
+use crate::port::{OpenPort, fits};
 use crate::shape::{Shape, Side};
-use crate::verbs::VerbsError;
 
 /// One side, ready to run.
 pub(crate) struct Running<'a> {
@@ -50,11 +49,20 @@ pub(crate) struct Found {
 }
 
 /// Opens the ports of one side, each once.
+///
+/// # Errors
+/// In words, which cannot be opened, or does not carry messages of that size; said before there is memory for them.
 pub(crate) fn open_all<'a>(
     ends: impl Iterator<Item = &'a RdmaEnd>,
-    verbs: &Verbs,
-) -> Result<Vec<OpenPort>, VerbsError> {
-    ends.map(|end| OpenPort::open(end, verbs)).collect()
+    shape: &Shape,
+) -> Result<Vec<OpenPort>, String> {
+    let open = |end| {
+        let open = OpenPort::open(end, &shape.verbs).map_err(|e| e.to_string())?;
+        let (transport, bytes) = (shape.verbs.transport, shape.bytes());
+        fits(end, &open.port, transport, open.port.mtu, bytes)?;
+        Ok(open)
+    };
+    ends.map(open).collect()
 }
 
 /// Whether this process may pin so much memory; what registration would refuse later, and say less of.
@@ -62,7 +70,10 @@ pub(crate) fn may_pin(shape: &Shape) -> Result<(), String> {
     let Some(limit) = strata_memory::memlock_limit() else {
         return Ok(());
     };
-    let places = shape.places().bytes() + shape.receive_places().bytes();
+    let mut places = shape.places().bytes();
+    if shape.receives() > 0 {
+        places = places + shape.receive_places().bytes();
+    }
     let needed = places * u64::from(shape.workload.threads);
     if needed <= limit || strata_memory::may_lock_any(std::path::Path::new("/")) {
         return Ok(());

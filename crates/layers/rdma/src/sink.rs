@@ -149,6 +149,8 @@ impl Sink {
             checked.content.number(region, at, key)
         };
         let found = checked.content.check(region, at, key, number);
+        // A completion without its bytes shall not find those of the message before.
+        checked.content.spoil(region, at);
         let length = checked.content.len() + self.header;
         if Bytes(bytes.into()) != length {
             self.wrong.get_or_insert_with(|| {

@@ -162,7 +162,8 @@ fn every_operation_brings_what_was_sent_in_every_size() {
                     Completes::RemoteAcked
                 };
                 assert_eq!(m.completes, expected);
-                assert_eq!(m.latency_ns.as_ref().map(|l| l.count), Some(40));
+                // What makes and checks the bytes would be in it.
+                assert!(m.latency_ns.is_none());
                 let [ours, theirs] = &result.proof.queue_pairs[..] else {
                     panic!("{:?}", result.proof.queue_pairs)
                 };
@@ -186,6 +187,8 @@ fn additions_of_four_queue_pairs_add_up() {
         // The sum is held against what was done by the trial itself.
         let result = good(&cell);
         assert_eq!(result.measured.completes, Completes::RoundTrip);
+        let m = &result.measured;
+        assert_eq!(m.latency_ns.as_ref().map(|l| l.count), Some(m.ops));
         assert_eq!(result.proof.queue_pairs[0].count, 4);
     }
 }
@@ -290,20 +293,24 @@ fn what_is_not_acknowledged_is_counted_where_it_arrives() {
 
 fn what_has_no_completion_of_its_own_has_no_latency() {
     for engine in BOTH {
-        for (batch, every, depth_, pairs) in
-            [(4, 1, 8, 1), (1, 4, 8, 2), (8, 8, 8, 1), (3, 5, 7, 3)]
-        {
+        for (batch, every, depth_, pairs, verify) in [
+            (4, 1, 8, 1, false),
+            (4, 1, 8, 1, true),
+            (1, 4, 8, 2, true),
+            (8, 8, 8, 1, true),
+            (3, 5, 7, 3, true),
+        ] {
             let mut cell = cell(Op::Write);
             cell.engine = engine.to_owned();
             cell.workload.depth = depth(depth_);
             cell.workload.streams = pairs;
-            cell.workload.verify = true;
+            cell.workload.verify = verify;
             cell.workload.ops = Some(100);
             verbs(&mut cell).batch = batch;
             verbs(&mut cell).signal_every = every;
             let result = good(&cell);
             assert!(result.measured.ops >= 100);
-            assert_eq!(result.measured.latency_ns.is_some(), every == 1);
+            assert_eq!(result.measured.latency_ns.is_some(), every == 1 && !verify);
         }
     }
 }

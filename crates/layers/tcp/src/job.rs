@@ -64,18 +64,7 @@ impl<R: Reach> TcpJob<R> {
     /// As [`TcpJob::new`].
     pub fn reaching(cell: Cell, reach: R) -> Result<TcpJob<R>, String> {
         let shape = Shape::new(&cell.workload, &cell.engine, cell.sockets.as_ref())?;
-        let cpus: Vec<CpuId> = cell.placement.cpus.iter().collect();
-        for (what, n) in [
-            ("--cpus", cpus.len()),
-            ("--peer-cpus", cell.placement.peer_cpus.len()),
-        ] {
-            if n != usize::from(cell.workload.threads) {
-                return Err(format!(
-                    "{} threads need as many CPUs on each side, and {what} has {n}; change --threads or {what}",
-                    cell.workload.threads
-                ));
-            }
-        }
+        let cpus = two_sides::cpus(&cell)?;
         Ok(TcpJob {
             cell,
             shape,

@@ -2,10 +2,12 @@
 
 use strata_measure::{Nominal, NominalBound};
 use strata_record::{Cell, Reality, Transport, Verbs};
-use strata_topology::RdmaPort;
+use strata_topology::{Interface, RdmaPort};
 use strata_units::Bytes;
 
 use crate::host::Host;
+
+use super::wrong::{HEADERS, MOST};
 
 /// What stands about each packet of RoCE v2 over IPv4: preamble, gap, Ethernet and its check 38, IPv4 20, UDP 8, base
 /// transport header 12, invariant check 4 (IEEE 802.3; InfiniBand Architecture Specification, annex A17).
@@ -66,7 +68,9 @@ pub(super) fn of(host: &Host, cell: &Cell, verbs: &Verbs) -> Nominal {
             }
         }
         line += rate / 8.0;
-        data += rate / 8.0 * part(cell, verbs, port, rail.ours.gid_index);
+        let mtu = largest(interface(host, port).and_then(|i| i.mtu));
+        let mtu = verbs.mtu_bytes.unwrap_or(mtu);
+        data += rate / 8.0 * part(cell, verbs, mtu, port, rail.ours.gid_index);
         names.push(rail.ours.to_string());
     }
     let names = names.join(" and ");
@@ -83,19 +87,32 @@ pub(super) fn of(host: &Host, cell: &Cell, verbs: &Verbs) -> Nominal {
     found
 }
 
+/// The interface of a port of Ethernet.
+fn interface<'h>(host: &'h Host, port: &RdmaPort) -> Option<&'h Interface> {
+    let own = port.interfaces.first().filter(|_| port.is_ethernet())?;
+    let all = &host.topology.interfaces;
+    all.iter().find(|i| i.name == *own)
+}
+
+/// The payload of a packet where none is asked for: as much as fits the interface's MTU. InfiniBand's is that of its subnet
+/// manager, which is not known here, and the largest is no less.
+fn largest(mtu: Option<Bytes>) -> Bytes {
+    let room = mtu.map_or(MOST, |mtu| Bytes(mtu.0.saturating_sub(HEADERS.0)));
+    let sizes = [4096, 2048, 1024, 512].map(Bytes).into_iter();
+    sizes
+        .filter(|size| *size <= room)
+        .max()
+        .unwrap_or(Bytes(256))
+}
+
 /// Bits of a port's link a second, after its encoding: where it is Ethernet the interface says it best.
 fn rate(host: &Host, port: &RdmaPort) -> Option<f64> {
-    let own = port.interfaces.first().filter(|_| port.is_ethernet());
-    let interface = own.and_then(|name| {
-        let all = &host.topology.interfaces;
-        all.iter().find(|i| i.name == *name)
-    });
-    let rate = interface.and_then(|i| i.line_rate());
+    let rate = interface(host, port).and_then(|i| i.line_rate());
     rate.or_else(|| port.data_rate()).map(|rate| rate.0 as f64)
 }
 
 /// The part of the line that a message's own bytes have.
-fn part(cell: &Cell, verbs: &Verbs, port: &RdmaPort, gid_index: Option<u8>) -> f64 {
+fn part(cell: &Cell, verbs: &Verbs, mtu: Bytes, port: &RdmaPort, gid_index: Option<u8>) -> f64 {
     let gid = gid_index.and_then(|n| port.gids.iter().find(|g| g.index == u32::from(n)));
     let headers = match gid {
         _ if !port.is_ethernet() => INFINIBAND,
@@ -108,11 +125,7 @@ fn part(cell: &Cell, verbs: &Verbs, port: &RdmaPort, gid_index: Option<u8>) -> f
     } else {
         0
     };
-    payload(
-        cell.workload.block_bytes,
-        verbs.mtu_bytes.unwrap_or(Bytes(4096)),
-        headers + more,
-    )
+    payload(cell.workload.block_bytes, mtu, headers + more)
 }
 
 /// Of messages of so many bytes in packets of so large a payload, the part that is not headers.
@@ -124,6 +137,20 @@ fn payload(message: Bytes, mtu: Bytes, headers: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn packets_are_as_large_as_the_interface_lets_through() {
+        for (mtu, expected) in [
+            (Some(1500), 1024),
+            (Some(4191), 2048),
+            (Some(4192), 4096),
+            (Some(9000), 4096),
+            (Some(300), 256),
+            (None, 4096),
+        ] {
+            assert_eq!(largest(mtu.map(Bytes)), Bytes(expected), "{mtu:?}");
+        }
+    }
 
     #[test]
     fn headers_take_what_they_take() {

@@ -35,10 +35,13 @@ impl fmt::Display for Finding {
 const LOCKED: Bytes = Bytes(64 << 20);
 
 /// What the headers of a packet may take beside its data (`iboe_get_mtu` of the kernel's `include/rdma/ib_addr.h`).
-const HEADERS: Bytes = Bytes(96);
+pub(super) const HEADERS: Bytes = Bytes(96);
 
-/// The largest MTU of RDMA, with headers.
-const ROOM: Bytes = Bytes(4096 + HEADERS.0);
+/// The largest payload of a packet.
+pub(super) const MOST: Bytes = Bytes(4096);
+
+/// The same, with headers.
+const ROOM: Bytes = Bytes(MOST.0 + HEADERS.0);
 
 /// Where a process opens devices.
 const DEVICES: &str = "/dev/infiniband";

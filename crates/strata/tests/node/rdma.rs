@@ -1,5 +1,9 @@
 //! RDMA devices on a machine that has one, of software.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -7,7 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use serde_json::{Value, json};
 use strata_virtual_node::{SOFT_ROCE, on};
 
-use crate::support::{Running, done, records, schema, scratch, strata, until, valid};
+use crate::support::{Running, done, program, records, run, schema, scratch, strata, until, valid};
 
 /// The interface below the device.
 const BELOW: &str = "roce0";
@@ -82,6 +86,99 @@ fn soft_roce_is_listed_and_what_becomes_wrong_with_it_is_told() {
         wrong("roce0 has no IP address");
         ip(&format!("link set {BELOW} down"));
         wrong("DOWN (Disabled)");
+    });
+}
+
+/// Two devices, a rail each, and which of them carried how much; a message as large as a port has; and what is told where
+/// memory may not be pinned. As one, since each boot takes its time.
+#[test]
+fn rails_large_messages_and_memory_that_may_not_be_pinned() {
+    on("verbs", |_| {
+        let folder = scratch();
+        let measure = |program: Command, words: &str, output: &str| {
+            let mut command = program;
+            command.args(["rdma", "--repeats", "1", "--ramp", "0s", "--json"]);
+            command.args(words.split_whitespace());
+            command.arg("--output").arg(folder.path().join(output));
+            command
+        };
+        let plain = || strata::<[&str; 0], &str>([]);
+        let one = |command: Command| -> Value {
+            let document: Value = serde_json::from_str(&done(command).out).expect("one document");
+            document["records"][0].clone()
+        };
+
+        ip("link add roce1 type dummy");
+        ip("link set roce1 mtu 4200 up");
+        ip("address add 10.77.7.1/24 dev roce1");
+        let added = Command::new("rdma")
+            .args(["link", "add", "rxe1", "type", "rxe", "netdev", "roce1"])
+            .status();
+        assert!(added.expect("iproute2 is there").success());
+        let words = "--op write --bs 4KiB --depth 4 --threads 2 --ops 50 --device rxe0,rxe1";
+        let record = one(measure(plain(), words, "rails"));
+        assert_eq!(record["status"], "ok", "{}", record["reason"]);
+        let carried = |role: &str, device: &str| {
+            let lines = record["proof"]["queue_pairs"].as_array().expect("lines");
+            let line = lines
+                .iter()
+                .find(|l| l["role"] == role && l["device"] == device)
+                .unwrap_or_else(|| panic!("no {device} of {role}: {lines:?}"));
+            line["bytes"].as_u64().expect("bytes")
+        };
+        for device in ["rxe0", "rxe1"] {
+            assert!(carried("measure", device) >= 50 * 4096, "{record}");
+            assert_eq!(carried("peer", device), 0);
+        }
+        let gone = Command::new("rdma")
+            .args(["link", "delete", "rxe1"])
+            .status();
+        assert!(gone.expect("iproute2 is there").success());
+        ip("link delete roce1");
+
+        let words = "--op write --bs 8MiB --ops 2";
+        let record = one(measure(plain(), words, "large"));
+        assert_eq!(record["status"], "ok", "{}", record["reason"]);
+        assert_eq!(record["result"]["ops"], 2);
+        // What was refused stands in the record, as any trial that failed.
+        let refused = |command: Command, words: &[&str]| {
+            let ran = run(command);
+            assert_eq!(ran.status.code(), Some(1), "{}", ran.err);
+            let document: Value = serde_json::from_str(&ran.out).expect("one document");
+            let why = document["records"][0]["reason"].as_str().expect("a reason");
+            assert!(words.iter().all(|word| why.contains(word)), "{why}");
+        };
+        let beyond = measure(plain(), "--op write --bs 1GiB --ops 1", "beyond");
+        refused(
+            beyond,
+            &["a message of 1GiB does not go over rxe0/1", "8MiB", "--bs"],
+        );
+
+        // As somebody who may use the devices, and lock 64 KiB.
+        let open_to_all = |path: &Path| {
+            let all = fs::Permissions::from_mode(0o777);
+            fs::set_permissions(path, all).expect("it may be changed");
+        };
+        open_to_all(folder.path());
+        for entry in fs::read_dir("/dev/infiniband").expect("devices") {
+            open_to_all(&entry.expect("an entry").path());
+        }
+        let unprivileged = || {
+            let mut command = Command::new("bash");
+            command.args(["-c", "ulimit -l 64; exec \"$0\" \"$@\""]);
+            command.arg(program()).uid(65534).gid(65534);
+            command
+        };
+        let words = "--op write --bs 64KiB --depth 16 --ops 1";
+        let said = [
+            "1MiB of memory are to be registered",
+            "may lock 64KiB",
+            "ulimit -l",
+        ];
+        refused(measure(unprivileged(), words, "locked"), &said);
+        let words = "--op write --bs 64 --depth 1 --ops 10";
+        let record = one(measure(unprivileged(), words, "within"));
+        assert_eq!(record["status"], "ok", "{}", record["reason"]);
     });
 }
 

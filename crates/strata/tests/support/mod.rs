@@ -45,9 +45,10 @@ pub(crate) fn scratch() -> TempDir {
     }
 }
 
-/// The program that is tested.
+/// The program that is tested: the one that STRATA_TESTED names, or that of this build.
 pub(crate) fn program() -> PathBuf {
-    assert_cmd::cargo::cargo_bin!("strata").to_owned()
+    let named = std::env::var_os("STRATA_TESTED").map(PathBuf::from);
+    named.unwrap_or_else(|| env!("CARGO_BIN_EXE_strata").into())
 }
 
 /// The command with these arguments.

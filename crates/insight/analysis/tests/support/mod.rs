@@ -11,8 +11,9 @@ use strata_record::{
     Binding, Built, Ceiling, CeilingKind, Cell, ClockProof, ClockSource, Completes, Cost,
     CpuFrequency, CpuInterrupts, CpuProof, CpuTimes, DeviceProof, DriveProof, Driver,
     FrequencySource, FunctionProof, Harness, HostProof, Latency, Layer, Measured, Op, PagesProof,
-    Percentiles, Placement, Plan, Proof, Reality, Record, Role, Run, Series, Stationarity, Status,
-    Target, TargetKind, TcpProof, ThreadProof, VectorCount, VectorProof, Workload,
+    Percentiles, Placement, Plan, Proof, Rail, RdmaEnd, Reality, Record, Role, Run, Series,
+    Stationarity, Status, Target, TargetKind, TcpProof, ThreadProof, VectorCount, VectorProof,
+    Verbs, Workload,
 };
 use strata_stats::Rng;
 use strata_units::{ByteOffset, Bytes, CpuId, CpuList, Nanos, NodeId, QueueDepth};
@@ -89,6 +90,26 @@ pub(crate) fn tcp(op: Op) -> Cell {
     };
     cell.via = "127.0.0.1".to_owned();
     cell.placement.peer_cpus = vec![CpuId(0)].into();
+    cell
+}
+
+/// A cell of verbs over one rail of that wire.
+pub(crate) fn rdma(op: Op) -> Cell {
+    let mut cell = tcp(op);
+    (cell.layer, cell.engine) = (Layer::Rdma, "verbs".to_owned());
+    cell.via = "rxe0/1 ↔ rxe0/1".to_owned();
+    let end = RdmaEnd {
+        device: "rxe0".to_owned(),
+        port: 1,
+        gid_index: Some(1),
+    };
+    cell.verbs = Some(Verbs {
+        inline_bytes: Verbs::inlined(op),
+        ..Verbs::over(vec![Rail {
+            ours: end.clone(),
+            theirs: end,
+        }])
+    });
     cell
 }
 
@@ -179,7 +200,8 @@ pub(crate) fn trial(run: &Run, cell: &Cell, round: u32, rate: f64) -> Record {
         lost: 0,
         completes: match cell.workload.op {
             Op::Stream => Completes::Received,
-            Op::ReqRep => Completes::RoundTrip,
+            Op::Write if cell.verbs.is_some() => Completes::RemoteAcked,
+            Op::ReqRep | Op::WritePingPong | Op::SendPingPong => Completes::RoundTrip,
             _ => Completes::Device,
         },
         latency_ns: (!streams).then(|| {
