@@ -4,7 +4,7 @@ PKG ?=
 # What the build needs beside the usual.
 NEEDS =
 
-.PHONY: help run test virtual-node soak bench peers setup
+.PHONY: help run test virtual-node soak bench peers spdk-plugin setup
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -35,6 +35,9 @@ bench: setup ## what the harness itself costs, and polled NVMe against the limit
 
 peers: setup ## set fio, iperf3 and sockperf against strata; options by ARGS='--pairs 24 …'
 	@scripts/against-peers $(ARGS)
+
+spdk-plugin: setup ## build the plugin for this node's SPDK (by SPDK_DIR, or PKG_CONFIG_PATH), beside the command
+	cargo build --release --locked --manifest-path crates/layers/spdk-rs/Cargo.toml --target-dir $${CARGO_TARGET_DIR:-target}
 
 setup: ## install what the build lacks; STRATA_NO_INSTALL=1 only tells
 	@scripts/setup $(NEEDS)

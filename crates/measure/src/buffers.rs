@@ -34,25 +34,42 @@ impl Buffers {
         Buffers::in_region(depth, len, want, Region::shared)
     }
 
+    /// The same in memory that is there already, with room for them at [`Buffers::stride_of`] each.
+    ///
+    /// # Panics
+    /// When there is less room.
+    pub fn lent(depth: QueueDepth, len: Bytes, region: Region) -> Buffers {
+        let (stride, slots) = (Buffers::stride_of(len), usize::from(depth.get()));
+        assert!(
+            stride * slots as u64 <= region.len(),
+            "{slots} buffers of {stride} in {}",
+            region.len()
+        );
+        Buffers {
+            region,
+            stride: stride.as_usize(),
+            len,
+            slots,
+        }
+    }
+
+    /// From the first byte of a buffer of `len` bytes to the next one's: whole pages. Saturating, as the products of it: a size
+    /// that no machine has is refused, not wrapped.
+    pub fn stride_of(len: Bytes) -> Bytes {
+        Bytes(len.0.checked_next_multiple_of(4096).unwrap_or(u64::MAX))
+    }
+
     fn in_region(
         depth: QueueDepth,
         len: Bytes,
         want: Want,
         region: impl FnOnce(&Want) -> Result<Region, MemoryError>,
     ) -> Result<Buffers, MemoryError> {
-        // Saturating, as the product below: a size that no machine has is refused, not wrapped.
-        let stride = len.0.checked_next_multiple_of(4096).unwrap_or(u64::MAX);
-        let slots = usize::from(depth.get());
         let region = region(&Want {
-            bytes: Bytes(stride) * u64::from(depth.get()),
+            bytes: Buffers::stride_of(len) * u64::from(depth.get()),
             ..want
         })?;
-        Ok(Buffers {
-            region,
-            stride: Bytes(stride).as_usize(),
-            len,
-            slots,
-        })
+        Ok(Buffers::lent(depth, len, region))
     }
 
     /// The first buffer, for an engine whose memory belongs to no single operation.

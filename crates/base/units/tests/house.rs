@@ -43,7 +43,7 @@ const TOP: [&str; 14] = [
 ];
 
 /// Crates that cannot do without `unsafe`, and for what; all others forbid it.
-const UNSAFE: [(&str, &str); 11] = [
+const UNSAFE: [(&str, &str); 12] = [
     ("strata-block", "submission of raw buffers to the kernel"),
     (
         "strata-guard",
@@ -72,6 +72,10 @@ const UNSAFE: [(&str, &str); 11] = [
     (
         "strata-rdma-sys",
         "the functions of libibverbs and librdmacm",
+    ),
+    (
+        "strata-spdk",
+        "the plugin's functions, and memory of SPDK's allocator",
     ),
     ("strata-tcp", "send and recv on raw buffers"),
     (
@@ -189,7 +193,7 @@ mod directions {
         Measure,
         Nvme,
         Peer,
-        /// A layer by name; `rdma-sys` belongs to the layer `rdma`.
+        /// A layer by name; `rdma-sys` belongs to the layer `rdma`, and `spdk-abi` to `spdk`.
         Layer(String),
         Remote,
         Runner,
@@ -217,7 +221,12 @@ mod directions {
             ["crates", "host", _] => Host,
             ["crates", "nvme", _] => Nvme,
             ["crates", "layers", "remote"] => Remote,
-            ["crates", "layers", name] => Layer(name.trim_end_matches("-sys").to_owned()),
+            ["crates", "layers", name] => {
+                let layer = ["-sys", "-abi"]
+                    .iter()
+                    .find_map(|end| name.strip_suffix(end));
+                Layer(layer.unwrap_or(name).to_owned())
+            }
             ["crates", "insight", "analysis"] => Analysis,
             ["crates", "insight", "report"] => Report,
             ["crates", "insight", "health"] => Health,
@@ -279,6 +288,7 @@ mod directions {
             (layer("tcp"), Peer),
             (layer("nvme"), Nvme),
             (room("crates/layers/rdma"), room("crates/layers/rdma-sys")),
+            (room("crates/layers/spdk"), room("crates/layers/spdk-abi")),
             (Remote, layer("tcp")),
             (Runner, Remote),
             (Report, Analysis),
@@ -518,8 +528,8 @@ fn bare_unsafe(source: &str) -> Vec<usize> {
         let code = line.split("//").next().unwrap_or_default();
         code.match_indices("unsafe ").any(|(at, word)| {
             let after = &code[at + word.len()..];
-            // The type of a function; whoever calls one says why.
-            if after.starts_with("extern \"C\" fn(") {
+            // A function, or the type of one; whoever calls it says why.
+            if after.starts_with("extern \"C\" fn") {
                 return false;
             }
             ["{", "impl", "extern"]

@@ -157,6 +157,25 @@ pub(crate) fn small_page() -> Bytes {
     Bytes(page.and_then(|p| u64::try_from(p).ok()).unwrap_or(4096))
 }
 
+/// The page of the mapping that holds an address (KernelPageSize of proc_pid_smaps(5)).
+pub(crate) fn page_at(address: std::ptr::NonNull<u8>) -> Option<Bytes> {
+    let smaps = std::fs::read_to_string("/proc/self/smaps").ok()?;
+    page_in(&smaps, address.as_ptr() as u64)
+}
+
+fn page_in(smaps: &str, address: u64) -> Option<Bytes> {
+    let holds = |line: &str| {
+        let (from, to) = line.split_whitespace().next()?.split_once('-')?;
+        let from = u64::from_str_radix(from, 16).ok()?;
+        Some((from..u64::from_str_radix(to, 16).ok()?).contains(&address))
+    };
+    let from = smaps.lines().position(|line| holds(line) == Some(true))?;
+    let of_it = smaps.lines().skip(from + 1);
+    of_it
+        .take_while(|line| holds(line).is_none())
+        .find_map(|line| kibibytes(line, "KernelPageSize:"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,6 +189,23 @@ mod tests {
         }
         let host = Host::at(root.path());
         (root, host)
+    }
+
+    #[test]
+    fn a_page_is_that_of_the_mapping_around_an_address() {
+        let smaps = "\
+7f0000000000-7f0000002000 rw-p 00000000 00:00 0 
+Size:                  8 kB
+KernelPageSize:        4 kB
+7f0000200000-7f0000600000 rw-s 00000000 00:0f 12 /dev/hugepages/map_0
+Size:               4096 kB
+KernelPageSize:     2048 kB
+";
+        assert_eq!(page_in(smaps, 0x7f00_0000_1fff), Some(Bytes(4096)));
+        assert_eq!(page_in(smaps, 0x7f00_0020_0000), Some(Bytes(2 << 20)));
+        assert_eq!(page_in(smaps, 0x7f00_0000_2000), None);
+        let here = 0u8;
+        assert_eq!(page_at(std::ptr::NonNull::from(&here)), Some(small_page()));
     }
 
     #[test]

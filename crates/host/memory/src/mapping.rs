@@ -29,13 +29,26 @@ pub(crate) enum Whose {
     Shared,
 }
 
-/// A mapping of its own pages, unmapped when dropped.
+/// Memory of another allocator's, given back to it when this is dropped.
+///
+/// # Safety
+/// All of it is there, zeroed, and may be read and written, for as long as this lives; nothing holds a reference into it,
+/// and nobody else hands it out.
+pub unsafe trait Lent: Send + std::fmt::Debug {
+    /// Its first byte, at the beginning of a page.
+    fn start(&self) -> NonNull<u8>;
+    /// How many there are.
+    fn bytes(&self) -> NonZeroUsize;
+}
+
+/// A mapping of its own pages, unmapped when dropped; or pages that are lent, and given back.
 #[derive(Debug)]
 pub(crate) struct Mapping {
     start: NonNull<c_void>,
     len: NonZeroUsize,
     /// The file in memory that shared pages are of.
     file: Option<OwnedFd>,
+    lent: Option<Box<dyn Lent>>,
 }
 
 // SAFETY: a mapping belongs to the process, not to a thread, and `start` has one owner. It is not Sync: whoever shares
@@ -51,7 +64,12 @@ impl Mapping {
             // SAFETY: no address is given, so that no mapping of anyone is replaced; the file cannot shrink under it.
             let start = unsafe { mmap(None, len, both, MapFlags::MAP_SHARED, &file, 0) }?;
             let file = Some(file);
-            return Ok(Self { start, len, file });
+            return Ok(Self {
+                start,
+                len,
+                file,
+                lent: None,
+            });
         }
         let mut flags = MapFlags::MAP_PRIVATE;
         if huge {
@@ -59,8 +77,21 @@ impl Mapping {
         }
         // SAFETY: no address is given, so that no mapping of anyone is replaced.
         let start = unsafe { mmap_anonymous(None, len, both, flags) }?;
-        let file = None;
-        Ok(Self { start, len, file })
+        Ok(Self {
+            start,
+            len,
+            file: None,
+            lent: None,
+        })
+    }
+
+    pub(crate) fn lent(memory: Box<dyn Lent>) -> Self {
+        Self {
+            start: memory.start().cast(),
+            len: memory.bytes(),
+            file: None,
+            lent: Some(memory),
+        }
     }
 
     /// The file that shared pages are of; the first byte is its first.
@@ -198,6 +229,9 @@ fn file_in_memory(len: NonZeroUsize, huge: bool) -> Result<OwnedFd, Errno> {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
+        if self.lent.is_some() {
+            return;
+        }
         // SAFETY: the range is this mapping and its owner is gone. A failure would leak the pages, and there is nobody
         // left to tell.
         let _ = unsafe { munmap(self.start, self.len.get()) };

@@ -8,8 +8,8 @@ use strata_units::{Bytes, NodeId};
 
 use crate::MemoryError;
 use crate::error::place;
-use crate::host::{Host, huge_knob, memlock_limit, small_page};
-use crate::mapping::{Mapping, Whose};
+use crate::host::{Host, huge_knob, memlock_limit, page_at, small_page};
+use crate::mapping::{Lent, Mapping, Whose};
 
 const HUGE_PAGE: Bytes = Bytes(2 << 20);
 
@@ -95,6 +95,19 @@ impl Region {
     /// As [`Region::new`].
     pub fn shared(want: &Want) -> Result<Region, MemoryError> {
         Region::of(want, Whose::Shared)
+    }
+
+    /// Memory of another allocator's, which binds and locks it its own way.
+    pub fn lent(memory: Box<dyn Lent>, locked: bool) -> Region {
+        let mapping = Mapping::lent(memory);
+        let page = page_at(mapping.start()).unwrap_or_else(small_page);
+        Region {
+            mapping,
+            node: None,
+            page,
+            locked,
+            notes: Vec::new(),
+        }
     }
 
     fn of(want: &Want, whose: Whose) -> Result<Region, MemoryError> {
@@ -299,7 +312,7 @@ impl Region {
     ///
     /// The kernel does not answer: it has no NUMA, or a sandbox forbids the call.
     pub fn pages_by_node(&self) -> Result<Vec<(Option<NodeId>, u64)>, MemoryError> {
-        let pages = self.mapping.len() / self.page.as_usize();
+        let pages = self.mapping.len().div_ceil(self.page.as_usize());
         let stride = pages.div_ceil(SAMPLE) * self.page.as_usize();
         let offsets: Vec<usize> = (0..self.mapping.len()).step_by(stride).collect();
         let nodes = self.mapping.nodes_at(&offsets).map_err(|errno| {
