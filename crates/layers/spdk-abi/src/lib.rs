@@ -106,8 +106,8 @@ pub struct Request {
 pub struct Completion {
     /// Its operation's number.
     pub slot: u32,
-    /// Status code in the low byte, its type in the next (NVM Express Base Specification, figure "Completion Queue Entry:
-    /// Status Field"); 0 is success.
+    /// The status field without its phase bit (NVM Express Base Specification, "Completion Queue Entry: Status Field"); 0 is
+    /// success.
     pub status: u32,
 }
 

@@ -85,10 +85,9 @@ unsafe extern "C" fn completed(with: *mut c_void, how: *const spdk_nvme_cpl) {
     // that uses no reference to what is written.
     unsafe {
         let inner = (*context).of;
-        let status = u32::from((*how).status);
         let told = Completion {
             slot: (*context).slot,
-            status: (status >> 1 & 0xff) | (status >> 9 & 7) << 8,
+            status: u32::from((*how).status >> 1),
         };
         if (*inner).count < (*inner).room {
             (*inner).out.add((*inner).count).write(told);

@@ -3,13 +3,15 @@
 //!
 //! From below: a [`Plugin`] is found, loaded and held against this version of strata; [`Spdk`] is its environment, started once
 //! a process; a [`Controller`] is attached to by a [`Transport`]; [`Memory`] is what its devices see; a [`QueuePair`] takes
-//! requests and gives completions, both in batches. What SPDK and DPDK say when something fails is told with its cause and
+//! requests and gives completions, both in batches; an [`SpdkEngine`] is one of these under the one loop. What SPDK and DPDK say when something fails is told with its cause and
 //! what to do ([`Trouble`]).
 
 #![deny(unsafe_code)]
 
 #[allow(unsafe_code, reason = "objects of a C library")]
 mod controller;
+#[allow(unsafe_code, reason = "buffers are told to SPDK by their addresses")]
+mod engine;
 mod environment;
 mod error;
 #[allow(unsafe_code, reason = "memory of another allocator's")]
@@ -24,6 +26,7 @@ mod transport;
 mod trouble;
 
 pub use controller::Controller;
+pub use engine::{Part, SpdkEngine};
 pub use environment::{Environment, Pages};
 pub use error::SpdkError;
 pub use memory::Memory;

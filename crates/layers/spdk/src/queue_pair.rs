@@ -1,11 +1,12 @@
 //! Queue pairs: requests in, completions out.
 
 use std::ffi::c_void;
-use std::io;
 use std::marker::PhantomData;
 use std::ptr::{NonNull, null_mut};
 
 use strata_spdk_abi::{Completion as Told, Queue, QueueOptions, Request, kind};
+
+use strata_nvme_spec::Status;
 
 use crate::{Controller, SpdkError};
 
@@ -56,8 +57,8 @@ pub struct Post {
 pub struct Completion {
     /// The number of its operation.
     pub slot: u16,
-    /// The status code in the low byte, its type in the next; 0 is success.
-    pub status: u16,
+    /// How it ended.
+    pub status: Status,
 }
 
 /// A queue pair, of one thread; closed when it is dropped.
@@ -136,9 +137,9 @@ impl QueuePair {
     /// Hands the batch over; what does not find room stays for the next time.
     ///
     /// # Errors
-    /// The error number: nothing can be handed over any more.
+    /// [`SpdkError::Failed`]: nothing can be handed over any more.
     #[inline]
-    pub fn ring(&mut self) -> Result<(), io::Error> {
+    pub fn ring(&mut self) -> Result<(), SpdkError> {
         if self.batch.is_empty() {
             return Ok(());
         }
@@ -147,7 +148,7 @@ impl QueuePair {
         let taken =
             unsafe { (table.post)(self.raw.as_ptr(), self.batch.as_ptr(), self.batch.len()) };
         let Ok(n) = usize::try_from(taken) else {
-            return Err(number(taken));
+            return Err(self.broken(taken));
         };
         if n >= self.batch.len() {
             self.batch.clear();
@@ -160,30 +161,29 @@ impl QueuePair {
     /// What has completed, up to 64 at once.
     ///
     /// # Errors
-    /// The error number: the queue pair is of no more use.
+    /// [`SpdkError::Failed`]: the queue pair is of no more use.
     #[inline]
-    pub fn poll(&mut self) -> Result<impl ExactSizeIterator<Item = Completion>, io::Error> {
+    pub fn poll(&mut self) -> Result<impl ExactSizeIterator<Item = Completion>, SpdkError> {
         let table = self.controller.spdk().table();
         // SAFETY: there is room for so many; the queue pair is this thread's.
         let found = unsafe { (table.poll)(self.raw.as_ptr(), self.came.as_mut_ptr(), AT_ONCE) };
         let Ok(n) = usize::try_from(found) else {
-            return Err(number(found));
+            return Err(self.broken(found));
         };
         Ok(self.came.iter().take(n).map(|told| Completion {
             slot: told.slot as u16,
-            status: told.status as u16,
+            status: Status::from_field(told.status as u16),
         }))
     }
 
-    /// The controller that it is of.
-    pub fn controller(&self) -> &Controller {
-        &self.controller
+    #[cold]
+    fn broken(&self, failed: isize) -> SpdkError {
+        let errno = i32::try_from(failed.abs()).unwrap_or(i32::MAX);
+        let controller = &self.controller;
+        controller
+            .spdk()
+            .failed("a queue pair of", controller.name(), errno)
     }
-}
-
-#[cold]
-fn number(failed: isize) -> io::Error {
-    io::Error::from_raw_os_error(i32::try_from(failed.abs()).unwrap_or(i32::MAX))
 }
 
 impl Drop for QueuePair {

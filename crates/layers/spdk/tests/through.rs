@@ -12,13 +12,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{sleep, spawn};
 use std::time::{Duration, Instant};
 
+use strata_measure::{Clock, Engine, Load, Scratch, Step, Stream, Window, drive};
 use strata_memory::Region;
 use strata_nvme_emulator::{Config, serve};
+use strata_nvme_spec::Status;
+use strata_record::{Completes, Op, TimedBy};
 use strata_spdk::{
-    Completion, Controller, Doing, Environment, Pages, Plugin, Post, QueuePair, Queues, Spdk,
-    SpdkError, Transport,
+    Completion, Controller, Doing, Environment, Pages, Part, Plugin, Post, QueuePair, Queues, Spdk,
+    SpdkEngine, SpdkError, Transport,
 };
-use strata_units::{Bytes, CpuId};
+use strata_units::{Bytes, CpuId, Nanos, QueueDepth};
 use tempfile::TempDir;
 
 const LONG: Duration = Duration::from_secs(30);
@@ -108,6 +111,57 @@ fn all(
     reap(pair, usize::from(slots))
 }
 
+/// Reads and writes of the one loop, each with its time.
+fn under_the_loop(controller: &Controller) {
+    for (mix, depth, len) in [
+        (Op::RandRead, 1, 4096),
+        (Op::RandRead, 128, 512),
+        (Op::Write, 32, 65536),
+    ] {
+        let part = Part {
+            namespace: 1,
+            block: Bytes(BLOCK),
+            len: Bytes(len),
+            depth: QueueDepth::new(depth).expect("a depth"),
+            node: None,
+        };
+        let mut engine = SpdkEngine::new(controller, &part).expect("an engine");
+        assert_eq!(engine.limits().completes, Completes::Device);
+        let load = Load {
+            depth: part.depth,
+            offer: None,
+            ramp: Nanos(0),
+            window: Window::Ops(500),
+            timed_by: TimedBy::Operation,
+            patience: Nanos::SECOND * 20,
+        };
+        let mut stream = Stream::new(mix, part.len, 1000, 1);
+        let (clock, scratch) = (Clock::get(), Scratch::new(&load, &mut stream));
+        let (begun, mut go) = (clock.now(), |_| Step::Go);
+        let tally = drive(
+            &mut engine,
+            &mut stream,
+            &load,
+            clock,
+            scratch,
+            begun,
+            &mut go,
+        );
+        assert_eq!((tally.broken(), tally.errors()), (None, 0));
+        let measured = tally.measured(Completes::Device);
+        assert_eq!(measured.ops, 500, "{mix}");
+        assert_eq!(measured.latency_ns.map(|l| l.count), Some(500));
+        let pages = engine.pages().expect("the kernel tells");
+        assert!(pages.iter().map(|p| p.pages).sum::<u64>() > 0);
+        // What is beyond the namespace is told by the controller.
+        let said = engine.explain(strata_measure::FailCode(0x80));
+        assert!(
+            said.contains("LBA Out of Range") && said.contains("error log"),
+            "{said}"
+        );
+    }
+}
+
 #[test]
 fn an_emulated_controller_is_driven_by_the_nodes_spdk() {
     let plugin = match Plugin::find() {
@@ -174,7 +228,7 @@ fn an_emulated_controller_is_driven_by_the_nodes_spdk() {
                 let came = all(&mut pair, &region, doing, slots, blocks);
                 let slots_told: BTreeSet<u16> = came.iter().map(|c| c.slot).collect();
                 assert_eq!(slots_told.len(), usize::from(slots), "each once");
-                assert!(came.iter().all(|c| c.status == 0), "{came:?}");
+                assert!(came.iter().all(|c| c.status.is_success()), "{came:?}");
                 let mut found = vec![0; whole];
                 region.copy_out(Bytes(0), &mut found);
                 assert!(
@@ -194,14 +248,9 @@ fn an_emulated_controller_is_driven_by_the_nodes_spdk() {
             // SAFETY: as in `all`.
             unsafe { pair.post(beyond) };
             pair.ring().expect("handed over");
-            // LBA Out of Range (NVM Command Set Specification).
-            assert_eq!(
-                reap(&mut pair, 1)[0],
-                Completion {
-                    slot: 0,
-                    status: 0x80
-                }
-            );
+            let told = reap(&mut pair, 1)[0];
+            let expected = Status::LBA_OUT_OF_RANGE;
+            assert!(told.slot == 0 && told.status.is(expected), "{told:?}");
             let flush = Post {
                 doing: Doing::Flush,
                 slot: 0,
@@ -212,9 +261,10 @@ fn an_emulated_controller_is_driven_by_the_nodes_spdk() {
             // SAFETY: a flush has no buffer.
             unsafe { pair.post(flush) };
             pair.ring().expect("handed over");
-            assert_eq!(reap(&mut pair, 1)[0], Completion { slot: 0, status: 0 });
+            assert!(reap(&mut pair, 1)[0].status.is_success());
             assert_eq!(region.page(), Bytes(4096));
         }
+        under_the_loop(&controller);
         controller.attend().expect("it is there");
         assert!(!controller.has_failed());
         controller.reset().expect("it comes back");

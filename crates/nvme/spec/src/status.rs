@@ -84,6 +84,21 @@ impl Status {
 }
 
 /// `Invalid Field in Command (type 0h, code 02h, do not retry)`; what has no name here shows its numbers only.
+impl Status {
+    /// What to do about a failure of a read or write, whichever driver was told of it.
+    pub fn next(self) -> &'static str {
+        /// Of media and data integrity errors (Base 4.2.3.3).
+        const MEDIA: u8 = 2;
+        if self.is(Status::ACCESS_DENIED) {
+            "the namespace is locked, or closed to this host; unlock it (sedutil-cli, nvme security-send), or measure another"
+        } else if self.kind() == MEDIA {
+            "look at the drive's health and its error log (nvme smart-log, nvme error-log)"
+        } else {
+            "look at the drive's error log (nvme error-log)"
+        }
+    }
+}
+
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.name().unwrap_or(match self.kind() {

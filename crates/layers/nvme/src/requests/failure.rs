@@ -44,15 +44,9 @@ pub(super) fn answer(status: Status) -> Result<(), Failure> {
 
 /// What it means here, or the next step.
 fn next(status: Status) -> &'static str {
-    /// Of media and data integrity errors (Base 4.2.3.3).
-    const MEDIA: u8 = 2;
     if status.is(Status::ABORT_REQUESTED) {
         "it did not complete within its deadline and was called back; look at the drive's health, or give a longer --timeout"
-    } else if status.is(Status::ACCESS_DENIED) {
-        "the namespace is locked, or closed to this host; unlock it (sedutil-cli, nvme security-send), or measure another"
-    } else if status.kind() == MEDIA {
-        "look at the drive's health and its error log (nvme smart-log, nvme error-log)"
     } else {
-        "look at the drive's error log (nvme error-log)"
+        status.next()
     }
 }
