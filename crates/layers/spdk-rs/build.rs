@@ -15,8 +15,9 @@ const WANTED: [&str; 2] = ["spdk_nvme", "spdk_env_dpdk"];
 /// Of these each is linked where there is one: releases differ in how they are cut.
 const BESIDE: [&str; 3] = ["spdk_sock_posix", "spdk_sock_modules", "spdk_keyring"];
 
-/// What the options of the environment have: 23.05 put a member second, 24.09 one at the end that the caller sets.
-const FLAGS: [&str; 2] = ["lcore_map", "opts_size"];
+/// What the options of the environment have, and when it came: 23.01, 23.05 (a member that moved those behind it), 24.01 and
+/// 24.09 (one that the caller sets).
+const FLAGS: [&str; 4] = ["vf_token", "lcore_map", "no_huge", "opts_size"];
 
 /// What the driver and its transports use of the system.
 const SYSTEM: [&str; 11] = [

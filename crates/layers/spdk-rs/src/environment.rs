@@ -49,7 +49,9 @@ pub(crate) unsafe extern "C" fn start(wanted: *const Environment) -> c_int {
         opts.core_mask = cores.as_ptr();
     }
     opts.mem_size = wanted.memory_mib;
-    opts.no_huge = wanted.no_huge;
+    if wanted.no_huge {
+        small_pages(&mut opts);
+    }
     opts.no_pci = wanted.no_pci;
     if !allowed.is_empty() {
         opts.num_pci_addr = allowed.len();
@@ -61,6 +63,18 @@ pub(crate) unsafe extern "C" fn start(wanted: *const Environment) -> c_int {
         strata_log_open();
         spdk_env_init(&opts)
     }
+}
+
+#[cfg(no_huge)]
+fn small_pages(opts: &mut spdk_env_opts) {
+    opts.no_huge = true;
+}
+
+/// As later releases ask DPDK for it; of what is said twice the last counts.
+#[cfg(not(no_huge))]
+fn small_pages(opts: &mut spdk_env_opts) {
+    let more = c"--no-huge --legacy-mem --iova-mode=va";
+    opts.env_context = more.as_ptr().cast_mut().cast();
 }
 
 /// [`strata_spdk_abi::Table::said`].

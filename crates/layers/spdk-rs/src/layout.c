@@ -1,4 +1,5 @@
 /* Tells sizes and offsets of what is declared in sys.rs, as the headers have them. */
+#include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <spdk/stdinc.h>
@@ -43,7 +44,9 @@ CALL(spdk_env_init, int (*)(const struct spdk_env_opts *));
 CALL(spdk_pci_addr_parse, int (*)(struct spdk_pci_addr *, const char *));
 CALL(spdk_zmalloc, void *(*)(size_t, size_t, uint64_t *, int, uint32_t));
 CALL(spdk_free, void (*)(void *));
-CALL(spdk_log_open, void (*)(spdk_log_cb *));
+/* The type of what is called has had two names. */
+typedef void says(int level, const char *file, const int line, const char *func, const char *format, va_list args);
+CALL(spdk_log_open, void (*)(says *));
 _Static_assert(__builtin_types_compatible_p(spdk_nvme_cmd_cb, void (*)(void *, const struct spdk_nvme_cpl *)),
 	       "another spdk_nvme_cmd_cb");
 
@@ -59,12 +62,18 @@ main(void)
 	AT("env_opts", struct spdk_env_opts, main_core);
 	AT("env_opts", struct spdk_env_opts, mem_size);
 	AT("env_opts", struct spdk_env_opts, no_pci);
-	AT("env_opts", struct spdk_env_opts, no_huge);
 	AT("env_opts", struct spdk_env_opts, num_pci_addr);
 	AT("env_opts", struct spdk_env_opts, pci_allowed);
 	AT("env_opts", struct spdk_env_opts, env_context);
+#if SPDK_VERSION >= SPDK_VERSION_NUM(23, 1, 0)
 	AT("env_opts", struct spdk_env_opts, vf_token);
+#endif
+	printf("vf_token %d\n", SPDK_VERSION >= SPDK_VERSION_NUM(23, 1, 0));
 	printf("lcore_map %d\n", SPDK_VERSION >= SPDK_VERSION_NUM(23, 5, 0));
+#if SPDK_VERSION >= SPDK_VERSION_NUM(24, 1, 0)
+	AT("env_opts", struct spdk_env_opts, no_huge);
+#endif
+	printf("no_huge %d\n", SPDK_VERSION >= SPDK_VERSION_NUM(24, 1, 0));
 	printf("opts_size %d\n", SPDK_VERSION >= SPDK_VERSION_NUM(24, 9, 0));
 #if SPDK_VERSION >= SPDK_VERSION_NUM(24, 9, 0)
 	printf("opts_size_at %zu\n", offsetof(struct spdk_env_opts, opts_size));

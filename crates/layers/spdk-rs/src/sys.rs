@@ -35,6 +35,7 @@ pub(crate) struct spdk_env_opts {
     pub(crate) no_pci: bool,
     pub(crate) hugepage_single_segments: bool,
     pub(crate) unlink_hugepage: bool,
+    /// A hole before 24.01.
     pub(crate) no_huge: bool,
     /// A hole before 24.09.
     pub(crate) reserved: u32,
@@ -45,6 +46,7 @@ pub(crate) struct spdk_env_opts {
     pub(crate) iova_mode: *const c_char,
     pub(crate) base_virtaddr: u64,
     pub(crate) env_context: *mut c_void,
+    #[cfg(vf_token)]
     pub(crate) vf_token: *const c_char,
     /// Set by the caller before all else, so that members behind it are known to be there or not.
     #[cfg(opts_size)]
@@ -65,10 +67,12 @@ const _: () = {
     assert!(offset_of!(spdk_env_opts, main_core) == layout::ENV_OPTS_MAIN_CORE);
     assert!(offset_of!(spdk_env_opts, mem_size) == layout::ENV_OPTS_MEM_SIZE);
     assert!(offset_of!(spdk_env_opts, no_pci) == layout::ENV_OPTS_NO_PCI);
+    #[cfg(no_huge)]
     assert!(offset_of!(spdk_env_opts, no_huge) == layout::ENV_OPTS_NO_HUGE);
     assert!(offset_of!(spdk_env_opts, num_pci_addr) == layout::ENV_OPTS_NUM_PCI_ADDR);
     assert!(offset_of!(spdk_env_opts, pci_allowed) == layout::ENV_OPTS_PCI_ALLOWED);
     assert!(offset_of!(spdk_env_opts, env_context) == layout::ENV_OPTS_ENV_CONTEXT);
+    #[cfg(vf_token)]
     assert!(offset_of!(spdk_env_opts, vf_token) == layout::ENV_OPTS_VF_TOKEN);
 };
 
