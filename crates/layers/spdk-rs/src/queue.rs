@@ -114,8 +114,13 @@ pub(crate) unsafe extern "C" fn post(
             let (ns, qpair) = ((*inner).ns, (*inner).qpair);
             let contexts = &raw mut (*inner).contexts;
             let with = (&raw mut (**contexts)[request.slot as usize]).cast::<c_void>();
-            match request.kind {
-                kind::READ => spdk_nvme_ns_cmd_read(
+            let moves = match request.kind {
+                kind::READ => Some(spdk_nvme_ns_cmd_read as Moves),
+                kind::WRITE => Some(spdk_nvme_ns_cmd_write as Moves),
+                _ => None,
+            };
+            match (moves, request.kind) {
+                (Some(moves), _) => moves(
                     ns,
                     qpair,
                     request.buffer,
@@ -125,18 +130,8 @@ pub(crate) unsafe extern "C" fn post(
                     with,
                     0,
                 ),
-                kind::WRITE => spdk_nvme_ns_cmd_write(
-                    ns,
-                    qpair,
-                    request.buffer,
-                    request.block,
-                    request.blocks,
-                    completed,
-                    with,
-                    0,
-                ),
-                kind::FLUSH => spdk_nvme_ns_cmd_flush(ns, qpair, completed, with),
-                _ => -EINVAL,
+                (None, kind::FLUSH) => spdk_nvme_ns_cmd_flush(ns, qpair, completed, with),
+                (None, _) => -EINVAL,
             }
         };
         match failed.abs() {

@@ -159,6 +159,18 @@ pub(crate) const MALLOC_DMA: u32 = 1;
 
 pub(crate) type Called = unsafe extern "C" fn(*mut c_void, *const spdk_nvme_cpl);
 
+/// A read, or a write.
+pub(crate) type Moves = unsafe extern "C" fn(
+    *mut spdk_nvme_ns,
+    *mut spdk_nvme_qpair,
+    *mut c_void,
+    u64,
+    u32,
+    Called,
+    *mut c_void,
+    u32,
+) -> c_int;
+
 // SAFETY: prototypes are compared with the headers by `layout.c`, which does not compile with others; those of log.c are there.
 unsafe extern "C" {
     pub(crate) fn spdk_env_opts_init(opts: *mut spdk_env_opts);

@@ -54,7 +54,7 @@ impl SpdkEngine {
         let queues = Queues {
             namespace: part.namespace,
             slots: depth,
-            // One more where it does not begin at a boundary of the device's.
+            // What is split further, at a boundary of the device's, waits for room in SPDK.
             commands: u32::try_from(part.len.0.div_ceil(largest)).unwrap_or(u32::MAX),
             late_doorbell: true,
         };

@@ -78,7 +78,11 @@ unsafe impl Lent for Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: it is of `allocate`, and who is dropped has nothing in flight.
+        if self.spdk.keeps_memory() {
+            return;
+        }
+        // SAFETY: it is of `allocate`, and nothing of it is in flight: queue pairs are closed before their buffers go, and where
+        // one could not be, nothing is given back.
         unsafe { (self.spdk.table().release)(self.start.as_ptr().cast()) };
     }
 }

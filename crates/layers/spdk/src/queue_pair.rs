@@ -188,7 +188,10 @@ impl QueuePair {
 
 impl Drop for QueuePair {
     fn drop(&mut self) {
+        let spdk = self.controller.spdk();
         // SAFETY: it is this thread's, and not used any more; what is in flight ends within the call.
-        unsafe { (self.controller.spdk().table().close)(self.raw.as_ptr()) };
+        if unsafe { (spdk.table().close)(self.raw.as_ptr()) } != 0 {
+            spdk.keep_memory();
+        }
     }
 }

@@ -19,6 +19,8 @@ static STARTED: AtomicBool = AtomicBool::new(false);
 pub struct Spdk {
     table: &'static Table,
     environment: Arc<Environment>,
+    /// Whether a queue pair could not be closed, so that a device may still write to what its requests named.
+    stuck: Arc<AtomicBool>,
 }
 
 impl Spdk {
@@ -61,6 +63,7 @@ impl Spdk {
         let spdk = Spdk {
             table,
             environment: Arc::new(environment),
+            stuck: Arc::default(),
         };
         if failed != 0 {
             let on = format!("of SPDK {}", plugin.spdk());
@@ -71,6 +74,15 @@ impl Spdk {
 
     pub(crate) fn table(&self) -> &'static Table {
         self.table
+    }
+
+    /// From here on no memory is given back: it is kept until the process ends.
+    pub(crate) fn keep_memory(&self) {
+        self.stuck.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn keeps_memory(&self) -> bool {
+        self.stuck.load(Ordering::Acquire)
     }
 
     /// What was started.
